@@ -1,0 +1,89 @@
+"""The base of every configuration: frozen, typed, and closed to unknown names.
+
+A settings class lives beside the code that reads it. The docstring under a field is its help on the
+command line. Derived values are properties, never fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from hark.errors import SettingsError, did_you_mean
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; unknown names are refused with the closest known one."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name in values:
+                if name not in cls.model_fields:
+                    known = ", ".join(sorted(cls.model_fields))
+                    raise ValueError(
+                        f"unknown setting '{name}'{did_you_mean(str(name), cls.model_fields)}; "
+                        f"{cls.__name__} has: {known}"
+                    )
+        return values
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], *, where: str = "") -> Self:
+        """Build from plain values.
+
+        `where` names their origin (a file, a recipe stage) in the error.
+        Raises: SettingsError with one line for each offending setting.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(describe_validation_error(error, where=where)) from None
+
+    def given(self) -> dict[str, Any]:
+        """The values that were given explicitly, as plain JSON types."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def describe_validation_error(error: ValidationError, *, where: str = "") -> str:
+    """Say each problem of a pydantic error in one readable clause."""
+    clauses = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if not name:
+            clauses.append(message)
+        elif problem["type"] == "missing":
+            clauses.append(f"'{name}' is required")
+        else:
+            clauses.append(f"'{name}': {message} (got {problem['input']!r})")
+    prefix = f"{where}: " if where else ""
+    return prefix + "; ".join(clauses)
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises: SettingsError if the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings file '{path}': {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"settings file '{path}' is not valid YAML: {reason}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"settings file '{path}' holds a {type(values).__name__}; expected 'name: value' lines"
+        )
+    return values
