@@ -1,0 +1,1 @@
+"""Run directories, manifests, metrics, fingerprints, progress. No machine learning, no torch."""

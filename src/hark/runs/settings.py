@@ -1,0 +1,29 @@
+"""The settings every stage has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from hark.settings import Settings
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+class StageSettings(Settings):
+    """What every stage that makes a run directory can be told."""
+
+    name: str = ""
+    """A word of yours that ends the run directory's name."""
+
+    output: Path = Path("runs")
+    """The directory below which run directories are made."""
+
+    seed: int = 0
+    """Seed of everything random in this stage."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:1."""
+
+    dtype: Dtype = "float32"
+    """Precision of the arithmetic; weights being trained stay in float32."""
