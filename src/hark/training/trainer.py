@@ -1,0 +1,303 @@
+"""The loop that pretraining, SFT and preference training share.
+
+A step's batch, and everything random about the step, is a function of (seed, step): an interrupted
+run that continues from its last checkpoint writes the same metrics and weights as one that was
+left alone. Mathematics stays float32; `dtype: bfloat16` runs the forward and backward passes under
+autocast over float32 weights.
+
+Averages: a stage's loss is a weighted mean over its units (tokens, or comparisons). Each
+micro-batch reports sums; the loop divides by the weight of the whole batch, so that gradient
+accumulation equals one large batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hark.errors import RunError
+from hark.models.checkpoint import (
+    TrainingState,
+    load_state,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_model,
+)
+from hark.runs.progress import progress
+from hark.runs.run import Run
+from hark.runs.settings import StageSettings
+from hark.training.optimizer import OptimizerSettings, build_optimizer, update
+
+Batch = TypeVar("Batch")
+
+
+class TrainingSettings(StageSettings):
+    """What every stage that follows gradients can be told."""
+
+    micro_batch_tokens: int = Field(default=8192, ge=1)
+    """Most tokens of one forward and backward pass; a batch of more is accumulated."""
+    evaluation_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations on evaluation_data; without it, once an epoch."""
+    checkpoint_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints stay on the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch(Generic[Batch]):
+    """What one forward and backward pass computes."""
+
+    batch: Batch
+    weight: float
+    """Total weight of the units the loss is a mean over: tokens, or comparisons."""
+    tokens: int
+    """Tokens the pass computes, padding left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossReport:
+    """Sums over one micro-batch; divided by the weight of the batch they become its means."""
+
+    loss: Tensor
+    """[] the weighted sum of losses, to be differentiated."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """[] each: weighted sums of other metrics, by the name they are logged under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[Batch]):
+    """What one stage asks of the loop."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    optimizer: OptimizerSettings
+    steps: int
+    batch: Callable[[int], Sequence[MicroBatch[Batch]]]
+    """The micro-batches of step `n`, counted from 0."""
+    loss: Callable[[Batch], LossReport]
+    evaluate: Callable[[], dict[str, float]] | None = None
+    """Measures the model as it is; gradients and dropout are off meanwhile."""
+    evaluation_every: int = 0
+    """Steps between evaluations; there is one before the first and after the last step as well."""
+    quality: Callable[[dict[str, float]], float] | None = None
+    """Chooses the checkpoint: the evaluation for which this is highest is saved as the model."""
+    dropout: bool = False
+    """Whether dropout is on in training steps."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FitState:
+    """How far the loop is; part of every checkpoint, and its result."""
+
+    step: int = 0
+    tokens: int = 0
+    """Tokens computed in training so far, evaluation left out."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Training metrics of the last step."""
+    evaluation: dict[str, float] = field(default_factory=dict)
+    """The newest evaluation."""
+    chosen_step: int | None = None
+    chosen_evaluation: dict[str, float] = field(default_factory=dict)
+
+
+def fit(run: Run, task: Task[Any], settings: TrainingSettings) -> FitState:
+    """Take the steps of `task`, from the run's last checkpoint where it has one.
+
+    The model must hold that checkpoint's weights already; the optimizer and position are restored
+    here. Raises: RunError if the loss or the gradient stops being finite.
+    """
+    optimizer = build_optimizer(task.model.parameters(), task.optimizer)
+    state = _restore(run, optimizer)
+    task.model.train(task.dropout)
+    watch = Stopwatch()
+    with progress(total=task.steps, label=run.stage, start=state.step) as bar:
+        if state.step == 0:
+            _evaluate(run, task, settings, state, watch)
+        while state.step < task.steps:
+            tokens = state.tokens
+            state.metrics = _train_step(task, settings, optimizer, state, watch)
+            state.step += 1
+            run.metrics.log(step=state.step, **state.metrics, tokens=state.tokens)
+            if _is_due(state.step, task):
+                _evaluate(run, task, settings, state, watch)
+            if state.step % settings.checkpoint_every == 0:
+                with watch.phase("checkpoint"):
+                    _save(run, task, settings, optimizer, state)
+            run.timing.log(step=state.step, **watch.take(tokens=state.tokens - tokens))
+            bar.advance(loss=state.metrics["loss"])
+    return state
+
+
+def _train_step(
+    task: Task[Any],
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    state: FitState,
+    watch: Stopwatch,
+) -> dict[str, float]:
+    torch.manual_seed(seed_of(settings.seed, state.step))
+    with watch.phase("data"):
+        micro_batches = task.batch(state.step)
+    weight = math.fsum(micro_batch.weight for micro_batch in micro_batches)
+    sums: dict[str, float] = {}
+    with watch.phase("forward_backward"):
+        for micro_batch in micro_batches:
+            with autocast(task.model, settings):
+                report = task.loss(micro_batch.batch)
+            (report.loss / weight).backward()
+            for name, value in {"loss": report.loss, **report.sums}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            state.tokens += micro_batch.tokens
+    metrics = {name: value / weight for name, value in sums.items()}
+    _require_finite("loss", metrics["loss"], task, state)
+    with watch.phase("update"):
+        taken = update(optimizer, step=state.step, total_steps=task.steps, settings=task.optimizer)
+    _require_finite("gradient norm", taken.gradient_norm, task, state)
+    return metrics | dataclasses.asdict(taken)
+
+
+def _require_finite(what: str, value: float, task: Task[Any], state: FitState) -> None:
+    if not math.isfinite(value):
+        raise RunError(
+            f"the {what} is {value} at step {state.step + 1} of {task.steps}: most often "
+            f"optimizer.learning_rate ({task.optimizer.learning_rate:g}) is too high; lower it or "
+            "raise optimizer.warmup_steps"
+        )
+
+
+def _is_due(step: int, task: Task[Any]) -> bool:
+    if step == task.steps:
+        return True
+    return task.evaluation_every > 0 and step % task.evaluation_every == 0
+
+
+def _evaluate(
+    run: Run, task: Task[Any], settings: TrainingSettings, state: FitState, watch: Stopwatch
+) -> None:
+    if task.evaluate is None:
+        return
+    task.model.eval()
+    with watch.phase("evaluation"), torch.no_grad(), autocast(task.model, settings):
+        state.evaluation = task.evaluate()
+    task.model.train(task.dropout)
+    run.metrics.log(step=state.step, **state.evaluation)
+    if task.quality is None or state.step == 0:
+        return
+    best = state.chosen_evaluation
+    if not best or task.quality(state.evaluation) > task.quality(best):
+        state.chosen_step, state.chosen_evaluation = state.step, state.evaluation
+        save_model(run.model_path, task.model, task.tokenizer)
+
+
+def _restore(run: Run, optimizer: torch.optim.Optimizer) -> FitState:
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is None:
+        run.rewind(-1)
+        return FitState()
+    saved = load_state(checkpoint)
+    restore_optimizer(optimizer, saved.tensors)
+    run.rewind(saved.step)
+    return FitState(**saved.scalars)
+
+
+def _save(
+    run: Run,
+    task: Task[Any],
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    state: FitState,
+) -> None:
+    save_checkpoint(
+        run.checkpoint_path(state.step),
+        models={"": task.model},
+        tokenizer=task.tokenizer,
+        state=TrainingState(
+            step=state.step,
+            tensors=optimizer_tensors(optimizer),
+            scalars=dataclasses.asdict(state),
+        ),
+    )
+    run.keep_checkpoints(settings.keep_checkpoints)
+
+
+def autocast(model: PreTrainedModel, settings: StageSettings) -> torch.autocast:
+    """The precision in which the model's passes run."""
+    return torch.autocast(
+        model.device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"
+    )
+
+
+def seed_of(*parts: int) -> int:
+    """A seed for one purpose and position, such as (seed, step); independent between any two."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Stopwatch:
+    """Seconds by phase since they were last taken."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - began
+            self._seconds[name] = self._seconds.get(name, 0.0) + passed
+
+    def take(self, *, tokens: int) -> dict[str, float]:
+        """Seconds of each phase and the rate at which `tokens` were trained on; starts afresh."""
+        phases = {f"{name}_seconds": value for name, value in self._seconds.items()}
+        training = sum(
+            self._seconds.get(name, 0.0) for name in ("data", "forward_backward", "update")
+        )
+        self._seconds.clear()
+        return {**phases, "tokens_per_second": tokens / training if training > 0 else math.nan}
+
+
+def examples_of_step(step: int, *, count: int, batch_size: int, seed: int) -> list[int]:
+    """The examples of step `step`: each epoch visits all `count` once, in a fresh order.
+
+    An epoch's batches hold `batch_size` examples or, where that does not divide `count`, as nearly
+    equal numbers below it as can be: no last batch of one noisy example.
+    """
+    per_epoch = steps_per_epoch(count, batch_size)
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return [int(index) for index in np.array_split(order, per_epoch)[position]]
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Steps in which every one of `count` examples is visited once."""
+    return -(-count // batch_size)
+
+
+def split_by_tokens(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Split positions 0, 1, … into consecutive groups of at most `limit` tokens.
+
+    A single example of more than `limit` tokens is a group of its own.
+    """
+    groups: list[list[int]] = []
+    room = 0
+    for position, size in enumerate(sizes):
+        if not groups or size > room:
+            groups.append([])
+            room = limit
+        groups[-1].append(position)
+        room -= size
+    return groups
