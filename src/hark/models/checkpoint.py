@@ -1,0 +1,226 @@
+"""Models and training states on disk: whole or not there at all.
+
+Everything is written into a sibling directory, flushed to the disk, and renamed; a kill or a full
+disk leaves the previous checkpoint as it was. A checkpoint lists the size of each of its files, so
+that one torn by a copy or a crash is recognised.
+
+    step-000200/
+      config.json, model.safetensors, tokenizer.json …   the first model: a Hugging Face directory
+      value/                                             any other model
+      state.safetensors                                  optimizer, EMA, random number generators
+      state.json                                         step, scalars, file sizes; written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from hark.errors import RunError
+
+STATE, TENSORS = "state.json", "state.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What a stage needs besides its models to go on as if nothing had happened."""
+
+    step: int
+    """Optimizer steps (or iterations) done; filled by the stage."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """Flat: `optimizer_tensors`, `random_tensors`, moving averages."""
+    scalars: dict[str, Any] = field(default_factory=dict)
+    """JSON values: data position, KL coefficient, best loss so far."""
+
+
+def save_model(
+    directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> None:
+    """Write a Hugging Face directory with safetensors, replacing what was there.
+
+    Raises: RunError if the disk refuses; the previous directory then stays as it was.
+    """
+    with _written_aside(directory) as aside:
+        _write_model(aside, model, tokenizer)
+
+
+def save_checkpoint(
+    directory: Path,
+    *,
+    models: dict[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase | None,
+    state: TrainingState,
+) -> None:
+    """Write models and training state.
+
+    models: "" is written at the top level, any other name into the subdirectory of that name.
+    Raises: RunError if the disk refuses; what was there before then stays as it was.
+    """
+    with _written_aside(directory) as aside:
+        for name, model in models.items():
+            _write_model(aside / name, model, tokenizer)
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}
+        save_file(tensors, aside / TENSORS)
+        sizes = {
+            path.relative_to(aside).as_posix(): path.stat().st_size
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        }
+        content = {"step": state.step, "scalars": state.scalars, "files": sizes}
+        (aside / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a checkpoint has all of its files in their full size."""
+    return _damage(directory) is None
+
+
+def load_state(directory: Path) -> TrainingState:
+    """Read the training state of a checkpoint, on the CPU.
+
+    Raises: RunError if the checkpoint is torn.
+    """
+    if damage := _damage(directory):
+        raise RunError(
+            f"checkpoint '{directory}' is not whole: {damage}; delete it to go on from the one "
+            "before"
+        )
+    content = json.loads((directory / STATE).read_text(encoding="utf-8"))
+    try:
+        tensors = load_file(directory / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"cannot read '{directory / TENSORS}' ({error}); delete the checkpoint to go on from "
+            "the one before"
+        ) from None
+    return TrainingState(step=content["step"], tensors=tensors, scalars=content["scalars"])
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, prefix: str = "optimizer"
+) -> dict[str, Tensor]:
+    """The optimizer's state, flat: `<prefix>.<number of the parameter>.<name>`.
+
+    Settings such as the learning rate are not state: a resumed stage builds them anew.
+    """
+    return {
+        f"{prefix}.{number}.{name}": torch.as_tensor(value)
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str = "optimizer"
+) -> None:
+    """Put back what `optimizer_tensors` took out, bit for bit.
+
+    Raises: RunError if the tensors belong to other parameters.
+    """
+    parameters = _parameters(optimizer)
+    for key, tensor in tensors.items():
+        if not key.startswith(f"{prefix}."):
+            continue
+        number, name = key.removeprefix(f"{prefix}.").split(".", 1)
+        parameter = parameters[int(number)] if int(number) < len(parameters) else None
+        if parameter is None or (tensor.dim() and tensor.shape != parameter.shape):
+            raise RunError(
+                f"the checkpoint's optimizer state '{key}' {list(tensor.shape)} fits no parameter "
+                "of this model; resume with the model and settings it was written by"
+            )
+        # Counters stay on the CPU, where torch's optimizers keep them; moments follow the weights.
+        device = parameter.device if tensor.dim() else "cpu"
+        optimizer.state[parameter][name] = tensor.to(device, copy=True)
+
+
+def random_tensors() -> dict[str, Tensor]:
+    """State of torch's global random number generators (dropout draws from them)."""
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def restore_random(tensors: dict[str, Tensor]) -> None:
+    """Put back what `random_tensors` took out."""
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _write_model(
+    directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    transformers_logging.disable_progress_bar()
+    model.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+def _damage(directory: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        content = json.loads((directory / STATE).read_text(encoding="utf-8"))
+        sizes: dict[str, int] = content["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"it has no readable {STATE}"
+    for name, size in sizes.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+    return None
+
+
+@contextmanager
+def _written_aside(directory: Path) -> Iterator[Path]:
+    """Yield an empty sibling directory that takes the place of `directory` if all goes well."""
+    aside = directory.with_name(f".{directory.name}.writing")
+    before = directory.with_name(f".{directory.name}.replaced")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        for path in (*aside.rglob("*"), aside):
+            _flush(path)
+        if directory.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            directory.rename(before)
+        aside.rename(directory)
+        _flush(directory.parent)
+        shutil.rmtree(before, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RunError(
+            f"cannot write '{directory}': {reason}; free some space or choose another --output, "
+            "then run the same command again to continue"
+        ) from None
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

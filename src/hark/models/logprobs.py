@@ -1,0 +1,134 @@
+"""Log-probabilities of the tokens that matter, and of no others.
+
+The hidden states that predict a response token are selected first; logits exist only for those, a
+chunk at a time, and are recomputed in the backward pass once they would fill `LOGITS_KEPT`. There
+is never a [rows, time, vocabulary] tensor. The softmax is taken in float32 whatever the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from hark.errors import SettingsError
+from hark.models.language_model import backbone, output_embedding
+from hark.models.packing import PackedBatch
+
+LOGITS_KEPT = 2**25
+"""Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
+CHUNK_TOKENS = 1024
+
+
+def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """[R·T, D]: the last hidden state of every token of the batch (of padding too: never read)."""
+    trunk = backbone(model)
+    dtype = next(trunk.parameters()).dtype
+    output = trunk(
+        input_ids=batch.tokens,
+        attention_mask=batch.attention_mask(dtype),
+        position_ids=None if batch.one_sequence_per_row else batch.positions,
+        use_cache=False,
+    )
+    return output.last_hidden_state.flatten(0, 1)
+
+
+@overload
+def response_logprobs(
+    model: PreTrainedModel,
+    batch: PackedBatch,
+    *,
+    temperature: float = 1.0,
+    with_entropy: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def response_logprobs(
+    model: PreTrainedModel,
+    batch: PackedBatch,
+    *,
+    temperature: float = 1.0,
+    with_entropy: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def response_logprobs(
+    model: PreTrainedModel,
+    batch: PackedBatch,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """[M] log-probability, in nats, of each response token given what precedes it.
+
+    temperature divides the logits, as in sampling (lm-human-preferences `policy.py`), for policy
+    and reference alike.
+    with_entropy: also return [M], the exact entropy of each token's distribution, in nats.
+    """
+    hidden = hidden_states(model, batch).index_select(0, batch.predictors)
+    logprobs, entropy = logprobs_of_hidden(
+        model, hidden, batch.targets, temperature=temperature, with_entropy=with_entropy
+    )
+    return (logprobs, entropy) if with_entropy else logprobs
+
+
+def logprobs_of_hidden(
+    model: PreTrainedModel,
+    hidden: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """[M] log-probabilities of `targets` [M] after hidden states [M, D], and [M] entropies.
+
+    For callers that need the same forward pass for a value head. Entropies are zeros of shape [0]
+    unless asked for.
+    """
+    if not temperature > 0:
+        raise SettingsError(
+            f"temperature is {temperature}; log-probabilities need a positive one (1.0 is usual)"
+        )
+    head = output_embedding(model)
+    vocabulary = model.config.get_text_config().vocab_size
+    keep = targets.numel() * vocabulary <= LOGITS_KEPT
+    chunk = max(1, targets.numel()) if keep else CHUNK_TOKENS
+    recompute = torch.is_grad_enabled() and not keep
+    parts = []
+    for rows, ids in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        arguments = (head, rows, ids, temperature, with_entropy)
+        if recompute:
+            parts.append(checkpoint(_chunk, *arguments, use_reentrant=False))
+        else:
+            parts.append(_chunk(*arguments))
+    logprobs, entropies = zip(*parts, strict=True)
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
+def token_losses(model: PreTrainedModel, rows: Tensor) -> Tensor:
+    """[R, T − 1] negative log-probability, in nats, of every token after the first of each row.
+
+    For pretraining rows [R, T] without padding (`packing.text_rows`): plain causal attention.
+    """
+    hidden = backbone(model)(input_ids=rows, use_cache=False).last_hidden_state
+    targets = rows[:, 1:]
+    logprobs, _ = logprobs_of_hidden(model, hidden[:, :-1].flatten(0, 1), targets.flatten())
+    return -logprobs.view_as(targets)
+
+
+def _chunk(
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
+    logits = head(hidden).float()
+    if temperature != 1.0:
+        logits = logits / temperature
+    if not with_entropy:
+        return -F.cross_entropy(logits, targets, reduction="none"), logits.new_zeros(0)
+    logprobs = F.log_softmax(logits, dim=-1)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy

@@ -1,0 +1,166 @@
+"""Models that give one number: preference models (a score per response) and values (per token).
+
+Both are `AutoModelForSequenceClassification` with one label and a head named `score` without bias,
+so that any Hugging Face program can load them. The constant that makes demonstrations score 0
+(InstructGPT 3.5, Stiennon C.1) is `config.reward_bias`: it is added here to every score and value,
+while a gain is folded into the head's weights. A program that does not know `reward_bias` sees
+scores that differ by that constant.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from hark.data.records import Dialogue
+from hark.errors import DataError, ModelError
+from hark.models.language_model import (
+    attention_implementation,
+    backbone,
+    context_length,
+    read_pretrained,
+)
+from hark.models.logprobs import hidden_states
+from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
+from hark.models.tokenizer import encode_prompt, encode_response, truncate_prompt
+
+
+def new_scalar_model(
+    language_model: PreTrainedModel, *, initial_std: float | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """A copy of the language model's transformer with a scalar head instead of its own.
+
+    initial_std: standard deviation of the head's normal weights, drawn from `seed` alone. None is
+        1/√(D+1) (Stiennon et al. 2020, lm-human-preferences `model.py`); 0.0 gives zeros, as for
+        Ziegler's value head.
+    Raises: ModelError if the architecture has no sequence classification class.
+    """
+    trunk = backbone(language_model)
+    config = copy.deepcopy(language_model.config)
+    config.num_labels = 1
+    config.reward_bias = 0.0
+    config.pad_token_id = _padding_id(config)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = AutoModelForSequenceClassification.from_config(
+                config,
+                dtype=language_model.dtype,
+                attn_implementation=attention_implementation(config),
+            )
+    except ValueError:
+        raise ModelError(
+            f"transformers has no sequence classification for {config.model_type} models, which "
+            "a preference or value model needs; use another base model"
+        ) from None
+    backbone(model).load_state_dict(trunk.state_dict())
+    width = model.score.in_features
+    std = (width + 1) ** -0.5 if initial_std is None else initial_std
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.score.weight.copy_(std * torch.randn(1, width, generator=generator))
+    return model.to(language_model.device).eval()
+
+
+def load_scalar_model(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: str = "float32"
+) -> PreTrainedModel:
+    """Read a preference or value model from a local directory, or by its Hub name.
+
+    Raises: ModelError as `load_language_model`, and for a model without exactly one label.
+    """
+    model = read_pretrained(AutoModelForSequenceClassification, path, dtype=dtype)
+    if model.config.num_labels != 1 or not hasattr(model, "score"):
+        raise ModelError(
+            f"'{path}' classifies into {model.config.num_labels} labels; a preference or value "
+            "model has one label and a head named 'score'"
+        )
+    return model.to(torch.device(device))
+
+
+def response_scores(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """[N] float32: the score at the last token of each response, plus `config.reward_bias`."""
+    return _head(model, hidden_states(model, batch).index_select(0, batch.ends))
+
+
+def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """[M] float32: the value of the state before each response token, plus `config.reward_bias`.
+
+    Read where the token is predicted (lm-human-preferences `policy.py`: positions [ctx−1 : −1]).
+    """
+    return _head(model, hidden_states(model, batch).index_select(0, batch.predictors))
+
+
+class ModelScorer:
+    """A `Scorer`: what a preference model thinks of answered dialogues.
+
+    A prompt too long for the context loses its beginning; `truncated` counts how often.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_batch_tokens: int = 8192,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_batch_tokens = max_batch_tokens
+        self.truncated = 0
+
+    @torch.no_grad()
+    def __call__(self, dialogues: list[Dialogue]) -> Tensor:
+        """[n] float32 on the CPU, in the order of `dialogues`; each ends with an assistant turn.
+
+        Raises: DataError for a dialogue that does not, ModelError for a response longer than the
+        context.
+        """
+        trees, members = self._trees(dialogues)
+        scores = torch.empty(len(dialogues))
+        for indices in plan_batches(trees, self.max_batch_tokens):
+            batch = pack_for(self.model, [trees[index] for index in indices])
+            places = torch.tensor([place for index in indices for place in members[index]])
+            scores[places] = response_scores(self.model, batch.to(self.model.device)).cpu()
+        return scores
+
+    def _trees(self, dialogues: list[Dialogue]) -> tuple[list[PromptTree], list[list[int]]]:
+        """Dialogues with the same prompt become one tree; also which dialogues each tree holds."""
+        limit = context_length(self.model)
+        branches: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        members: dict[tuple[int, ...], list[int]] = {}
+        for place, dialogue in enumerate(dialogues):
+            if not dialogue or dialogue[-1].role != "assistant":
+                raise DataError(
+                    f"dialogue {place} to be scored does not end with an assistant turn; "
+                    "append the response as one"
+                )
+            before, response = dialogue[:-1], dialogue[-1].content
+            ids = encode_response(self.tokenizer, before, response, allow_empty=True)
+            whole = encode_prompt(self.tokenizer, before)
+            prompt, cut = truncate_prompt(whole, limit - len(ids))
+            self.truncated += cut
+            branches.setdefault(tuple(prompt), []).append(tuple(ids))
+            members.setdefault(tuple(prompt), []).append(place)
+        trees = [PromptTree(prompt, tuple(responses)) for prompt, responses in branches.items()]
+        return trees, list(members.values())
+
+
+def _head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    return model.score(hidden).squeeze(-1).float() + getattr(model.config, "reward_bias", 0.0)
+
+
+def _padding_id(config: object) -> int:
+    """A pad id that is not an end token: Hugging Face reads the score at the last other token."""
+    text = config.get_text_config()  # type: ignore[attr-defined]
+    ends = text.eos_token_id if isinstance(text.eos_token_id, list) else [text.eos_token_id]
+    if text.pad_token_id is not None and text.pad_token_id not in ends:
+        return int(text.pad_token_id)
+    return next(candidate for candidate in range(len(ends) + 1) if candidate not in ends)
