@@ -1,0 +1,54 @@
+# The two commands a newcomer needs are `make quickstart` and `make test`; each sets up what it needs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# Tests are many small computations: one thread each and one process a core beats the other way.
+TEST_PROCESSES ?= 2
+PYTEST_OPTIONS ?=
+
+.PHONY: help setup quickstart test check format study constraints clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) ## Make .venv with everything pinned
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hark needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+quickstart: setup ## The whole loop on the built-in playground, ending with a report
+	$(BIN)/hark quickstart
+
+test: setup ## Run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
+
+check: setup ## Formatting, lint, types, architecture: what a machine can check without running hark
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: setup ## Format the code and mend what lint can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+study: setup ## A recipe on real data: make study RECIPE=hh-small OPTIONS="--input helpful=FILE"
+	$(BIN)/hark run $(or $(RECIPE),hh-small) $(OPTIONS)
+
+constraints: ## Take the newest versions of everything and pin them
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude hark \
+		| sed 's/+cpu$$//' | sort -f; } > constraints.new
+	mv constraints.new constraints.txt
+	touch $(INSTALLED)
+
+clean: ## Remove the environment and caches; runs are kept
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

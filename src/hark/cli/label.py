@@ -1,0 +1,11 @@
+"""`hark label`: a labeler's judgement of answers."""
+
+from __future__ import annotations
+
+from hark.cli.stage import stage_command
+
+label = stage_command(
+    "label",
+    title="Labelling",
+    example="hark label --data runs/20260131T152000-sample/data/comparisons.jsonl",
+)

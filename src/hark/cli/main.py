@@ -1,0 +1,134 @@
+"""`hark`: the command line. Each command's module is imported when that command is given.
+
+Exit status: 0 done; 1 a defect of hark, with its traceback; 2 something the person can mend, in one
+sentence; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group
+from cyclopts.exceptions import UnknownCommandError
+
+from hark import __version__
+from hark.cli.outcome import announce_error
+from hark.errors import HarkError, did_you_mean
+
+START = Group("Start here", sort_key=1)
+TRAIN = Group("Train", sort_key=2)
+MEASURE = Group("Sample, judge, measure", sort_key=3)
+DATA = Group("Data", sort_key=4)
+
+COMMANDS: dict[str, tuple[Group, str]] = {
+    "quickstart": (START, "Run the whole loop on the built-in playground; ends with a report."),
+    "run": (START, "Run a recipe: a paper's pipeline, stage by stage."),
+    "pretrain": (TRAIN, "Train a small language model from text."),
+    "sft": (TRAIN, "Teach a language model by demonstrations."),
+    "preference": (TRAIN, "Train a preference model on comparisons."),
+    "ppo": (TRAIN, "Improve a language model against a preference model or another scorer."),
+    "sample": (MEASURE, "Let a model answer prompts."),
+    "label": (MEASURE, "Let a labeler judge the answers of models."),
+    "evaluate": (MEASURE, "Measure win rate, preference accuracy or language-model loss."),
+    "report": (MEASURE, "Make one self-contained HTML page of runs."),
+    "data": (DATA, "Look at, convert and clean data files."),
+    "playground": (DATA, "Write the built-in world's texts, demonstrations and prompts."),
+}
+
+FROM_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""Refusals of the operating system that a person can do something about."""
+
+
+def build_app() -> App:
+    """The application, without any command's module."""
+    app = App(
+        name="hark",
+        help="Align language models with human feedback, end to end.",
+        version=__version__,
+        help_format="plaintext",
+        help_epilogue="New here? `hark quickstart`, then `hark COMMAND --help`.",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (group, help_) in COMMANDS.items():
+        target = "app" if name == "data" else name
+        app.command(f"hark.cli.{name}:{target}", name=name, help=help_, group=group)
+    app.register_install_completion_command(
+        help="Install completion for your shell.", group=Group("Other", sort_key=9)
+    )
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    as_json = "--json" in tokens
+    try:
+        build_app()(list(tokens), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except UnknownCommandError as error:
+        announce_error(describe_unknown_command(error), as_json=as_json)
+        return 2
+    except CycloptsError as error:
+        announce_error(f"{error} See `hark {_command_of(tokens)}--help`.", as_json=as_json)
+        return 2
+    except HarkError as error:
+        announce_error(str(error), as_json=as_json)
+        return 2
+    except KeyboardInterrupt:
+        announce_error("interrupted; the same command continues where it stopped", as_json=as_json)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in FROM_DISK:
+            return _defect(error, as_json=as_json)
+        announce_error(describe_os_error(error), as_json=as_json)
+        return 2
+    except Exception as error:
+        return _defect(error, as_json=as_json)
+    return 0
+
+
+def describe_unknown_command(error: UnknownCommandError) -> str:
+    """Name the command meant. Cyclopts would import every command's module to say the same."""
+    tokens = error.unused_tokens or [""]
+    choices = list(COMMANDS)
+    if error.command_chain and error.app is not None:
+        choices = [name for name in error.app if not name.startswith("-")]
+    return (
+        f"unknown command '{tokens[0]}'{did_you_mean(tokens[0], choices)}; "
+        f"commands: {', '.join(choices)}"
+    )
+
+
+def describe_os_error(error: OSError) -> str:
+    """What the operating system refused, and the way out."""
+    where = f"'{error.filename}': " if error.filename else ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{where}{error.strerror}; free some space, then give the same command to continue"
+    return f"{where}{error.strerror}; check the path and its permissions"
+
+
+def _command_of(tokens: Sequence[str]) -> str:
+    return f"{tokens[0]} " if tokens and tokens[0] in COMMANDS else ""
+
+
+def _defect(error: Exception, *, as_json: bool) -> int:
+    traceback.print_exception(error)
+    message = f"this is a defect of hark, please report it: {type(error).__name__}: {error}"
+    announce_error(message, as_json=as_json)
+    return 1
+
+
+def main() -> None:
+    """Entry point of the `hark` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,108 @@
+"""How a command ends: its results on stdout, or one sentence about what went wrong on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESERVED = ("status", "run")
+
+
+def announce(
+    results: Mapping[str, Any], *, run: Path | None, as_json: bool, status: str = "complete"
+) -> None:
+    """Print what a command found, for a person or as one line of JSON."""
+    if as_json:
+        clash = [name for name in RESERVED if name in results]
+        assert not clash, f"results may not be named {clash}"
+        where = {} if run is None else {"run": str(run)}
+        print_json({"status": status} | where | dict(results))
+        return
+    print_results(results)
+    if run is not None:
+        Console().print(f"[bold]run[/bold] {run}", highlight=False, soft_wrap=True)
+
+
+def announce_error(message: str, *, as_json: bool) -> None:
+    """`error: …` on stderr and, for a program that reads along, a JSON object on stdout."""
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    if as_json:
+        print_json({"status": "failed", "error": message})
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One line; what is not finite becomes null, which is what JSON has for undefined."""
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Scalars as a list of names and values, then each list of records as a table."""
+    console = Console()
+    scalars = {name: value for name, value in results.items() if not is_table(value)}
+    if scalars:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, value in scalars.items():
+            table.add_row(name.replace("_", " "), describe(value))
+        console.print(table)
+    for name, rows in results.items():
+        if is_table(rows):
+            console.print(records_table(rows, title=name.replace("_", " ")))
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a list of records with the same names."""
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(row, Mapping) and list(row) == list(value[0]) for row in value)
+    )
+
+
+def records_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
+    """Records as a table with one column a name."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, name in enumerate(rows[0]):
+        table.add_column(name.replace("_", " "), justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(describe(value) for value in row.values()))
+    return table
+
+
+def describe(value: Any) -> str:
+    """A value for a person: three significant figures, intervals in brackets, a dash for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return (
+            "–"
+            if not math.isfinite(value)
+            else f"{value:.3g}"
+            if abs(value) < 1000
+            else f"{value:,.0f}"
+        )
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {describe(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(describe(item) for item in value) + "]"
+    return str(value)
+
+
+def plain(value: Any) -> Any:
+    """The same value in types that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -1,0 +1,12 @@
+"""`hark ppo`: a policy improved against a reward, held near its start by a KL penalty."""
+
+from __future__ import annotations
+
+from hark.cli.stage import stage_command
+
+ppo = stage_command(
+    "ppo",
+    title="Proximal policy optimisation",
+    example="hark ppo --model runs/20260131T150102-sft --data prompts.jsonl "
+    "--preference-model runs/20260131T160210-preference",
+)

@@ -1,0 +1,47 @@
+"""`hark quickstart`: the whole loop on the built-in playground, with a report at the end."""
+
+from __future__ import annotations
+
+from hark.cli.options import DryRun, Json, Overrides
+from hark.cli.run import Device, Miniature, Output, Precision, Seed, run
+
+NEXT = """
+Next, with data of your own (JSON lines; `hark data inspect FILE` says what hark makes of a file):
+  hark sft --model MODEL --data demonstrations.jsonl
+  hark preference --model runs/…-sft --data comparisons.jsonl
+  hark ppo --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl
+MODEL is a Hugging Face directory, a run directory, or a Hub name. `hark run instructgpt --dry-run`
+shows the whole pipeline as one recipe, with the hyper-parameters of the paper."""
+
+
+def quickstart(
+    *,
+    set_: Overrides = [],  # noqa: B006 (cyclopts shows it; it is never changed)
+    output: Output = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Precision = None,
+    miniature: Miniature = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Run the whole loop on the built-in playground: a base model from text, demonstrations,
+    preferences, PPO, and a report that compares them.
+
+    Needs no data, no network and no GPU; minutes on two CPU cores.
+
+    Example: hark quickstart --output runs
+    """
+    run(
+        "quickstart",
+        set_=set_,
+        output=output,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        miniature=miniature,
+        dry_run=dry_run,
+        json=json,
+    )
+    if not json and not dry_run:
+        print(NEXT)

@@ -1,0 +1,150 @@
+"""`hark run RECIPE`: a pipeline of stages from a YAML file, continued where it stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from hark.cli.options import DryRun, Json, Overrides, sources_of
+from hark.cli.outcome import announce, print_json, records_table
+from hark.cli.stage import plan_lines
+from hark.loop.pipeline import FinishedStage, duration, run_plan
+from hark.loop.recipe import Plan, load_recipe, plan_recipe
+from hark.loop.stages import STAGES
+from hark.runs.settings import Dtype
+
+Miniature = Annotated[
+    bool,
+    Parameter(
+        name="--miniature",
+        help="The same stages in seconds, on built-in data: a trial run.",
+        negative=(),
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    Parameter(name="--output", help="The directory below which run directories are made."),
+]
+Seed = Annotated[int | None, Parameter(name="--seed", help="Seed of every stage.")]
+Device = Annotated[
+    str | None, Parameter(name="--device", help="Where to compute: auto, cpu, cuda.")
+]
+Precision = Annotated[Dtype | None, Parameter(name="--dtype", help="Precision of the arithmetic.")]
+Inputs = Annotated[
+    list[str],
+    Parameter(
+        name="--input",
+        help="A file or model the recipe asks for, as NAME=PATH; may be repeated, also for one "
+        "name. --dry-run lists the names.",
+        negative=(),
+        show_default=False,
+    ),
+]
+
+
+def run(
+    recipe: Annotated[str, Parameter(help="Name of a built-in recipe, or path of a YAML file.")],
+    *,
+    input_: Inputs = [],  # noqa: B006 (cyclopts shows it; it is never changed)
+    set_: Overrides = [],  # noqa: B006
+    output: Output = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Precision = None,
+    miniature: Miniature = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Run a recipe: a paper's pipeline, stage by stage.
+
+    Every stage gets a run directory of its own. A stage already complete with the same settings
+    and inputs is not run again, and an interrupted one is continued: give the same command again.
+
+    Example: hark run instructgpt --miniature
+    """
+    shared = {"output": output, "seed": seed, "device": device, "dtype": dtype}
+    plan = plan_recipe(
+        load_recipe(recipe),
+        inputs=input_,
+        overrides=set_,
+        every_stage={name: value for name, value in shared.items() if value is not None},
+        miniature=miniature,
+        dry_run=dry_run,
+    )
+    if dry_run:
+        show_plan(plan, as_json=json)
+        return
+    finished = run_plan(plan, command=["hark", *sys.argv[1:]])
+    announce_pipeline(plan, finished, as_json=json)
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print every stage with its effective settings, running nothing."""
+    if as_json:
+        stages = {
+            stage.name: {
+                "stage": stage.kind,
+                "config": stage.settings.model_dump(mode="json"),
+                "given": stage.settings.given(),
+                "parents": list(stage.parents),
+            }
+            for stage in plan.stages
+        }
+        print_json(
+            {
+                "status": "dry run",
+                "recipe": plan.recipe.name,
+                "inputs": plan.inputs,
+                "stages": stages,
+            }
+        )
+        return
+    print(f"# Recipe {plan.recipe.name}: {' '.join(plan.recipe.description.split())}")
+    for name, item in plan.recipe.inputs.items():
+        need = "" if item.required else " (optional)"
+        print(f"# --input {name}=PATH{need}: {item.help}")
+    for number, stage in enumerate(plan.stages, start=1):
+        print(f"\n# [{number}/{len(plan.stages)}] {stage.name}")
+        sources = sources_of(stage.values, "recipe")
+        print("\n".join(plan_lines(STAGES[stage.kind], stage.settings, sources=sources)))
+
+
+def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json: bool) -> None:
+    """The results of the last stage, and where every stage's run directory is."""
+    last = finished[-1]
+    if as_json:
+        stages = {
+            stage.name: {
+                "stage": stage.kind,
+                "run": str(stage.run_path),
+                "reused": stage.reused,
+                "seconds": round(stage.seconds, 1),
+                "results": stage.results,
+            }
+            for stage in finished
+        }
+        record: dict[str, Any] = {"recipe": plan.recipe.name, "stages": stages}
+        announce(record | {"results": last.results}, run=last.run_path, as_json=True)
+        return
+    rows = [
+        {
+            "stage": stage.name,
+            "time": "reused" if stage.reused else duration(stage.seconds),
+            "run": str(stage.run_path),
+        }
+        for stage in finished
+    ]
+    Console().print(records_table(rows, title=f"recipe {plan.recipe.name}"))
+    announce(summary_of(finished), run=last.run_path, as_json=False)
+
+
+def summary_of(finished: Sequence[FinishedStage]) -> dict[str, Any]:
+    """The results of the last stage that measures; of the last stage where none does."""
+    measuring = [stage for stage in finished if stage.kind in {"evaluate", "report"}]
+    return (measuring or list(finished))[-1].results

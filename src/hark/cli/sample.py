@@ -1,0 +1,11 @@
+"""`hark sample`: a model's answers to prompts."""
+
+from __future__ import annotations
+
+from hark.cli.stage import stage_command
+
+sample = stage_command(
+    "sample",
+    title="Sampling",
+    example="hark sample --model runs/20260131T150102-sft --data prompts.jsonl",
+)

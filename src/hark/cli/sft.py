@@ -1,0 +1,11 @@
+"""`hark sft`: a language model taught by demonstrations."""
+
+from __future__ import annotations
+
+from hark.cli.stage import stage_command
+
+sft = stage_command(
+    "sft",
+    title="Supervised fine-tuning",
+    example="hark sft --model runs/20260131T140512-pretrain --data demonstrations.jsonl",
+)
