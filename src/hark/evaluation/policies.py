@@ -1,0 +1,117 @@
+"""One row for each policy: the table that ends an evaluation.
+
+The columns of InstructGPT's account (sections 4.1 and 4.2): preference over the baseline, what a
+held-out judge thinks of helpfulness and harmlessness, the score that training maximised, how far
+the policy has moved, and what the movement cost on plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from hark.data.records import Dialogue, answered
+from hark.errors import HarkError
+from hark.evaluation.intervals import Estimate, clustered_mean
+from hark.evaluation.scores import Labeler, Scorer, score
+from hark.evaluation.winrate import WinRate, judge_by_labeler, win_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyEvaluation:
+    """What was measured of one policy; None where it was not."""
+
+    name: str
+    win_rate: WinRate | None = None
+    """Against the baseline; None for the baseline itself."""
+    helpfulness: Estimate | None = None
+    """Mean grade by the judge; higher is better."""
+    harmlessness: Estimate | None = None
+    preference_score: Estimate | None = None
+    """Mean score by the preference model that training maximised."""
+    divergence: Estimate | None = None
+    """KL from the reference policy, nats a response."""
+    language_loss: Estimate | None = None
+    """Held-out text, nats a token."""
+    response_words: Estimate | None = None
+    """Mean length; judges like long replies, so a win rate is read beside it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for results.json."""
+        values: dict[str, Any] = {"name": self.name}
+        for field in fields(self)[1:]:
+            measured = getattr(self, field.name)
+            values[field.name] = None if measured is None else measured.to_json()
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PolicyEvaluation:
+        """The inverse of `to_json`."""
+        read: dict[str, Any] = {"name": values["name"]}
+        for field in fields(cls)[1:]:
+            measured = values.get(field.name)
+            kind = WinRate if field.name == "win_rate" else Estimate
+            read[field.name] = None if measured is None else kind.from_json(measured)
+        return cls(**read)
+
+
+def evaluate_policy(
+    name: str,
+    prompts: Sequence[Dialogue],
+    responses: Sequence[str],
+    *,
+    baseline_responses: Sequence[str] | None = None,
+    judge: Labeler | None = None,
+    helpfulness: Scorer | None = None,
+    harmlessness: Scorer | None = None,
+    preference: Scorer | None = None,
+    divergence: Estimate | None = None,
+    language_loss: Estimate | None = None,
+    seed: int = 0,
+) -> PolicyEvaluation:
+    """Measure one policy's replies, one for each prompt.
+
+    `judge` compares with `baseline_responses`; the scorers give grades to single replies;
+    `divergence` and `language_loss` are measured by their own modules and passed through.
+
+    Raises: HarkError if lists differ in length, only one of judge and baseline is given, or a score
+    is not finite.
+    """
+    if len(prompts) != len(responses):
+        raise HarkError(
+            f"{len(prompts)} prompts but {len(responses)} responses of '{name}': give one for each"
+        )
+    if (judge is None) != (baseline_responses is None):
+        raise HarkError(f"a win rate of '{name}' needs both a judge and a baseline's responses")
+    dialogues = [answered(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
+
+    def graded(scorer: Scorer | None, what: str) -> Estimate | None:
+        if scorer is None:
+            return None
+        return mean_by_prompt(score(scorer, dialogues, what=f"{what} of '{name}'"), prompts, seed)
+
+    won = None
+    if judge is not None and baseline_responses is not None:
+        verdicts = judge_by_labeler(judge, prompts, responses, baseline_responses, seed=seed)
+        won = win_rate(verdicts, seed=seed)
+    words = np.array([len(text.split()) for text in responses], dtype=float)
+    return PolicyEvaluation(
+        name=name,
+        win_rate=won,
+        helpfulness=graded(helpfulness, "helpfulness grades"),
+        harmlessness=graded(harmlessness, "harmlessness grades"),
+        preference_score=graded(preference, "preference scores"),
+        divergence=divergence,
+        language_loss=language_loss,
+        response_words=mean_by_prompt(words, prompts, seed),
+    )
+
+
+def mean_by_prompt(
+    values: Sequence[float] | np.ndarray[Any, Any], prompts: Sequence[Hashable], seed: int = 0
+) -> Estimate:
+    """Mean of one value for each reply, clustered by prompt."""
+    return clustered_mean(values, clusters=[list(prompts)], seed=seed)

@@ -1,0 +1,171 @@
+"""Win rates: how often one policy's reply is preferred to another's on the same prompt.
+
+The measure of InstructGPT (section 4.1, figure 1) and Stiennon et al. (2020): the share of prompts
+on which the policy beats the baseline.
+
+1. A tie counts one half and is reported; the papers' forms allowed none.
+2. Which reply comes first is decided by a hash of the seed and the prompt, so that a judge who
+   leans to the first reply leans to neither policy.
+3. A soft judgement (a probability) counts by its majority, as a vote would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hark.data.records import Comparison, Dialogue, answered
+from hark.errors import HarkError
+from hark.evaluation.intervals import Estimate, clustered_rate, require_finite
+from hark.evaluation.scores import Labeler, Scorer, score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """One verdict on the policy's reply against the baseline's."""
+
+    outcome: float
+    """1 the policy won, ½ a tie, 0 the baseline won."""
+    prompt: Hashable
+    """What the two replies answer; judgements of one prompt form a cluster."""
+    labeler: str | None = None
+    """Who judged; None where the judge is a function."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRate:
+    """How often the policy won, a tie counting one half."""
+
+    estimate: Estimate
+    wins: int
+    ties: int
+    losses: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for results.json."""
+        return {
+            "estimate": self.estimate.to_json(),
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> WinRate:
+        """The inverse of `to_json`."""
+        return cls(**{**values, "estimate": Estimate.from_json(values["estimate"])})
+
+
+def win_rate(
+    judgements: Sequence[Judgement],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> WinRate:
+    """Sum up judgements; the interval is clustered by prompt and, where known, by labeler."""
+    outcomes = np.array([judgement.outcome for judgement in judgements])
+    clusters: list[list[Hashable]] = [[judgement.prompt for judgement in judgements]]
+    if any(judgement.labeler is not None for judgement in judgements):
+        # A verdict by nobody in particular is a labeler of its own, alike to no other.
+        clusters.append([j.labeler or n for n, j in enumerate(judgements)])
+    return WinRate(
+        estimate=clustered_rate(
+            outcomes, clusters=clusters, level=level, resamples=resamples, seed=seed
+        ),
+        wins=int((outcomes == 1.0).sum()),
+        ties=int((outcomes == 0.5).sum()),
+        losses=int((outcomes == 0.0).sum()),
+    )
+
+
+def judge_by_labeler(
+    labeler: Labeler,
+    prompts: Sequence[Dialogue],
+    responses: Sequence[str],
+    baseline_responses: Sequence[str],
+    *,
+    seed: int = 0,
+) -> list[Judgement]:
+    """Ask a labeler about every prompt, the two replies in an order decided by hash.
+
+    Raises: HarkError if the labeler leaves a comparison unjudged.
+    """
+    _require_same_length(prompts, responses, baseline_responses)
+    judgements = []
+    for prompt, ours, theirs in zip(prompts, responses, baseline_responses, strict=True):
+        ours_first = policy_comes_first(prompt, seed=seed)
+        pair = (ours, theirs) if ours_first else (theirs, ours)
+        verdict = labeler(Comparison(prompt=prompt, responses=pair))
+        if not verdict.judged:
+            raise HarkError(
+                f"the labeler gave no judgement on the prompt {prompt[-1].content[:60]!r}: it must "
+                "return the comparison with ranks or a probability"
+            )
+        better = next((first for first, _ in verdict.ordered_pairs()), None)
+        outcome = 0.5 if better is None else float((better == 0) == ours_first)
+        judgements.append(Judgement(outcome=outcome, prompt=prompt, labeler=verdict.labeler))
+    return judgements
+
+
+def judge_by_scorer(
+    scorer: Scorer,
+    prompts: Sequence[Dialogue],
+    responses: Sequence[str],
+    baseline_responses: Sequence[str],
+    *,
+    tie_tolerance: float = 0.0,
+) -> list[Judgement]:
+    """The reply with the higher score wins; scores within `tie_tolerance` are a tie.
+
+    Raises: HarkError if a score is not finite.
+    """
+    _require_same_length(prompts, responses, baseline_responses)
+    ours = [answered(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
+    theirs = [
+        answered(prompt, text) for prompt, text in zip(prompts, baseline_responses, strict=True)
+    ]
+    scores = score(scorer, [*ours, *theirs])
+    return judge_by_scores(
+        prompts, scores[: len(ours)], scores[len(ours) :], tie_tolerance=tie_tolerance
+    )
+
+
+def judge_by_scores(
+    prompts: Sequence[Hashable],
+    scores: ArrayLike,
+    baseline_scores: ArrayLike,
+    *,
+    tie_tolerance: float = 0.0,
+) -> list[Judgement]:
+    """As `judge_by_scorer`, of scores at hand: [n] and [n]."""
+    gaps = require_finite(scores, what="scores") - require_finite(
+        baseline_scores, what="baseline scores"
+    )
+    outcomes = np.where(np.abs(gaps) <= tie_tolerance, 0.5, (gaps > 0).astype(float))
+    return [
+        Judgement(outcome=float(outcome), prompt=prompt)
+        for outcome, prompt in zip(outcomes, prompts, strict=True)
+    ]
+
+
+def policy_comes_first(prompt: Dialogue, *, seed: int) -> bool:
+    """Whether the policy's reply is shown first: a fair coin fixed by the seed and the prompt."""
+    text = "\x1e".join(f"{message.role}\x1f{message.content}" for message in prompt)
+    digest = hashlib.blake2b(f"{seed}\x1d{text}".encode(), digest_size=1).digest()
+    return digest[0] % 2 == 0
+
+
+def _require_same_length(
+    prompts: Sequence[Dialogue], responses: Sequence[str], baseline: Sequence[str]
+) -> None:
+    if not len(prompts) == len(responses) == len(baseline):
+        raise HarkError(
+            f"{len(prompts)} prompts, {len(responses)} responses and {len(baseline)} baseline "
+            "responses: a win rate needs one of each for every prompt"
+        )

@@ -1,0 +1,105 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from hark.data.records import Comparison, ask
+from hark.errors import HarkError
+from hark.evaluation.winrate import (
+    Judgement,
+    WinRate,
+    judge_by_labeler,
+    judge_by_scorer,
+    judge_by_scores,
+    policy_comes_first,
+    win_rate,
+)
+
+PROMPTS = [ask(f"question {n}") for n in range(200)]
+
+
+def prefer_longer(comparison: Comparison) -> Comparison:
+    first, second = map(len, comparison.responses)
+    ranks = (1, 1) if first == second else ((1, 2) if first > second else (2, 1))
+    return dataclasses.replace(comparison, ranks=ranks, labeler="ruler")
+
+
+def prefer_first(comparison: Comparison) -> Comparison:
+    return dataclasses.replace(comparison, probability=0.9)
+
+
+def test_ties_count_one_half_and_are_reported():
+    outcomes = [1.0, 1.0, 0.5, 0.0]
+    result = win_rate([Judgement(outcome=o, prompt=n) for n, o in enumerate(outcomes)])
+    assert (result.wins, result.ties, result.losses) == (2, 1, 1)
+    assert result.estimate.value == pytest.approx(2.5 / 4)
+    assert result.estimate.low < 2.5 / 4 < result.estimate.high
+
+
+def test_a_labeler_decides_whatever_the_order_of_the_replies():
+    responses = ["long answer"] * 100 + ["mid"] * 50 + ["s"] * 50
+    judgements = judge_by_labeler(prefer_longer, PROMPTS, responses, ["mid"] * 200)
+    assert [j.outcome for j in judgements] == [1.0] * 100 + [0.5] * 50 + [0.0] * 50
+    assert {j.labeler for j in judgements} == {"ruler"}
+
+
+def test_a_judge_who_leans_to_the_first_reply_leans_to_neither_policy():
+    judgements = judge_by_labeler(prefer_first, PROMPTS, ["a"] * 200, ["b"] * 200, seed=1)
+    rate = win_rate(judgements).estimate
+    assert rate.low < 0.5 < rate.high
+    first = [policy_comes_first(prompt, seed=1) for prompt in PROMPTS]
+    assert [j.outcome == 1.0 for j in judgements] == first
+    assert first != [policy_comes_first(prompt, seed=2) for prompt in PROMPTS]
+
+
+def test_a_labeler_who_says_nothing_is_an_error():
+    with pytest.raises(HarkError, match="no judgement on the prompt 'question 0'"):
+        judge_by_labeler(lambda comparison: comparison, PROMPTS[:1], ["a"], ["b"])
+
+
+def test_a_scorer_compares_scores_with_a_tolerance_for_ties():
+    def by_length(dialogues):
+        return np.array([float(len(dialogue[-1].content)) for dialogue in dialogues])
+
+    replies, baseline = ["aaaa", "aa", "a"], ["aa", "aa", "aa"]
+    strict = judge_by_scorer(by_length, PROMPTS[:3], replies, baseline)
+    assert [j.outcome for j in strict] == [1.0, 0.5, 0.0]
+    loose = judge_by_scorer(by_length, PROMPTS[:3], replies, baseline, tie_tolerance=1.0)
+    assert [j.outcome for j in loose] == [1.0, 0.5, 0.5]
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(HarkError, match="1 of 2 scores are not finite, the first at index 1"):
+        judge_by_scores(PROMPTS[:2], [1.0, math.nan], [0.0, 0.0])
+
+
+def test_lists_of_different_length_are_refused():
+    with pytest.raises(HarkError, match="3 prompts, 2 responses and 3 baseline"):
+        judge_by_labeler(prefer_longer, PROMPTS[:3], ["a", "b"], ["a", "b", "c"])
+
+
+def test_repeated_judgements_of_a_prompt_do_not_shorten_the_interval():
+    once = [Judgement(outcome=float(n % 3 > 0), prompt=n) for n in range(60)]
+    assert win_rate(once * 5).estimate.clusters == 60
+    low, high = win_rate(once).estimate.low, win_rate(once).estimate.high
+    again = win_rate(once * 5).estimate
+    assert again.high - again.low == pytest.approx(high - low)
+
+
+def test_labelers_widen_the_interval_when_they_disagree():
+    votes = [
+        Judgement(outcome=float(n % 10 < lean), prompt=(n, labeler), labeler=labeler)
+        for labeler, lean in (("a", 9), ("b", 7), ("c", 4), ("d", 2))
+        for n in range(50)
+    ]
+    anonymous = [dataclasses.replace(vote, labeler=None) for vote in votes]
+    named, unnamed = win_rate(votes).estimate, win_rate(anonymous).estimate
+    assert (named.clusters, unnamed.clusters) == (4, 200)
+    assert named.high - named.low > 3 * (unnamed.high - unnamed.low)
+
+
+def test_a_win_rate_survives_json():
+    result = win_rate(judge_by_scores(PROMPTS[:4], [1, 2, 3, 0], [1, 1, 1, 1]))
+    assert WinRate.from_json(json.loads(json.dumps(result.to_json()))) == result
