@@ -146,6 +146,7 @@ def plan_recipe(
     holds settings (output, seed, device, dtype) that replace those of all stages. With `dry_run`
     inputs may be missing. Raises: SettingsError.
     """
+    _refuse_unused_inputs(recipe)
     small = _miniature_of(recipe) if miniature else Miniature()
     stages = _merged_stages(recipe, small)
     for override in overrides:
@@ -156,7 +157,6 @@ def plan_recipe(
     for name, stage in stages.items():
         earlier = [item.name for item in planned]
         planned.append(_plan_stage(recipe, name, stage, values, earlier, dict(every_stage or {})))
-    _refuse_unused_inputs(recipe, stages)
     return Plan(recipe=recipe, stages=tuple(planned), inputs=values)
 
 
@@ -326,8 +326,8 @@ def _text_of(found: re.Match[str], known: Mapping[str, Any]) -> str:
     return value
 
 
-def _refuse_unused_inputs(recipe: Recipe, stages: Mapping[str, Any]) -> None:
-    used = set(references_in(stages))
+def _refuse_unused_inputs(recipe: Recipe) -> None:
+    used = set(references_in(recipe.stages))
     for name in recipe.inputs:
         if f"inputs.{name}" not in used:
             raise SettingsError(f"recipe '{recipe.name}': no stage uses its input '{name}'")
