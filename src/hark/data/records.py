@@ -115,7 +115,7 @@ class Comparison:
         return self.ranks is not None or self.probability is not None
 
     def ordered_pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield (better, worse) indices of every pair that is not a tie; soft labels by majority."""
+        """Yield (better, worse) indices of each pair that is not a tie; soft labels by majority."""
         if self.probability is not None:
             if self.probability != 0.5:
                 yield (0, 1) if self.probability > 0.5 else (1, 0)
@@ -129,6 +129,4 @@ def chosen_and_rejected(
     prompt: Dialogue, chosen: str, rejected: str, *, strength: float | None = None
 ) -> Comparison:
     """The pair in which `chosen` won."""
-    return Comparison(
-        prompt=prompt, responses=(chosen, rejected), ranks=(1, 2), strength=strength
-    )
+    return Comparison(prompt=prompt, responses=(chosen, rejected), ranks=(1, 2), strength=strength)
