@@ -27,7 +27,7 @@ def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def language_modelling_loss(token_logprobs: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean negative log-likelihood in nats per token. [M] log-probabilities of the targets -> []."""
+    """Mean negative log-likelihood in nats per token, from log-probabilities. [M] -> []."""
     return weighted_mean(-token_logprobs, weights)
 
 

@@ -103,8 +103,10 @@ def build_optimizer(
         return TensorFlowAdam(
             groups, lr=settings.learning_rate, betas=betas, epsilon=settings.epsilon
         )
+    # On CUDA the fused kernel wants its step counters beside the weights; torch's default does not.
+    on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
     return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=True
+        groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=on_cpu or None
     )
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hark.data.mixing import permutation
 from hark.errors import RunError
 from hark.models.checkpoint import (
     TrainingState,
@@ -54,6 +56,8 @@ class TrainingSettings(StageSettings):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay on the disk."""
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """A malformed line of a data file: stop, or skip it and write it to a side file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +71,22 @@ class MicroBatch(Generic[Batch]):
     """Tokens the pass computes, padding left out."""
 
 
+class WeightedSum(NamedTuple):
+    """A metric of one micro-batch; the batch's is the sum of sums over the sum of weights."""
+
+    sum: Tensor
+    """[]"""
+    weight: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossReport:
-    """Sums over one micro-batch; divided by the weight of the batch they become its means."""
+    """Sums over one micro-batch, of which the loop makes means over the batch."""
 
     loss: Tensor
-    """[] the weighted sum of losses, to be differentiated."""
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    """[] each: weighted sums of other metrics, by the name they are logged under."""
+    """[] the weighted sum of losses, to be differentiated; its weight is the micro-batch's."""
+    sums: dict[str, WeightedSum] = field(default_factory=dict)
+    """Other metrics, by the name they are logged under."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,15 @@ class FitState:
     """The newest evaluation."""
     chosen_step: int | None = None
     chosen_evaluation: dict[str, float] = field(default_factory=dict)
+
+    def metrics_at_end(self) -> dict[str, float]:
+        """Of the last step's batch, and of the chosen evaluation or else the last one."""
+        of_training = {
+            name: value
+            for name, value in self.metrics.items()
+            if name not in ("learning_rate", "gradient_norm")
+        }
+        return of_training | (self.chosen_evaluation or self.evaluation)
 
 
 def fit(run: Run, task: Task[Any], settings: TrainingSettings) -> FitState:
@@ -152,16 +173,20 @@ def _train_step(
     with watch.phase("data"):
         micro_batches = task.batch(state.step)
     weight = math.fsum(micro_batch.weight for micro_batch in micro_batches)
-    sums: dict[str, float] = {}
+    reports: dict[str, list[tuple[float, float]]] = {}
     with watch.phase("forward_backward"):
         for micro_batch in micro_batches:
             with autocast(task.model, settings):
                 report = task.loss(micro_batch.batch)
             (report.loss / weight).backward()
-            for name, value in {"loss": report.loss, **report.sums}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            sums = {"loss": WeightedSum(report.loss, micro_batch.weight), **report.sums}
+            for name, (value, part) in sums.items():
+                reports.setdefault(name, []).append((float(value.detach()), part))
             state.tokens += micro_batch.tokens
-    metrics = {name: value / weight for name, value in sums.items()}
+    metrics = {
+        name: math.fsum(value for value, _ in parts) / math.fsum(part for _, part in parts)
+        for name, parts in reports.items()
+    }
     _require_finite("loss", metrics["loss"], task, state)
     with watch.phase("update"):
         taken = update(optimizer, step=state.step, total_steps=task.steps, settings=task.optimizer)
@@ -276,28 +301,17 @@ def examples_of_step(step: int, *, count: int, batch_size: int, seed: int) -> li
     An epoch's batches hold `batch_size` examples or, where that does not divide `count`, as nearly
     equal numbers below it as can be: no last batch of one noisy example.
     """
-    per_epoch = steps_per_epoch(count, batch_size)
-    epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    return [int(index) for index in np.array_split(order, per_epoch)[position]]
+    epoch, position = divmod(step, steps_per_epoch(count, batch_size))
+    return _batches_of_epoch(epoch, count, batch_size, seed)[position]
+
+
+@functools.lru_cache(maxsize=2)
+def _batches_of_epoch(epoch: int, count: int, batch_size: int, seed: int) -> list[list[int]]:
+    order = permutation(count, seed=seed, stream=epoch)
+    batches = np.array_split(order, steps_per_epoch(count, batch_size))
+    return [[int(index) for index in batch] for batch in batches]
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Steps in which every one of `count` examples is visited once."""
     return -(-count // batch_size)
-
-
-def split_by_tokens(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Split positions 0, 1, … into consecutive groups of at most `limit` tokens.
-
-    A single example of more than `limit` tokens is a group of its own.
-    """
-    groups: list[list[int]] = []
-    room = 0
-    for position, size in enumerate(sizes):
-        if not groups or size > room:
-            groups.append([])
-            room = limit
-        groups[-1].append(position)
-        room -= size
-    return groups
