@@ -18,7 +18,7 @@ from hark.cli.options import (
     unflatten,
 )
 from hark.cli.stage import stage_command
-from hark.errors import SettingsError
+from hark.errors import DataError, SettingsError
 from hark.loop.stages import Stage, StageOutcome
 from hark.runs.settings import StageSettings
 from hark.settings import Settings
@@ -61,6 +61,12 @@ class Kiln(StageSettings):
     """Adapts."""
 
 
+def existing(path: Path) -> Path:
+    if not path.exists():
+        raise DataError(f"no such file: '{path}'")
+    return path
+
+
 @pytest.fixture
 def fired(monkeypatch: pytest.MonkeyPatch) -> list[Kiln]:
     """The settings of every run of the stage `kiln`."""
@@ -69,9 +75,16 @@ def fired(monkeypatch: pytest.MonkeyPatch) -> list[Kiln]:
     def run_stage(name: str, settings: Kiln, *, command: list[str]) -> StageOutcome:
         assert name == "kiln"
         ran.append(settings)
-        return StageOutcome(Path("runs/x"), {"cracks": 2}, False)
+        return StageOutcome(run_path=Path("runs/x"), results={"cracks": 2}, reused=False)
 
-    stage = Stage("kiln", Kiln, lambda settings, run: {}, "Fire pots.", lambda s: list(s.pots))
+    stage = Stage(
+        name="kiln",
+        summary="Fire pots.",
+        settings=Kiln,
+        function=lambda settings, run: {},
+        inputs=lambda settings: [existing(pot) for pot in settings.pots],
+        code=(),
+    )
     monkeypatch.setattr("hark.cli.stage.STAGES", {"kiln": stage})
     monkeypatch.setattr("hark.cli.stage.run_stage", run_stage)
     return ran
@@ -169,18 +182,21 @@ def test_a_dry_run_is_a_config_file_of_what_was_given(
 ) -> None:
     pots = tmp_path / "pots"
     pots.touch()
-    kiln("--pots", str(pots), "gone", "--optimizer.schedule", "linear", "--dry-run")
+    kiln("--pots", str(pots), "--optimizer.schedule", "linear", "--dry-run")
     shown = capsys.readouterr().out
-    assert yaml.safe_load(shown) == {
-        "pots": [str(pots), "gone"],
-        "optimizer": {"schedule": "linear"},
-    }
+    assert yaml.safe_load(shown) == {"pots": [str(pots)], "optimizer": {"schedule": "linear"}}
     assert "# heat: 900.0" in shown
     assert "#   learning_rate: 0.001" in shown
     assert "  schedule: linear  # command line" in shown
-    assert "gone  (missing)" in shown
-    assert f"{pots}  (missing)" not in shown
+    assert f"read   {pots}\n" in shown
     assert fired == []
+
+
+def test_a_dry_run_says_which_input_is_missing(
+    fired: list[Kiln], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kiln("--pots", "gone", "--dry-run")
+    assert "read   (error: no such file: 'gone')" in capsys.readouterr().out
 
 
 def test_a_dry_run_names_the_file_a_value_came_from() -> None:

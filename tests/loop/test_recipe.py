@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from hark.errors import HarkError, SettingsError
-from hark.loop import pipeline, recipe
-from hark.loop.recipe import Plan, Recipe, load_recipe, merge, plan_recipe
+from hark.loop import pipeline, plan
+from hark.loop.plan import Plan, Request
+from hark.loop.recipe import Recipe, load_recipe
 from hark.runs.settings import StageSettings
 from hark.settings import Settings
 
@@ -69,7 +70,7 @@ miniature:
 
 @pytest.fixture(autouse=True)
 def _stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "STAGES", {"train": FakeStage(Train), "make": FakeStage(Make)})
+    monkeypatch.setattr(plan, "STAGES", {"train": FakeStage(Train), "make": FakeStage(Make)})
 
 
 @pytest.fixture
@@ -90,17 +91,21 @@ def read(directory: Path, text: str) -> Recipe:
     return load_recipe(str(path))
 
 
-def settings_of(plan: Plan, name: str) -> Any:
-    return next(stage.settings for stage in plan.stages if stage.name == name)
+def plan_recipe(recipe: Recipe, **request: Any) -> Plan:
+    return plan.plan_recipe(recipe, Request(**request))
+
+
+def settings_of(planned: Plan, name: str) -> Any:
+    return next(stage.settings for stage in planned.stages if stage.name == name)
 
 
 def test_inputs_and_earlier_stages_are_filled_in(tiny: Recipe, texts: str) -> None:
-    plan = plan_recipe(tiny, inputs=[f"texts={texts}"])
-    assert [stage.name for stage in plan.stages] == ["base", "tuned"]
-    assert settings_of(plan, "base").data == (texts, "fixed.jsonl")
-    assert settings_of(plan, "base").model == "gpt-none"
-    assert plan.stages[1].parents == ("base",)
-    resolved = plan.stages[1].resolve({"base": Path("runs/b")})
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}"])
+    assert [stage.name for stage in planned.stages] == ["base", "tuned"]
+    assert settings_of(planned, "base").data == (texts, "fixed.jsonl")
+    assert settings_of(planned, "base").model == "gpt-none"
+    assert planned.stages[1].parents == ("base",)
+    resolved = planned.stages[1].resolve({"base": Path("runs/b")})
     assert isinstance(resolved, Train)
     assert resolved.model == "runs/b"
     assert resolved.data == ("runs/b/data/own.jsonl",)
@@ -108,8 +113,8 @@ def test_inputs_and_earlier_stages_are_filled_in(tiny: Recipe, texts: str) -> No
 
 
 def test_an_input_given_twice_is_a_list_in_its_place(tiny: Recipe, texts: str) -> None:
-    plan = plan_recipe(tiny, inputs=[f"texts={texts}", f"texts={texts}"])
-    assert settings_of(plan, "base").data == (texts, texts, "fixed.jsonl")
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}", f"texts={texts}"])
+    assert settings_of(planned, "base").data == (texts, texts, "fixed.jsonl")
 
 
 def test_a_list_cannot_stand_where_one_path_must(tiny: Recipe, texts: str) -> None:
@@ -121,32 +126,34 @@ def test_a_list_cannot_stand_where_one_path_must(tiny: Recipe, texts: str) -> No
 def test_stages_are_named_after_the_recipe_and_share_what_the_command_says(
     tiny: Recipe, texts: str
 ) -> None:
-    plan = plan_recipe(tiny, inputs=[f"texts={texts}"], every_stage={"seed": 7})
-    assert settings_of(plan, "base").name == "base"
-    assert {stage.settings.seed for stage in plan.stages} == {7}
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}"], every_stage={"seed": 7})
+    assert settings_of(planned, "base").name == "base"
+    assert {stage.settings.seed for stage in planned.stages} == {7}
 
 
 def test_the_miniature_adds_stages_first_and_overlays_the_rest(tiny: Recipe) -> None:
-    plan = plan_recipe(tiny, miniature=True)
-    assert [stage.name for stage in plan.stages] == ["world", "base", "tuned"]
-    assert settings_of(plan, "base").data[0] == "${world}/data/texts.jsonl"
-    assert settings_of(plan, "tuned").steps == 2
-    assert settings_of(plan, "tuned").optimizer == Optimizer(learning_rate=0.5, schedule="linear")
+    planned = plan_recipe(tiny, miniature=True)
+    assert [stage.name for stage in planned.stages] == ["world", "base", "tuned"]
+    assert settings_of(planned, "base").data[0] == "${world}/data/texts.jsonl"
+    assert settings_of(planned, "tuned").steps == 2
+    assert settings_of(planned, "tuned").optimizer == Optimizer(
+        learning_rate=0.5, schedule="linear"
+    )
 
 
 def test_only_what_was_given_counts_as_given(tiny: Recipe) -> None:
-    plan = plan_recipe(tiny, miniature=True)
-    assert settings_of(plan, "tuned").optimizer.model_fields_set == {"learning_rate", "schedule"}
-    assert "steps" not in settings_of(plan, "base").model_fields_set
+    planned = plan_recipe(tiny, miniature=True)
+    assert settings_of(planned, "tuned").optimizer.model_fields_set == {"learning_rate", "schedule"}
+    assert "steps" not in settings_of(planned, "base").model_fields_set
 
 
 def test_an_override_has_a_yaml_value_and_wins(tiny: Recipe) -> None:
     overrides = ["tuned.optimizer.learning_rate=1e-4", "base.data=[x.jsonl]", "base.steps=3"]
-    plan = plan_recipe(tiny, miniature=True, overrides=[*overrides, "tuned.steps=9"])
-    assert settings_of(plan, "tuned").optimizer.learning_rate == 1e-4
-    assert settings_of(plan, "tuned").optimizer.schedule == "linear"
-    assert settings_of(plan, "tuned").steps == 9
-    assert settings_of(plan, "base").steps == 3
+    planned = plan_recipe(tiny, miniature=True, overrides=[*overrides, "tuned.steps=9"])
+    assert settings_of(planned, "tuned").optimizer.learning_rate == 1e-4
+    assert settings_of(planned, "tuned").optimizer.schedule == "linear"
+    assert settings_of(planned, "tuned").steps == 9
+    assert settings_of(planned, "base").steps == 3
 
 
 @pytest.mark.parametrize(
@@ -181,13 +188,13 @@ def test_wrong_inputs_are_refused(tiny: Recipe, inputs: list[str], said: str) ->
 
 
 def test_a_model_input_need_not_be_a_path(tiny: Recipe, texts: str) -> None:
-    plan = plan_recipe(tiny, inputs=[f"texts={texts}", "start=some/hub-name"])
-    assert settings_of(plan, "base").model == "some/hub-name"
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}", "start=some/hub-name"])
+    assert settings_of(planned, "base").model == "some/hub-name"
 
 
 def test_a_dry_run_needs_no_inputs(tiny: Recipe) -> None:
-    plan = plan_recipe(tiny, dry_run=True)
-    assert settings_of(plan, "base").data == ("${inputs.texts}", "fixed.jsonl")
+    planned = plan_recipe(tiny, dry_run=True)
+    assert settings_of(planned, "base").data == ("${inputs.texts}", "fixed.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -197,12 +204,9 @@ def test_a_dry_run_needs_no_inputs(tiny: Recipe) -> None:
         ({"stages": {"a": {"stage": "make", "sise": 1}}}, "stage 'a': .*did you mean 'size'"),
         (
             {"stages": {"a": {"stage": "train", "model": "${b}", "data": []}}},
-            "neither an input nor a stage",
+            "neither a stage nor an input",
         ),
-        (
-            {"stages": {"a": {"stage": "train", "model": "${a}", "data": []}}},
-            "neither an input nor a stage",
-        ),
+        ({"stages": {"a": {"stage": "train", "model": "${a}", "data": []}}}, "a need each other"),
         ({"inputs": {"idle": "never used"}}, "no stage uses its input 'idle'"),
         ({"stagse": {}}, "did you mean 'stages'"),
         ({"miniature": {"stages": {"nwe": {"steps": 1}}}}, "needs 'stage: KIND'"),
@@ -217,14 +221,14 @@ def test_a_recipe_is_checked_before_it_runs(
         plan_recipe(read(tmp_path, yaml.safe_dump(content)), miniature=True)
 
 
-def test_a_cycle_is_refused_because_one_reference_points_forward(tmp_path: Path) -> None:
+def test_a_cycle_is_refused(tmp_path: Path) -> None:
     content = """
     name: cycle
     stages:
       a: {stage: train, model: "${b}", data: []}
       b: {stage: train, model: "${a}", data: []}
     """
-    with pytest.raises(SettingsError, match=r"stage 'a': '\$\{b\}'"):
+    with pytest.raises(SettingsError, match="a, b need each other"):
         plan_recipe(read(tmp_path, content))
 
 
@@ -233,10 +237,30 @@ def test_an_unknown_recipe_names_the_closest() -> None:
         load_recipe("instructgtp")
 
 
-def test_merge_lays_mappings_over_each_other_and_replaces_lists() -> None:
-    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
-    assert merge(base, {"a": {"c": [3]}, "d": {"e": 1}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 1}}
-    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+def test_stages_run_in_the_order_their_references_ask_for(tmp_path: Path) -> None:
+    content = """
+    name: shuffled
+    stages:
+      last: {stage: train, model: "${first}", data: ["${middle}/x"]}
+      middle: {stage: train, model: "${first}", data: []}
+      first: {stage: make}
+      alone: {stage: make}
+    """
+    planned = plan_recipe(read(tmp_path, content))
+    assert [stage.name for stage in planned.stages] == ["first", "middle", "last", "alone"]
+
+
+def test_a_run_may_take_the_place_of_a_stage_and_of_what_only_it_needed(
+    tiny: Recipe, texts: str
+) -> None:
+    planned = plan_recipe(tiny, miniature=True, replacements=["base=hub/name"])
+    assert [stage.name for stage in planned.stages] == ["tuned"]
+    assert settings_of(planned, "tuned").model == "hub/name"
+    planned = plan_recipe(tiny, miniature=True, replacements=["world=elsewhere"])
+    assert [stage.name for stage in planned.stages] == ["base", "tuned"]
+    assert settings_of(planned, "base").data[0] == "elsewhere/data/texts.jsonl"
+    with pytest.raises(SettingsError, match="did you mean 'base'"):
+        plan_recipe(tiny, inputs=[f"texts={texts}"], replacements=["bsae=x"])
 
 
 def test_stages_run_in_order_and_feed_each_other(

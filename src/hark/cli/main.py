@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "sample": (MEASURE, "Let a model answer prompts."),
     "label": (MEASURE, "Let a labeler judge the answers of models."),
     "evaluate": (MEASURE, "Measure win rate, preference accuracy or language-model loss."),
+    "compare": (MEASURE, "Measure several policies side by side: one table, one row a policy."),
     "report": (MEASURE, "Make one self-contained HTML page of runs."),
     "data": (DATA, "Look at, convert and clean data files."),
     "playground": (DATA, "Write the built-in world's texts, demonstrations and prompts."),

@@ -14,7 +14,8 @@ from hark.cli.options import DryRun, Json, Overrides, sources_of
 from hark.cli.outcome import announce, print_json, records_table
 from hark.cli.stage import plan_lines
 from hark.loop.pipeline import FinishedStage, duration, run_plan
-from hark.loop.recipe import Plan, load_recipe, plan_recipe
+from hark.loop.plan import Plan, Request, plan_recipe
+from hark.loop.recipe import load_recipe
 from hark.loop.stages import STAGES
 from hark.runs.settings import Dtype
 
@@ -46,6 +47,16 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
+Use = Annotated[
+    list[str],
+    Parameter(
+        name="--use",
+        help="A run directory or model to take in a stage's place, as STAGE=PATH, such as "
+        "base=EleutherAI/pythia-70m; stages that only that one needed are not run either.",
+        negative=(),
+        show_default=False,
+    ),
+]
 
 
 def run(
@@ -53,6 +64,7 @@ def run(
     *,
     input_: Inputs = [],  # noqa: B006 (cyclopts shows it; it is never changed)
     set_: Overrides = [],  # noqa: B006
+    use: Use = [],  # noqa: B006
     output: Output = None,
     seed: Seed = None,
     device: Device = None,
@@ -69,14 +81,15 @@ def run(
     Example: hark run instructgpt --miniature
     """
     shared = {"output": output, "seed": seed, "device": device, "dtype": dtype}
-    plan = plan_recipe(
-        load_recipe(recipe),
+    request = Request(
         inputs=input_,
         overrides=set_,
+        replacements=use,
         every_stage={name: value for name, value in shared.items() if value is not None},
         miniature=miniature,
         dry_run=dry_run,
     )
+    plan = plan_recipe(load_recipe(recipe), request)
     if dry_run:
         show_plan(plan, as_json=json)
         return
@@ -112,7 +125,9 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     for number, stage in enumerate(plan.stages, start=1):
         print(f"\n# [{number}/{len(plan.stages)}] {stage.name}")
         sources = sources_of(stage.values, "recipe")
-        print("\n".join(plan_lines(STAGES[stage.kind], stage.settings, sources=sources)))
+        reads = [f"run directory of {parent}" for parent in stage.parents]
+        kind = STAGES[stage.kind]
+        print("\n".join(plan_lines(kind, stage.settings, sources=sources, reads=reads)))
 
 
 def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,8 @@ from hark.cli.options import (
     unflatten,
 )
 from hark.cli.outcome import announce, print_json
-from hark.loop.recipe import merge
+from hark.errors import HarkError
+from hark.loop.references import merge
 from hark.loop.stages import STAGES, Stage, run_stage
 from hark.runs.settings import StageSettings
 
@@ -64,7 +65,7 @@ def show_plan(
     stage: Stage, settings: StageSettings, *, sources: Mapping[str, str], as_json: bool
 ) -> None:
     """Print the effective settings and what would happen, running nothing."""
-    inputs = stage.inputs(settings)
+    reads = reading(stage, settings)
     if as_json:
         print_json(
             {
@@ -72,16 +73,16 @@ def show_plan(
                 "stage": stage.name,
                 "config": settings.model_dump(mode="json"),
                 "given": settings.given(),
-                "inputs": {str(path): path.exists() for path in inputs},
+                "reads": reads,
                 "output": str(settings.output),
             }
         )
         return
-    print("\n".join(plan_lines(stage, settings, sources=sources)))
+    print("\n".join(plan_lines(stage, settings, sources=sources, reads=reads)))
 
 
 def plan_lines(
-    stage: Stage, settings: StageSettings, *, sources: Mapping[str, str]
+    stage: Stage, settings: StageSettings, *, sources: Mapping[str, str], reads: Sequence[str]
 ) -> Iterator[str]:
     """A YAML file that `--config` reads back: settings given, and all else in comments."""
     yield f"# hark {stage.name}: {stage.summary}"
@@ -89,10 +90,18 @@ def plan_lines(
     yield from given_and_default_lines(settings, sources=sources)
     yield "#"
     yield "# Plan"
-    for path in stage.inputs(settings):
-        yield f"#   read   {path}{'' if path.exists() else '  (missing)'}"
+    for what in reads:
+        yield f"#   read   {what}"
     name = f"-{settings.name}" if settings.name else ""
     yield f"#   write  {settings.output}/<time>-{stage.name}{name}/"
+
+
+def reading(stage: Stage, settings: StageSettings) -> list[str]:
+    """The files and directories a stage would read; where one is missing, what would be said."""
+    try:
+        return [str(path) for path in stage.inputs(settings)]
+    except HarkError as error:
+        return [f"(error: {error})"]
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hark.errors import HarkError
-from hark.loop.recipe import Plan
+from hark.loop.plan import Plan
 from hark.loop.stages import run_stage
 
 

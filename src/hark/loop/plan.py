@@ -1,0 +1,245 @@
+"""From a recipe to a plan: inputs and overrides settled, every setting of every stage checked.
+
+Nothing runs before the whole plan holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hark.data.files import expand_paths
+from hark.errors import HarkError, SettingsError, did_you_mean
+from hark.loop.recipe import Miniature, Recipe, RecipeInput
+from hark.loop.references import in_order, merge, references_in, substitute, without
+from hark.loop.stages import STAGES
+from hark.runs.settings import StageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asks of a recipe, as typed."""
+
+    inputs: Sequence[str] = ()
+    """`name=path`; a name given twice stands for both paths."""
+    overrides: Sequence[str] = ()
+    """`stage.field=value`, the value in YAML."""
+    replacements: Sequence[str] = ()
+    """`stage=path`: a run directory or model to take instead of running the stage."""
+    every_stage: Mapping[str, Any] | None = None
+    """Settings (output, seed, device, dtype) that replace those of all stages."""
+    miniature: bool = False
+    """Lay the recipe's miniature over it."""
+    dry_run: bool = False
+    """Inputs may be missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """One stage of a recipe, checked; references to other stages are still to be filled in."""
+
+    name: str
+    """Its name in the recipe."""
+    kind: str
+    """Its key in `STAGES`."""
+    values: dict[str, Any]
+    """The settings given, as plain values."""
+    settings: StageSettings
+    """The effective settings, with `${…}` in the place of run directories not yet made."""
+    where: str
+    """The recipe and stage, for messages."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the stages this one reads from."""
+        return tuple(dict.fromkeys(references_in(self.values)))
+
+    def resolve(self, runs: Mapping[str, Path]) -> StageSettings:
+        """The settings once the run directories of all earlier stages are known."""
+        values = substitute(self.values, {name: str(path) for name, path in runs.items()})
+        return STAGES[self.kind].settings.parse(values, where=self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe with its inputs and overrides settled; stages in the order they run."""
+
+    recipe: Recipe
+    stages: tuple[PlannedStage, ...]
+    inputs: dict[str, Any]
+    """Every input's value; `${inputs.name}` where none was given (dry runs only)."""
+
+
+def plan_recipe(recipe: Recipe, request: Request) -> Plan:
+    """Settle what was asked and check every setting and reference of every stage.
+
+    Raises: SettingsError, or DataError for an input that is not there.
+    """
+    _refuse_unused_inputs(recipe)
+    small = _miniature_of(recipe) if request.miniature else Miniature()
+    stages = _merged_stages(recipe, small)
+    for override in request.overrides:
+        name, change = _parse_override(override, stages)
+        stages[name] = merge(stages[name], change)
+    replaced = _parse_replacements(request.replacements, stages)
+    needs = {
+        name: {found for found in _references(stage, recipe, small) if found in stages}
+        for name, stage in stages.items()
+    }
+    kept = without(needs, set(replaced)) if replaced else list(stages)
+    needs = {name: needs[name] - set(replaced) for name in kept}
+    inputs = _input_values(recipe, small, request)
+    known = {f"inputs.{name}": value for name, value in inputs.items()} | replaced
+    planned = [
+        _plan_stage(recipe.name, name, stages[name], known, kept, request.every_stage or {})
+        for name in in_order(needs)
+    ]
+    return Plan(recipe=recipe, stages=tuple(planned), inputs=inputs)
+
+
+def _miniature_of(recipe: Recipe) -> Miniature:
+    if recipe.miniature is None:
+        raise SettingsError(
+            f"recipe '{recipe.name}' has no 'miniature'; run it without --miniature"
+        )
+    return recipe.miniature
+
+
+def _merged_stages(recipe: Recipe, small: Miniature) -> dict[str, dict[str, Any]]:
+    extra = {name: item for name, item in small.stages.items() if name not in recipe.stages}
+    for name, item in extra.items():
+        if "stage" not in item:
+            raise SettingsError(
+                f"recipe '{recipe.name}': miniature stage '{name}'"
+                f"{did_you_mean(name, recipe.stages)} is not one of its stages; a new one needs "
+                "'stage: KIND'"
+            )
+    own = {name: merge(item, small.stages.get(name, {})) for name, item in recipe.stages.items()}
+    return {**extra, **own}
+
+
+def _references(stage: Mapping[str, Any], recipe: Recipe, small: Miniature) -> set[str]:
+    """Names a stage refers to, also through the miniature's inputs."""
+    found = set(references_in(stage))
+    for name in [name.removeprefix("inputs.") for name in found if name.startswith("inputs.")]:
+        if name in recipe.inputs:
+            found |= set(references_in(small.inputs.get(name)))
+    return found
+
+
+def _parse_override(text: str, stages: Collection[str]) -> tuple[str, dict[str, Any]]:
+    path, equals, value = text.partition("=")
+    stage, *fields = path.strip().split(".")
+    if not equals or not fields or not all(fields):
+        raise SettingsError(f"--set '{text}' is not STAGE.FIELD=VALUE, such as ppo.seed=1")
+    _require_stage(f"--set '{text}'", stage, stages)
+    try:
+        change: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"--set '{text}': the value is not valid YAML: {reason}") from None
+    for field in reversed(fields):
+        change = {field: change}
+    return stage, change
+
+
+def _parse_replacements(given: Sequence[str], stages: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        stage, equals, path = text.partition("=")
+        if not equals or not path:
+            raise SettingsError(f"--use '{text}' is not STAGE=PATH, such as base=runs/my-base")
+        _require_stage(f"--use '{text}'", stage, stages)
+        found[stage] = path
+    return found
+
+
+def _require_stage(where: str, stage: str, stages: Collection[str]) -> None:
+    if stage not in stages:
+        raise SettingsError(
+            f"{where}: the recipe has no stage '{stage}'{did_you_mean(stage, stages)}; "
+            f"it has: {', '.join(stages)}"
+        )
+
+
+def _input_values(recipe: Recipe, small: Miniature, request: Request) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        name: item.default for name, item in recipe.inputs.items() if not item.required
+    }
+    for name in small.inputs:
+        _require_input(recipe, name)
+    values |= small.inputs | _parse_inputs(recipe, request.inputs)
+    for name, item in recipe.inputs.items():
+        if name not in values:
+            if not request.dry_run:
+                raise SettingsError(
+                    f"recipe '{recipe.name}' needs '{name}' ({item.help}); give --input "
+                    f"{name}=PATH, or --miniature to try the recipe on built-in data"
+                )
+            values[name] = f"${{inputs.{name}}}"
+    return values
+
+
+def _parse_inputs(recipe: Recipe, given: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise SettingsError(f"--input '{text}' is not NAME=PATH")
+        if _require_input(recipe, name).kind == "data":
+            try:
+                expand_paths(value)
+            except HarkError as error:
+                raise type(error)(f"--input {name}: {error}") from None
+        found.setdefault(name, []).append(value)
+    return {name: items[0] if len(items) == 1 else items for name, items in found.items()}
+
+
+def _require_input(recipe: Recipe, name: str) -> RecipeInput:
+    if name not in recipe.inputs:
+        known = ", ".join(recipe.inputs) or "none"
+        raise SettingsError(
+            f"recipe '{recipe.name}' has no input '{name}'{did_you_mean(name, recipe.inputs)}; "
+            f"its inputs: {known}"
+        )
+    return recipe.inputs[name]
+
+
+def _plan_stage(
+    recipe: str,
+    name: str,
+    stage: Mapping[str, Any],
+    known: Mapping[str, Any],
+    stages: Sequence[str],
+    every_stage: Mapping[str, Any],
+) -> PlannedStage:
+    where = f"recipe '{recipe}', stage '{name}'"
+    kind = str(stage.get("stage"))
+    if kind not in STAGES:
+        hint = did_you_mean(kind, STAGES)
+        raise SettingsError(f"{where}: unknown 'stage: {kind}'{hint}; known: {', '.join(STAGES)}")
+    own_name = {} if name == kind else {"name": name}
+    values = {**own_name, **stage, **every_stage}
+    del values["stage"]
+    # Twice, because the miniature's inputs refer to stages, which --use may have replaced.
+    values = substitute(substitute(values, known), known)
+    for found in references_in(values):
+        if found not in stages and found not in known:
+            choices = [*stages, *known]
+            raise SettingsError(
+                f"{where}: '${{{found}}}' is neither a stage nor an input of this recipe"
+                f"{did_you_mean(found, choices)}; known: {', '.join(choices)}"
+            )
+    settings = STAGES[kind].settings.parse(values, where=where)
+    return PlannedStage(name=name, kind=kind, values=values, settings=settings, where=where)
+
+
+def _refuse_unused_inputs(recipe: Recipe) -> None:
+    used = set(references_in(recipe.stages))
+    for name in recipe.inputs:
+        if f"inputs.{name}" not in used:
+            raise SettingsError(f"recipe '{recipe.name}': no stage uses its input '{name}'")
