@@ -100,7 +100,8 @@ def load_state(directory: Path) -> TrainingState:
         )
     content = json.loads((directory / STATE).read_text(encoding="utf-8"))
     try:
-        tensors = load_file(directory / TENSORS)
+        # Cloned to aligned addresses, where kernels round as they did before the checkpoint.
+        tensors = {name: tensor.clone() for name, tensor in load_file(directory / TENSORS).items()}
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"cannot read '{directory / TENSORS}' ({error}); delete the checkpoint to go on from "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -120,7 +121,8 @@ def load_language_model(
     model = read_pretrained(AutoModelForCausalLM, path, dtype=dtype)
     if model.config.model_type not in RESIDUAL_OUTPUTS:
         _check_head(model, path)
-    add_residual_dropout(model, dropout)
+    if dropout:
+        add_residual_dropout(model, dropout)
     return model.to(torch.device(device))
 
 
@@ -144,11 +146,15 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
             attn_implementation=attention_implementation(config),
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_explain(name, error)) from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     _check_weights(model, report, name)
+    # Tensors read from a file lie at odd addresses, where kernels round differently: copies at
+    # aligned ones make a loaded model bit-identical to the one that was saved.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return model.eval()
 
 
@@ -252,8 +258,6 @@ def add_residual_dropout(model: PreTrainedModel, probability: float) -> None:
     """
     if not 0.0 <= probability < 1.0:
         raise SettingsError(f"dropout is {probability}; it must be at least 0 and below 1")
-    if probability == 0.0:
-        return
     names: Sequence[str] = RESIDUAL_OUTPUTS.get(model.config.model_type, ())
     modules = [module for name, module in model.named_modules() if name.endswith(tuple(names))]
     if not names or not modules:
@@ -299,7 +303,7 @@ def _explain(name: str, error: Exception) -> str:
             f"cannot fetch model '{name}': there is no such local directory, and the Hub has no "
             f"such model or cannot be reached ({reason}); give the path of a model on this machine"
         )
-    if "safetensors" in reason:
+    if "safetensors" in reason or isinstance(error, SafetensorError):
         return (
             f"model '{name}' has no usable safetensors weights ({reason}); "
             "convert it to safetensors, the only format hark reads"

@@ -21,7 +21,9 @@ from hark.models.packing import PackedBatch
 
 LOGITS_KEPT = 2**25
 """Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
-CHUNK_TOKENS = 1024
+CHUNK_LOGITS = 2**23
+"""Logits computed at once: enough for a full-rate product, few enough to stay in fast memory."""
+LEAST_CHUNK_TOKENS = 256
 
 
 def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
@@ -96,9 +98,8 @@ def logprobs_of_hidden(
         )
     head = output_embedding(model)
     vocabulary = model.config.get_text_config().vocab_size
-    keep = targets.numel() * vocabulary <= LOGITS_KEPT
-    chunk = max(1, targets.numel()) if keep else CHUNK_TOKENS
-    recompute = torch.is_grad_enabled() and not keep
+    chunk = max(LEAST_CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
+    recompute = torch.is_grad_enabled() and targets.numel() * vocabulary > LOGITS_KEPT
     parts = []
     for rows, ids in zip(hidden.split(chunk), targets.split(chunk), strict=True):
         arguments = (head, rows, ids, temperature, with_entropy)
