@@ -25,11 +25,11 @@ class StopStrings:
         known = self._may_complete.get(token)
         if known is None:
             text = self._decode([token])
-            # An incomplete character, and a space that a tokenizer drops from the beginning of
-            # a text, do not show in the text of the token alone.
-            hidden = "\N{REPLACEMENT CHARACTER}" in text or not text.strip()
+            # Neither an incomplete character nor a space that a tokenizer drops from the
+            # beginning of a text shows in the text of the token alone.
+            incomplete = "\N{REPLACEMENT CHARACTER}" in text
             spaces = any(character.isspace() for character in self._last_characters)
-            known = hidden or spaces or any(last in text for last in self._last_characters)
+            known = incomplete or spaces or any(last in text for last in self._last_characters)
             self._may_complete[token] = known
         return known
 
