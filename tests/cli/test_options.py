@@ -92,7 +92,7 @@ def fired(monkeypatch: pytest.MonkeyPatch) -> list[Kiln]:
 
 def kiln(*tokens: str) -> None:
     app = App(name="hark", result_action="return_value", help_format="plaintext")
-    app.command(stage_command("kiln", title="Kiln", example="hark kiln"), name="kiln")
+    app.command(stage_command("kiln", title="Kiln"), name="kiln")
     app(["kiln", *tokens], exit_on_error=False, print_error=False)
 
 

@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 compare = stage_command(
     "compare",
     title="Comparison of policies",
-    example="hark compare --help",
 )

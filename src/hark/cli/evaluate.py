@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 evaluate = stage_command(
     "evaluate",
     title="Evaluation",
-    example="hark evaluate --model runs/20260131T160210-preference --data pairs.jsonl --json",
 )

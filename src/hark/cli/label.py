@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 label = stage_command(
     "label",
     title="Labelling",
-    example="hark label --data runs/20260131T152000-sample/data/comparisons.jsonl",
 )

@@ -24,21 +24,79 @@ TRAIN = Group("Train", sort_key=2)
 MEASURE = Group("Sample, judge, measure", sort_key=3)
 DATA = Group("Data", sort_key=4)
 
-COMMANDS: dict[str, tuple[Group, str]] = {
-    "quickstart": (START, "Run the whole loop on the built-in playground; ends with a report."),
-    "run": (START, "Run a recipe: a paper's pipeline, stage by stage."),
-    "pretrain": (TRAIN, "Train a small language model from text."),
-    "sft": (TRAIN, "Teach a language model by demonstrations."),
-    "preference": (TRAIN, "Train a preference model on comparisons."),
-    "ppo": (TRAIN, "Improve a language model against a preference model or another scorer."),
-    "sample": (MEASURE, "Let a model answer prompts."),
-    "label": (MEASURE, "Let a labeler judge the answers of models."),
-    "evaluate": (MEASURE, "Measure win rate, preference accuracy or language-model loss."),
-    "compare": (MEASURE, "Measure several policies side by side: one table, one row a policy."),
-    "report": (MEASURE, "Make one self-contained HTML page of runs."),
-    "data": (DATA, "Look at, convert and clean data files."),
-    "playground": (DATA, "Write the built-in world's texts, demonstrations and prompts."),
+COMMANDS: dict[str, tuple[Group, str, str]] = {
+    "quickstart": (
+        START,
+        "Run the whole loop on the built-in playground; ends with a report.\n\n"
+        "A base model from text, demonstrations, preferences, PPO, and a comparison of them all. "
+        "Needs no data, no network and no GPU; minutes on two CPU cores.",
+        "hark quickstart",
+    ),
+    "run": (
+        START,
+        "Run a recipe: a paper's pipeline, stage by stage.\n\n"
+        "Every stage gets a run directory of its own. A stage already complete with the same "
+        "settings and inputs is not run again, and an interrupted one is continued: give the same "
+        "command again.",
+        "hark run instructgpt --miniature",
+    ),
+    "pretrain": (
+        TRAIN,
+        "Train a small language model from text.",
+        "hark pretrain --data texts.jsonl --evaluation-data held-out.jsonl --size 3m",
+    ),
+    "sft": (
+        TRAIN,
+        "Teach a language model by demonstrations.",
+        "hark sft --model runs/…-pretrain --data demonstrations.jsonl",
+    ),
+    "preference": (
+        TRAIN,
+        "Train a preference model on comparisons.",
+        "hark preference --model runs/…-sft --data comparisons.jsonl",
+    ),
+    "ppo": (
+        TRAIN,
+        "Improve a language model against a preference model or another scorer.",
+        "hark ppo --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl",
+    ),
+    "sample": (
+        MEASURE,
+        "Let a model answer prompts.",
+        "hark sample --model runs/…-sft --data prompts.jsonl --responses-per-prompt 4",
+    ),
+    "label": (
+        MEASURE,
+        "Let a labeler judge the answers of models.",
+        "hark label --data runs/…-sample/data/responses.jsonl --labeler playground",
+    ),
+    "evaluate": (
+        MEASURE,
+        "Measure win rate, preference accuracy or language-model loss.",
+        "hark evaluate --model runs/…-preference --data pairs.jsonl --json",
+    ),
+    "compare": (
+        MEASURE,
+        "Measure several policies side by side: one table, one row a policy.",
+        "hark compare --help",
+    ),
+    "report": (
+        MEASURE,
+        "Make one self-contained HTML page of runs.",
+        "hark report --runs runs/…-ppo runs/…-compare",
+    ),
+    "data": (
+        DATA,
+        "Look at, convert and clean data files.",
+        "hark data inspect comparisons.jsonl",
+    ),
+    "playground": (
+        DATA,
+        "Write the built-in world's texts, demonstrations and prompts.",
+        "hark playground --seed 1",
+    ),
 }
+"""Name → its place in the list, its help (the first sentence is in the list), an example."""
 
 FROM_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG,
@@ -58,9 +116,17 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for name, (group, help_) in COMMANDS.items():
-        target = "app" if name == "data" else name
-        app.command(f"hark.cli.{name}:{target}", name=name, help=help_, group=group)
+    for place, (name, (group, help_, example)) in enumerate(COMMANDS.items()):
+        is_group = name == "data"
+        only_functions = {} if is_group else {"help_epilogue": f"Example: {example}"}
+        app.command(
+            f"hark.cli.{name}:{'app' if is_group else name}",
+            name=name,
+            help=help_,
+            group=group,
+            sort_key=place,
+            **only_functions,
+        )
     app.register_install_completion_command(
         help="Install completion for your shell.", group=Group("Other", sort_key=9)
     )

@@ -38,6 +38,11 @@ def announce_error(message: str, *, as_json: bool) -> None:
         print_json({"status": "failed", "error": message})
 
 
+def announce_warning(message: str) -> None:
+    """`warning: …` on stderr."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """One line; what is not finite becomes null, which is what JSON has for undefined."""
     print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
@@ -91,7 +96,7 @@ def describe(value: Any) -> str:
             else f"{value:,.0f}"
         )
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {describe(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {describe(item)}" for name, item in value.items()) or "–"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(describe(item) for item in value) + "]"
     return str(value)

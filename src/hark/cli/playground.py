@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 playground = stage_command(
     "playground",
     title="Playground",
-    example="hark playground --seed 1",
 )

@@ -7,6 +7,4 @@ from hark.cli.stage import stage_command
 ppo = stage_command(
     "ppo",
     title="Proximal policy optimisation",
-    example="hark ppo --model runs/20260131T150102-sft --data prompts.jsonl "
-    "--preference-model runs/20260131T160210-preference",
 )

@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 preference = stage_command(
     "preference",
     title="Preference model",
-    example="hark preference --model runs/20260131T150102-sft --data comparisons.jsonl",
 )

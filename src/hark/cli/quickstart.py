@@ -25,13 +25,7 @@ def quickstart(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Run the whole loop on the built-in playground: a base model from text, demonstrations,
-    preferences, PPO, and a report that compares them.
-
-    Needs no data, no network and no GPU; minutes on two CPU cores.
-
-    Example: hark quickstart --output runs
-    """
+    """The recipe `quickstart`, and what to do next."""
     run(
         "quickstart",
         set_=set_,

@@ -73,13 +73,7 @@ def run(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Run a recipe: a paper's pipeline, stage by stage.
-
-    Every stage gets a run directory of its own. A stage already complete with the same settings
-    and inputs is not run again, and an interrupted one is continued: give the same command again.
-
-    Example: hark run instructgpt --miniature
-    """
+    """Plan, then run or show; see `hark.cli.main.COMMANDS` for the help."""
     shared = {"output": output, "seed": seed, "device": device, "dtype": dtype}
     request = Request(
         inputs=input_,

@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 sample = stage_command(
     "sample",
     title="Sampling",
-    example="hark sample --model runs/20260131T150102-sft --data prompts.jsonl",
 )

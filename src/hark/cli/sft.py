@@ -7,5 +7,4 @@ from hark.cli.stage import stage_command
 sft = stage_command(
     "sft",
     title="Supervised fine-tuning",
-    example="hark sft --model runs/20260131T140512-pretrain --data demonstrations.jsonl",
 )

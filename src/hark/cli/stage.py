@@ -29,17 +29,18 @@ from hark.runs.settings import StageSettings
 THIS_COMMAND = Group("This command", sort_key=90)
 
 
-def stage_command(name: str, *, title: str, example: str) -> Callable[..., None]:
+def stage_command(name: str, *, title: str, command: str = "") -> Callable[..., None]:
     """The function behind `hark <name>`, one keyword for each field of its settings."""
     stage = STAGES[name]
     options = options_of(stage.settings, title=title)
+    spoken = f"hark {command or name}"
 
-    def command(**given: Any) -> None:
+    def function(**given: Any) -> None:
         config: Path | None = given.pop("config", None)
         dry_run, as_json = given.pop("dry_run", False), given.pop("json", False)
         from_file = read_config(config) if config else {}
         from_line = unflatten(given)
-        where = f"hark {name}" + (f" with '{config}'" if config else "")
+        where = spoken + (f" with '{config}'" if config else "")
         settings = stage.settings.parse(merge(from_file, from_line), where=where)
         if dry_run:
             sources = sources_of(from_file, str(config)) | sources_of(from_line, "command line")
@@ -54,11 +55,11 @@ def stage_command(name: str, *, title: str, example: str) -> Callable[..., None]
         _keyword("dry_run", _in_group(DryRun), False),
         _keyword("json", _in_group(Json), False),
     ]
-    command.__name__ = name
-    command.__doc__ = f"{stage.summary}\n\n{_paragraphs(stage.settings)}\n\nExample: {example}"
-    command.__annotations__ = {item.name: item.annotation for item in parameters}
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return command
+    function.__name__ = name
+    function.__doc__ = stage.summary
+    function.__annotations__ = {item.name: item.annotation for item in parameters}
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
 
 
 def show_plan(
@@ -111,7 +112,3 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _in_group(annotation: Any) -> Any:
     return Annotated[annotation, Parameter(group=THIS_COMMAND)]
-
-
-def _paragraphs(settings: type[StageSettings]) -> str:
-    return inspect.cleandoc(settings.__doc__ or "")
