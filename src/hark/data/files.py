@@ -156,11 +156,11 @@ def write_bytes_aside(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as raw:
-            with _compressed(raw, compression_ending(path)) as stream:
-                yield stream
-            raw.flush()
-            os.fsync(raw.fileno())
+        with partial.open("wb") as raw, _compressed(raw, compression_ending(path)) as stream:
+            yield stream
+        # A compressor may have closed the file, so that it is opened again to reach the disk.
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
         partial.replace(path)
     except OSError as error:
         raise DataError(f"cannot write '{path}': {error.strerror or error}") from None

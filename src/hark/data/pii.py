@@ -98,18 +98,16 @@ def findings(records: Sequence[Text | Prompt | Demonstration | Comparison]) -> l
 
 def masked(record: R) -> R:
     """The record with the matches of all its texts replaced by their kinds."""
-    changes: dict[str, object] = {}
     if isinstance(record, Text):
-        changes["text"] = mask_personal_data(record.text)
-    else:
-        changes["prompt"] = tuple(
-            Message(turn.role, mask_personal_data(turn.content)) for turn in record.prompt
-        )
+        return dataclasses.replace(record, text=mask_personal_data(record.text))
+    prompt = tuple(Message(turn.role, mask_personal_data(turn.content)) for turn in record.prompt)
     if isinstance(record, Demonstration):
-        changes["response"] = mask_personal_data(record.response)
+        response = mask_personal_data(record.response)
+        return dataclasses.replace(record, prompt=prompt, response=response)
     if isinstance(record, Comparison):
-        changes["responses"] = tuple(map(mask_personal_data, record.responses))
-    return dataclasses.replace(record, **changes)
+        responses = tuple(map(mask_personal_data, record.responses))
+        return dataclasses.replace(record, prompt=prompt, responses=responses)
+    return dataclasses.replace(record, prompt=prompt)
 
 
 def _fields(record: Text | Prompt | Demonstration | Comparison) -> Iterator[tuple[str, str]]:
@@ -215,9 +213,13 @@ def _is_global_ipv6(match: re.Match[str]) -> bool:
     return int(address) >> 125 == 1
 
 
-def _has_phone_length(match: re.Match[str]) -> bool:
-    """7 to 15 digits (ITU-T E.164), and not the digits of a year or a sum of money."""
-    return 7 <= len(_digits(match["number"])) <= 15
+_DATE = re.compile(r"\d{4}([ ./-])\d{1,2}\1\d{1,2}|\d{1,2}([ ./-])\d{1,2}\2\d{4}|\d{4}-\d{4}")
+
+
+def _is_dialled(match: re.Match[str]) -> bool:
+    """7 to 15 digits (ITU-T E.164) that are no date and no span of years."""
+    number = match["number"]
+    return 7 <= len(_digits(number)) <= 15 and _DATE.fullmatch(number) is None
 
 
 def _is_social_security(match: re.Match[str]) -> bool:
@@ -227,7 +229,7 @@ def _is_social_security(match: re.Match[str]) -> bool:
 
 _NOT_STREETS = re.compile(
     r"\b(?:minutes?|hours?|days?|weeks?|months?|years?|miles?|meters?|metres?|percent|best|top|easy"
-    r"|simple|people|times?|new|way)\b",
+    r"|simple|people|times?)\b",
     flags=re.IGNORECASE,
 )
 _YEAR_CUE = re.compile(
@@ -369,7 +371,7 @@ _PATTERNS: tuple[_Pattern, ...] = (
             flags=re.IGNORECASE,
         ),
         "digits after a word such as 'call' or 'phone'",
-        _has_phone_length,
+        _is_dialled,
         group="number",
     ),
     _Pattern(

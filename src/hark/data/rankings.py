@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from hark.data.records import Comparison, Dialogue
+from hark.data.splits import dialogue_key
 from hark.errors import SettingsError
 
 
@@ -38,7 +39,7 @@ def group_pairs_by_prompt(
     `responses_per_comparison` (K) deals the responses of a group, the reference among them, into
     disjoint hands of K. Each hand draws evenly from all ranks; which responses meet, and their
     order, is decided by the seed. Responses left over, and hands in which all tie, are left out.
-    Without it a group is one comparison. `comparisons_per_prompt` keeps at most so many for a group.
+    Without it a group is one comparison. `comparisons_per_prompt` keeps at most so many of a group.
     Labeler, user, source and id are kept where all pairs of the group agree; strengths and weights
     are not.
     Raises: SettingsError if K is below 2 or a comparison is not a judged pair.
@@ -56,9 +57,9 @@ def group_pairs_by_prompt(
             )
         by_prompt[pair.prompt].append(pair)
     rankings: list[Comparison] = []
-    for place, group in enumerate(_groups(by_prompt.values())):
+    for group in _groups(by_prompt.values()):
         ranks = _ranks(group)
-        draw = random.Random(f"{seed} {place}")
+        draw = random.Random(f"{seed}\0{group[0]}\0{dialogue_key(group[1][0].prompt)}")
         hands = _deal(ranks, responses_per_comparison, draw)
         rankings += [_comparison(group, hand) for hand in hands[:comparisons_per_prompt]]
     return rankings

@@ -13,6 +13,13 @@ from hark.errors import DataError
 Record = Text | Prompt | Demonstration | Comparison
 Kind = Literal["texts", "prompts", "demonstrations", "comparisons"]
 
+KIND_OF: dict[type, Kind] = {
+    Text: "texts",
+    Prompt: "prompts",
+    Demonstration: "demonstrations",
+    Comparison: "comparisons",
+}
+
 COMMAND: dict[Kind, str] = {
     "texts": "hark pretrain",
     "prompts": "hark ppo",

@@ -21,7 +21,7 @@ from typing import Generic, Literal, TypeVar, cast
 from hark.data.files import SKIPPED_ENDING, Paths, content_ending, expand_paths
 from hark.data.formats import registry, trl
 from hark.data.formats.fields import BadRecordError
-from hark.data.formats.format import COMMAND, Format, Kind, Record
+from hark.data.formats.format import COMMAND, KIND_OF, Format, Kind, Record
 from hark.data.records import Comparison, Demonstration, Prompt, Text
 from hark.data.rows import Fields, Row, iterate_rows
 from hark.errors import DataError
@@ -199,8 +199,8 @@ class _Reading:
             for record in found.records():
                 self.report.read += 1
                 yield record
-            assert found.format is not None
-            kinds.setdefault(found.format.kind, str(source))
+            assert found.kind is not None
+            kinds.setdefault(found.kind, str(source))
             if self.wanted is None and len(kinds) > 1:
                 places = " and ".join(f"'{path}' holds {kind}" for kind, path in kinds.items())
                 raise DataError(f"{places}; give one kind at a time")
@@ -213,6 +213,7 @@ class _File:
         self.reading = reading
         self.source = source
         self.format: Format | None = None
+        self.kind: Kind | None = None
         self.side_file: Path | None = None
         self.plain = isinstance(source, Path) and content_ending(source) == ".txt"
         self.first_problem = ""
@@ -244,14 +245,15 @@ class _File:
             self._recognise(row.fields)
         assert self.format is not None
         if self.plain and self.reading.wanted == "prompts":
-            return list(trl.STANDARD_PROMPTS.parse({"prompt": row.fields["text"]}))
+            parsed = list(trl.STANDARD_PROMPTS.parse({"prompt": row.fields["text"]}))
+            return [self._one_kind(record) for record in parsed]
         try:
             parsed = list(self.format.parse(row.fields))
         except KeyError as missing:
             raise BadRecordError(f"has no {missing}; expected {self.format.example}") from None
         except BadRecordError as problem:
             raise BadRecordError(f"{problem}; expected {self.format.example}") from None
-        return [self._convert(record) for record in parsed]
+        return [self._one_kind(self._convert(record)) for record in parsed]
 
     def _recognise(self, fields: Fields) -> None:
         name, wanted = self.reading.format, self.reading.wanted
@@ -293,6 +295,15 @@ class _File:
                 raise BadRecordError(
                     "is a comparison without 'ranks' or 'probability', so unjudged"
                 )
+        return record
+
+    def _one_kind(self, record: Record) -> Record:
+        """The record, if it is of the kind of this file's first one."""
+        kind = KIND_OF[type(record)]
+        if self.kind is None:
+            self.kind = kind
+        if kind != self.kind:
+            raise BadRecordError(f"is one of {kind}, in a file that began with {self.kind}")
         return record
 
     def _bad(self, row: Row, problem: str) -> None:

@@ -18,13 +18,6 @@ from hark.data.records import Comparison, Demonstration, Prompt, Text
 from hark.data.rows import END_OF_DOCUMENT, Fields, write_documents, write_rows
 from hark.errors import DataError
 
-KIND_OF: dict[type, Kind] = {
-    Text: "texts",
-    Prompt: "prompts",
-    Demonstration: "demonstrations",
-    Comparison: "comparisons",
-}
-
 
 def write_texts(path: str | Path, records: Iterable[Text], *, format: str = "hark") -> int:
     """Write texts as `hark` (JSON) or `txt`; return the number of rows.

@@ -1,0 +1,78 @@
+"""From one format to another, saying what the other has no place for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hark.data.files import Paths
+from hark.data.formats import Kind, OnBadLine, ReadReport, read_records, write_records
+from hark.data.formats.format import KIND_OF
+from hark.data.formats.registry import writer
+from hark.data.formats.writing import lost_fields
+from hark.data.records import Comparison
+from hark.errors import DataError
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was read and written."""
+
+    kind: Kind
+    report: ReadReport
+    rows: int
+    """Rows written; pairs of one ranking count each."""
+    lost: dict[str, int]
+    """How many records had each field that the format has no place for."""
+    untold: int
+    """Comparisons of which nothing was written, as all their responses tie."""
+
+    def summary(self) -> str:
+        """One or two sentences for whoever started the command."""
+        sentence = f"{self.report.summary()}; wrote {self.rows:,} rows"
+        if self.lost:
+            fields = ", ".join(f"{name} ({count:,})" for name, count in self.lost.items())
+            sentence += f"; the format has no place for: {fields}"
+        if self.untold:
+            sentence += f"; {self.untold:,} comparisons without a winner were left out"
+        return sentence
+
+
+def convert(
+    source: Paths,
+    destination: str | Path,
+    *,
+    to: str = "hark",
+    format: str = "auto",
+    on_bad_line: OnBadLine = "stop",
+    overwrite: bool = False,
+) -> Conversion:
+    """Read `source`, in `format`, and write it to `destination` in the format `to`.
+
+    Raises: DataError if the destination is there already, if `to` cannot express the records, and
+    as the readers do.
+    """
+    destination = Path(destination)
+    if destination.exists() and not overwrite:
+        raise DataError(f"'{destination}' exists already; name another file or overwrite it")
+    records = read_records(source, format=format, on_bad_line=on_bad_line)
+    kind = KIND_OF[type(records[0])]
+    form = writer(kind, to)
+    keeps_ties = "hark", "arena"
+    untold = sum(
+        isinstance(record, Comparison) and not any(record.ordered_pairs()) for record in records
+    )
+    unjudged = sum(isinstance(record, Comparison) and not record.judged for record in records)
+    if unjudged and to != "hark":
+        raise DataError(
+            f"{unjudged:,} of {len(records):,} comparisons are unjudged, which format '{to}' "
+            "cannot express; convert to 'hark'"
+        )
+    rows = write_records(destination, records, kind=kind, format=to)
+    return Conversion(
+        kind=kind,
+        report=records.report,
+        rows=rows,
+        lost=lost_fields(records, form),
+        untold=0 if to in keeps_ties else untold,
+    )
