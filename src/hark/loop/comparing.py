@@ -1,0 +1,234 @@
+"""The stage `compare`: several policies answer the same prompts, and one table says how they fare.
+
+The bench of InstructGPT, section 4: preference over a named baseline by a judge who is not the
+preference model, the preference model's own score beside it, KL from the reference policy, and the
+loss on plain text that alignment costs.
+
+1. The baseline's row is a second, independent set of its replies against the first: its win rate
+   is near one half, and its interval shows how far chance alone goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from hark.data.formats import read_prompts, read_texts
+from hark.data.records import Dialogue, answered
+from hark.errors import did_you_mean
+from hark.evaluation.divergence import best_of_n_divergence, divergence_from_logprobs
+from hark.evaluation.intervals import Estimate, exact
+from hark.evaluation.language_loss import language_loss
+from hark.evaluation.likelihood import sequence_logprobs
+from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
+from hark.evaluation.samples import Sample, samples_of, write_samples
+from hark.evaluation.scores import score
+from hark.loop.judges import Scorer, labeler_from_scorer, scorer
+from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.models.generation import Generated, SamplingSettings
+from hark.models.tokenizer import padding_id
+from hark.playground.gold import grade
+from hark.runs.run import Run, resolve_model
+from hark.runs.settings import StageSettings
+from hark.training.examples import Paths
+
+
+class CompareSettings(StageSettings):
+    """Measure several policies on the same prompts."""
+
+    policies: dict[str, SpeakerSettings]
+    """Name of each policy to its model and how it is asked, in the order of the table."""
+    baseline: str
+    """The policy all are compared with."""
+    data: Paths
+    """Files of prompts."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only so many prompts."""
+    judge: str = "playground"
+    """Who says which reply is better: playground (its gold grade), or any scorer. It should not be
+    the preference model that the policies were trained against."""
+    preference_model: str | None = None
+    """Whose score is a column, and what best-of-N goes by."""
+    text: Paths = ()
+    """Files of held-out text for the language-model loss."""
+    rows: int = Field(default=64, ge=1)
+    """Replies written at once; the samples do not depend on it."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How tokens are drawn, for every policy."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if self.baseline not in self.policies:
+            hint = did_you_mean(self.baseline, self.policies)
+            known = ", ".join(self.policies)
+            raise ValueError(f"baseline '{self.baseline}' is no policy{hint}; there are: {known}")
+        best = [name for name, policy in self.policies.items() if policy.best_of > 1]
+        if best and self.preference_model is None:
+            raise ValueError(f"policy '{best[0]}' is a best-of-N, which needs a preference_model")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every policy is measured by."""
+
+    prompts: list[Dialogue]
+    judge: Scorer
+    preference: Scorer | None
+    graders: dict[str, Scorer]
+    """Graders of helpfulness and harmlessness, where the judge has them."""
+    texts: list[str]
+    reference: Speaker
+    """The baseline's model, from which KL is measured."""
+    reference_path: Path
+    baseline_responses: list[str]
+    seed: int
+
+
+def compare_inputs(settings: CompareSettings) -> list[Path]:
+    """Files and directories whose contents decide the result."""
+    models = [policy.model for policy in settings.policies.values()]
+    named = [
+        *models,
+        settings.judge,
+        *([settings.preference_model] if settings.preference_model else []),
+    ]
+    found = [resolve_model(name) for name in named]
+    examples = [path for policy in settings.policies.values() for path in policy.examples]
+    existing = [path for path in found if path.exists()]
+    return list(dict.fromkeys([*existing, *examples, *settings.data, *settings.text]))
+
+
+def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
+    """Measure every policy; writes `data/samples.jsonl` with all replies."""
+    bench = _bench(settings)
+    rows: list[PolicyEvaluation] = []
+    samples: list[Sample] = []
+    for number, (name, policy) in enumerate(settings.policies.items(), start=1):
+        speaker = _load(settings, policy, bench.preference)
+        replies = speaker.reply(bench.prompts, seed=settings.seed + number, label=name)
+        row, own = _measure(name, policy, speaker, replies, bench)
+        rows.append(row)
+        samples += own
+    write_samples(run.data_path("samples.jsonl"), samples)
+    return {
+        "baseline": settings.baseline,
+        "judge": settings.judge,
+        "prompts": len(bench.prompts),
+        "policies": [row.to_json() for row in rows],
+    }
+
+
+def _bench(settings: CompareSettings) -> Bench:
+    prompts = [prompt.prompt for prompt in read_prompts(list(settings.data))][: settings.limit]
+    preference = (
+        scorer(settings.preference_model, device=settings.device)
+        if settings.preference_model
+        else None
+    )
+    baseline = settings.policies[settings.baseline]
+    reference = _load(settings, baseline, preference)
+    replies = reference.reply(
+        prompts, seed=settings.seed, label=f"{settings.baseline} as the baseline"
+    )
+    return Bench(
+        prompts=prompts,
+        judge=scorer(settings.judge, device=settings.device),
+        preference=preference,
+        graders=_playground_graders() if settings.judge == "playground" else {},
+        texts=[text.text for text in read_texts(list(settings.text))] if settings.text else [],
+        reference=reference,
+        reference_path=resolve_model(baseline.model),
+        baseline_responses=[reply.text for reply in replies],
+        seed=settings.seed,
+    )
+
+
+def _load(settings: CompareSettings, policy: SpeakerSettings, preference: Scorer | None) -> Speaker:
+    return Speaker.load(
+        policy, sampling=settings.sampling, score=preference if policy.best_of > 1 else None,
+        rows=settings.rows, device=settings.device, dtype=settings.dtype,
+    )  # fmt: skip
+
+
+def _measure(
+    name: str,
+    policy: SpeakerSettings,
+    speaker: Speaker,
+    replies: Sequence[Generated],
+    bench: Bench,
+) -> tuple[PolicyEvaluation, list[Sample]]:
+    texts = [reply.text for reply in replies]
+    row = evaluate_policy(
+        name,
+        bench.prompts,
+        texts,
+        baseline_responses=bench.baseline_responses,
+        judge=labeler_from_scorer(bench.judge),
+        helpfulness=bench.graders.get("helpfulness"),
+        harmlessness=bench.graders.get("harmlessness"),
+        preference=bench.preference,
+        divergence=_divergence(policy, speaker, replies, bench),
+        language_loss=_language_loss(policy, speaker, bench),
+        seed=bench.seed,
+    )
+    dialogues = [answered(prompt, text) for prompt, text in zip(bench.prompts, texts, strict=True)]
+    scores: Mapping[str, Scorer | None] = {"judge": bench.judge, "preference": bench.preference}
+    columns: dict[str, Sequence[float]] = {
+        key: [float(value) for value in score(each, dialogues)]
+        for key, each in scores.items()
+        if each is not None
+    }
+    finishes = [reply.finish for reply in replies]
+    return row, samples_of(name, bench.prompts, texts, columns, finishes)
+
+
+def _divergence(
+    policy: SpeakerSettings, speaker: Speaker, replies: Sequence[Generated], bench: Bench
+) -> Estimate | None:
+    """KL from the baseline's model, nats a reply; None where sampling was not from the policy."""
+    same_model = resolve_model(policy.model) == bench.reference_path
+    if policy.best_of > 1:
+        return exact(best_of_n_divergence(policy.best_of)) if same_model else None
+    plain = speaker.sampling
+    if plain.temperature != 1.0 or plain.top_p < 1.0 or plain.top_k > 0:
+        return None
+    if same_model and not policy.examples:
+        return exact(0.0)
+    own, reference = (
+        sequence_logprobs(
+            asked.model,
+            asked.trees(bench.prompts, replies),
+            pad_token_id=padding_id(asked.tokenizer),
+            batch_tokens=8192,
+        )
+        for asked in (speaker, bench.reference)
+    )
+    lengths = [len(reply.tokens) for reply in replies]
+    measured = divergence_from_logprobs(
+        own, reference, lengths, prompts=bench.prompts, seed=bench.seed
+    )
+    return measured.per_response
+
+
+def _language_loss(policy: SpeakerSettings, speaker: Speaker, bench: Bench) -> Estimate | None:
+    """None for a policy that is another one's model with examples or a choice of N on top."""
+    if not bench.texts or policy.best_of > 1 or policy.examples:
+        return None
+    return language_loss(speaker.model, speaker.tokenizer, bench.texts, seed=bench.seed).per_token
+
+
+def _playground_graders() -> dict[str, Scorer]:
+    def grader(part: str) -> Scorer:
+        def grades(dialogues: list[Dialogue]) -> torch.Tensor:
+            values = [getattr(grade(each[:-1], each[-1].content), part) for each in dialogues]
+            return torch.tensor(values, dtype=torch.float32)
+
+        return grades
+
+    return {part: grader(part) for part in ("helpfulness", "harmlessness")}

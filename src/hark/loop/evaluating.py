@@ -1,0 +1,149 @@
+"""The stage `evaluate`: one model measured on one kind of data.
+
+* A preference model on comparisons: accuracy and calibration.
+* A language model on prompts, with a baseline and a judge: win rate.
+* A language model on text: loss.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from hark.data.formats import read_comparisons, read_prompts, read_texts
+from hark.errors import ModelError
+from hark.evaluation.intervals import Estimate
+from hark.evaluation.language_loss import language_loss
+from hark.evaluation.preference_accuracy import preference_accuracy
+from hark.evaluation.winrate import judge_by_labeler, win_rate
+from hark.loop.judges import labeler_from_scorer, scorer
+from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.models.generation import SamplingSettings
+from hark.models.language_model import choose_device, load_language_model
+from hark.models.tokenizer import load_tokenizer
+from hark.runs.progress import progress
+from hark.runs.run import Run, resolve_model
+from hark.runs.settings import StageSettings
+from hark.training.examples import Paths
+
+
+class EvaluateSettings(StageSettings):
+    """Measure a model: what is measured follows from the model and the data."""
+
+    model: str
+    """A preference model (accuracy), or a language model (win rate or loss): directory or run."""
+    data: Paths
+    """Comparisons for a preference model, prompts for a win rate, texts for the loss."""
+    baseline: str | None = None
+    """For a win rate: the model to compare with."""
+    judge: str | None = None
+    """For a win rate: who says which reply is better: a preference model, module:function, or a
+    named scorer (playground, sentiment)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only so many records."""
+    sampling: SamplingSettings = SamplingSettings()
+    """For a win rate: how tokens are drawn."""
+
+    @model_validator(mode="after")
+    def _baseline_and_judge(self) -> Self:
+        if (self.baseline is None) != (self.judge is None):
+            raise ValueError("a win rate needs both baseline and judge")
+        if self.baseline is None and "sampling" in self.model_fields_set:
+            raise ValueError("sampling would be ignored: it is for win rates (baseline and judge)")
+        return self
+
+
+def run_evaluate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
+    """Measure; every rate has an interval."""
+    if settings.baseline is not None:
+        return _win_rate(settings)
+    if is_preference_model(resolve_model(settings.model)):
+        return _accuracy(settings)
+    return _loss(settings)
+
+
+def is_preference_model(path: Path) -> bool:
+    """Whether a directory holds a model with a scalar head.
+
+    Raises: ModelError if it holds no model.
+    """
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(
+            f"'{path}' holds no model: there is no config.json; give a Hugging Face directory or a "
+            "run that made a model"
+        ) from None
+    architectures = config.get("architectures") or [""]
+    return bool(str(architectures[0]).endswith("ForSequenceClassification"))
+
+
+def _accuracy(settings: EvaluateSettings) -> dict[str, Any]:
+    comparisons = read_comparisons(list(settings.data))[: settings.limit]
+    score = scorer(settings.model, device=settings.device, dtype=settings.dtype)
+    measured = preference_accuracy(score, comparisons, seed=settings.seed)
+    return {
+        "accuracy": measured.estimate.value,
+        "interval": interval_of(measured.estimate),
+        "calibration_error": measured.calibration.error.value,
+        "n": measured.estimate.n,
+        "comparisons": measured.comparisons,
+        "label_ties": measured.label_ties,
+        "details": measured.to_json(),
+    }
+
+
+def _win_rate(settings: EvaluateSettings) -> dict[str, Any]:
+    assert settings.baseline is not None
+    assert settings.judge is not None
+    prompts = [each.prompt for each in read_prompts(list(settings.data))][: settings.limit]
+    texts = []
+    for number, name in enumerate((settings.model, settings.baseline)):
+        speaker = Speaker.load(
+            SpeakerSettings(model=name), sampling=settings.sampling,
+            device=settings.device, dtype=settings.dtype,
+        )  # fmt: skip
+        replies = speaker.reply(prompts, seed=settings.seed + number, label=Path(name).name)
+        texts.append([reply.text for reply in replies])
+    judge = labeler_from_scorer(scorer(settings.judge, device=settings.device))
+    verdicts = judge_by_labeler(judge, prompts, texts[0], texts[1], seed=settings.seed)
+    measured = win_rate(verdicts, seed=settings.seed)
+    return {
+        "win_rate": measured.estimate.value,
+        "interval": interval_of(measured.estimate),
+        "ties": measured.ties,
+        "wins": measured.wins,
+        "losses": measured.losses,
+        "n": measured.estimate.n,
+    }
+
+
+def _loss(settings: EvaluateSettings) -> dict[str, Any]:
+    texts = [each.text for each in read_texts(list(settings.data))][: settings.limit]
+    path = resolve_model(settings.model)
+    model = load_language_model(
+        path, device=str(choose_device(settings.device)), dtype=settings.dtype
+    )
+    tokenizer = load_tokenizer(path)
+    total = sum(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
+    with progress(total=total, label="evaluate", unit="token") as bar:
+        measured = language_loss(
+            model, tokenizer, texts, seed=settings.seed, on_progress=bar.advance
+        )
+    return {
+        "loss": measured.per_token.value,
+        "interval": interval_of(measured.per_token),
+        "loss_per_byte": measured.per_byte.value,
+        "tokens": measured.tokens,
+        "documents": measured.documents,
+    }
+
+
+def interval_of(estimate: Estimate) -> list[float] | None:
+    """[low, high], or None where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [estimate.low, estimate.high]

@@ -1,0 +1,121 @@
+"""Scorers and labelers by name: a preference model, a Python function, the playground.
+
+A model, a person, a lexicon and a gold function are all just a scorer or a labeler; this module
+turns the word a person typed into one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hark.data.records import Comparison, Dialogue, answered
+from hark.errors import SettingsError, did_you_mean
+from hark.models.language_model import choose_device
+from hark.models.scalar_head import ModelScorer, load_scalar_model
+from hark.models.tokenizer import load_tokenizer
+from hark.playground.gold import grade
+from hark.playground.labelers import LabelerPopulation, LabelerSettings
+from hark.runs.run import resolve_model
+
+Scorer = Callable[[list[Dialogue]], Tensor]
+"""Dialogues that end with a response → one float each, [n]; higher is better."""
+Labeler = Callable[[Comparison], Comparison]
+"""A comparison without judgement → the same one, judged."""
+
+NAMED_SCORERS = {
+    "playground": "the playground's gold grade, helpfulness and harmlessness together",
+    "sentiment": "probability-like positive sentiment of the response, by VADER",
+}
+
+
+def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer:
+    """The scorer a person named.
+
+    A named scorer, `module:function`, or the directory (or run) of a preference model.
+    Raises: SettingsError if it is none of these.
+    """
+    if name == "playground":
+        return gold_scorer
+    if name == "sentiment":
+        from hark.evaluation.sentiment import positive_sentiment
+
+        return positive_sentiment
+    if ":" in name and not Path(name).exists():
+        return _python_function(name)
+    return preference_model_scorer(name, device=device, dtype=dtype)
+
+
+def preference_model_scorer(name: str, *, device: str, dtype: str) -> ModelScorer:
+    """The scorer that a preference model directory or run makes.
+
+    Raises: SettingsError if there is no such directory.
+    """
+    path = resolve_model(Path(name))
+    if not path.is_dir():
+        raise SettingsError(
+            f"no scorer '{name}'{did_you_mean(name, NAMED_SCORERS)}: give the directory of a "
+            f"preference model, module:function, or one of {', '.join(NAMED_SCORERS)}"
+        )
+    model = load_scalar_model(path, device=str(choose_device(device)), dtype=dtype)
+    return ModelScorer(model, load_tokenizer(path))
+
+
+def gold_scorer(dialogues: list[Dialogue]) -> Tensor:
+    """The playground's gold grade of the last message of each dialogue."""
+    grades = [grade(dialogue[:-1], dialogue[-1].content).overall for dialogue in dialogues]
+    return torch.tensor(grades, dtype=torch.float32)
+
+
+def labeler(name: str, *, population: LabelerSettings, device: str = "auto") -> Labeler:
+    """The labeler a person named.
+
+    "playground" is a noisy population of labelers, each comparison judged by one of them; anything
+    else is a scorer, whose order of scores becomes the ranks (equal scores tie).
+    """
+    if name == "playground":
+        return LabelerPopulation(population)
+    return labeler_from_scorer(scorer(name, device=device), name)
+
+
+def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
+    """The labeler that ranks responses by their score; `name` is who it says it is."""
+
+    def judge(comparison: Comparison) -> Comparison:
+        scores = score([answered(comparison.prompt, reply) for reply in comparison.responses])
+        values = [float(value) for value in scores]
+        order = sorted(set(values), reverse=True)
+        return Comparison(
+            prompt=comparison.prompt,
+            responses=comparison.responses,
+            ranks=tuple(order.index(value) + 1 for value in values),
+            labeler=name,
+            user=comparison.user,
+            source=comparison.source,
+            id=comparison.id,
+        )
+
+    return judge
+
+
+def _python_function(name: str) -> Callable[..., Any]:
+    module_name, _, function_name = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SettingsError(f"cannot import '{module_name}' of '{name}': {error}") from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise SettingsError(
+            f"module '{module_name}' has no function '{function_name}'"
+            f"{did_you_mean(function_name, dir(module))}"
+        )
+    return function

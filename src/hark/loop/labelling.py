@@ -1,0 +1,72 @@
+"""The stage `label`: a labeler judges comparisons."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from pydantic import Field
+
+from hark.data.formats import read_unjudged, write_comparisons
+from hark.data.records import Comparison
+from hark.errors import DataError
+from hark.loop.judges import labeler
+from hark.playground.labelers import LabelerSettings
+from hark.runs.progress import progress
+from hark.runs.run import Run
+from hark.runs.settings import StageSettings
+from hark.training.examples import Paths
+
+
+class LabelSettings(StageSettings):
+    """Judge comparisons by a labeler."""
+
+    data: Paths
+    """Files of comparisons to judge, such as `hark sample --responses-per-prompt 4` makes."""
+
+    labeler: str = "playground"
+    """Who judges: playground (a noisy population), or any scorer (its order becomes the ranks)."""
+
+    population: LabelerSettings = LabelerSettings()
+    """The playground's labelers: how many, how noisy, how biased."""
+
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the prompts whose comparisons go to `comparisons-heldout.jsonl`."""
+
+
+def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
+    """Write `data/comparisons.jsonl` and `data/comparisons-heldout.jsonl`.
+
+    A comparison whose responses are all alike or all tied says nothing and is left out, counted.
+    """
+    unjudged = read_unjudged(list(settings.data))
+    population = settings.population.model_copy(
+        update={"seed": settings.population.seed + settings.seed}
+    )
+    judge = labeler(settings.labeler, population=population, device=settings.device)
+    judged: list[Comparison] = []
+    with progress(total=len(unjudged), label="label", unit="comparison") as bar:
+        for comparison in unjudged:
+            judged.append(judge(comparison))
+            bar.advance()
+    kept = [comparison for comparison in judged if any(comparison.ordered_pairs())]
+    if not kept:
+        raise DataError(f"all {len(judged)} comparisons are ties: there is nothing to learn")
+    held_out = round(len(kept) * settings.held_out)
+    write_comparisons(run.data_path("comparisons-heldout.jsonl"), kept[:held_out])
+    write_comparisons(run.data_path("comparisons.jsonl"), kept[held_out:])
+    pairs = sum(len(list(comparison.ordered_pairs())) for comparison in kept)
+    possible = sum(_pair_count(comparison) for comparison in kept)
+    return {
+        "comparisons": len(kept),
+        "held_out": held_out,
+        "all_tied": len(judged) - len(kept),
+        "pairs": pairs,
+        "tied_pairs": 1 - pairs / possible,
+        "labelers": len(Counter(comparison.labeler for comparison in kept)),
+    }
+
+
+def _pair_count(comparison: Comparison) -> int:
+    return len(list(itertools.combinations(comparison.responses, 2)))

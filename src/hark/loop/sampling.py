@@ -1,0 +1,106 @@
+"""The stage `sample`: replies of a model to prompts, K to each, or the best of N."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from hark.data.formats import read_prompts, write_comparisons, write_demonstrations
+from hark.data.records import Comparison, Demonstration, Prompt, ask
+from hark.loop.judges import scorer
+from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.models.generation import SamplingSettings
+from hark.runs.run import Run
+from hark.runs.settings import StageSettings
+from hark.training.examples import Paths
+
+SHOWN = 5
+"""Replies shown among the results."""
+
+
+class SampleSettings(StageSettings, SpeakerSettings):
+    """Sample replies of a model to prompts."""
+
+    data: Paths = ()
+    """Files of prompts (demonstrations and comparisons serve too)."""
+    prompt: tuple[str, ...] = ()
+    """Prompts given here instead of in files."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only so many prompts."""
+    responses_per_prompt: int = Field(default=1, ge=1)
+    """K, the replies to each prompt; from 2 on the result is a file of comparisons to judge."""
+    scorer: str | None = None
+    """What best-of-N goes by: a preference model, module:function, or a named scorer."""
+    rows: int = Field(default=64, ge=1)
+    """Replies written at once; the samples do not depend on it."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How tokens are drawn."""
+
+    @model_validator(mode="after")
+    def _refuse_ignored(self) -> Self:
+        if bool(self.data) == bool(self.prompt):
+            raise ValueError("give prompts either in files (data) or directly (prompt)")
+        if self.best_of == 1 and self.scorer is not None:
+            raise ValueError("scorer would be ignored while best_of is 1")
+        if self.best_of > 1 and self.scorer is None:
+            raise ValueError(f"best_of {self.best_of} needs a scorer")
+        if self.prompt and self.limit is not None:
+            raise ValueError("limit would be ignored: it is for prompts in files")
+        if not self.examples and "example_count" in self.model_fields_set:
+            raise ValueError("example_count would be ignored without examples")
+        if self.best_of > 1 and self.examples:
+            raise ValueError("examples would be ignored by best_of; use one of them")
+        return self
+
+
+def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
+    """Write `data/responses.jsonl`: demonstrations for K = 1, else comparisons to judge."""
+    score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
+    speaker = Speaker.load(
+        settings, sampling=settings.sampling, score=score, rows=settings.rows,
+        device=settings.device, dtype=settings.dtype,
+    )  # fmt: skip
+    prompts = _prompts(settings)
+    per_prompt = settings.responses_per_prompt
+    repeated = [prompt.prompt for prompt in prompts for _ in range(per_prompt)]
+    replies = speaker.reply(repeated, seed=settings.seed)
+    texts = [reply.text for reply in replies]
+    groups = [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
+    answered = list(zip(prompts, groups, strict=True))
+    path = run.data_path("responses.jsonl")
+    if per_prompt == 1:
+        write_demonstrations(path, [_demonstration(prompt, one[0]) for prompt, one in answered])
+    else:
+        write_comparisons(path, [_unjudged(prompt, group) for prompt, group in answered])
+    return {
+        "prompts": len(prompts),
+        "responses": len(replies),
+        "finished": sum(reply.finish != "length" for reply in replies) / len(replies),
+        "response_tokens": sum(len(reply.tokens) for reply in replies) / len(replies),
+        "path": str(path),
+        "samples": [
+            {"prompt": prompt.prompt[-1].content, "response": group[0]}
+            for prompt, group in answered[:SHOWN]
+        ],
+    }
+
+
+def _prompts(settings: SampleSettings) -> list[Prompt]:
+    if settings.prompt:
+        return [Prompt(prompt=ask(text)) for text in settings.prompt]
+    return list(read_prompts(list(settings.data)))[: settings.limit]
+
+
+def _demonstration(prompt: Prompt, response: str) -> Demonstration:
+    return Demonstration(
+        prompt=prompt.prompt, response=response, user=prompt.user, source=prompt.source,
+        id=prompt.id,
+    )  # fmt: skip
+
+
+def _unjudged(prompt: Prompt, responses: list[str]) -> Comparison:
+    return Comparison(
+        prompt=prompt.prompt, responses=tuple(responses), user=prompt.user, source=prompt.source,
+        id=prompt.id,
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""A model that answers prompts: plainly, after examples, or with the best of N."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hark.data.formats import read_demonstrations
+from hark.data.records import Demonstration, Dialogue
+from hark.errors import SettingsError
+from hark.loop.judges import Scorer
+from hark.models.best_of_n import best_of_n
+from hark.models.few_shot import few_shot_prompt, few_shot_settings
+from hark.models.generation import Generated, SamplingSettings, generate
+from hark.models.language_model import (
+    check_match,
+    choose_device,
+    context_length,
+    load_language_model,
+)
+from hark.models.packing import PromptTree
+from hark.models.tokenizer import encode_prompt, load_tokenizer
+from hark.runs.progress import progress
+from hark.runs.run import resolve_model
+from hark.settings import Settings
+from hark.training.examples import Paths
+
+
+class SpeakerSettings(Settings):
+    """Which model answers, and how it is asked."""
+
+    model: str
+    """The language model: a directory, a run, or a Hub name."""
+    best_of: int = Field(default=1, ge=1)
+    """Draw N replies and keep the one the scorer likes best."""
+    examples: Paths = ()
+    """Files of demonstrations to show the model first (few-shot prompting)."""
+    example_count: int = Field(default=4, ge=1)
+    """How many of the examples are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """A model, its tokenizer, and how it is asked."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sampling: SamplingSettings
+    rows: int = 64
+    """Replies written at once."""
+    examples: tuple[Demonstration, ...] = ()
+    best_of: int = 1
+    score: Scorer | None = None
+    """What the best of N goes by."""
+
+    @classmethod
+    def load(
+        cls,
+        settings: SpeakerSettings,
+        *,
+        sampling: SamplingSettings,
+        score: Scorer | None = None,
+        rows: int = 64,
+        device: str = "auto",
+        dtype: str = "float32",
+    ) -> Speaker:
+        """Raises: SettingsError if best-of-N lacks a scorer; ModelError for an unusable model."""
+        if settings.best_of > 1 and score is None:
+            raise SettingsError(f"best_of is {settings.best_of} but no scorer is named")
+        path = resolve_model(settings.model)
+        model = load_language_model(path, device=str(choose_device(device)), dtype=dtype)
+        tokenizer = load_tokenizer(path)
+        check_match(model, tokenizer)
+        shown = read_demonstrations(list(settings.examples)) if settings.examples else []
+        return cls(
+            model=model,
+            tokenizer=tokenizer,
+            sampling=few_shot_settings(sampling) if shown else sampling,
+            rows=rows,
+            examples=tuple(shown[: settings.example_count]),
+            best_of=settings.best_of,
+            score=score,
+        )
+
+    def encode(self, prompt: Dialogue) -> list[int]:
+        """Token ids of the prompt, after the examples where there are any."""
+        if not self.examples:
+            return encode_prompt(self.tokenizer, prompt)
+        room = context_length(self.model) - self.sampling.max_response_tokens
+        return few_shot_prompt(self.tokenizer, self.examples, prompt, max_prompt_tokens=room)
+
+    def reply(
+        self, prompts: Sequence[Dialogue], *, seed: int, label: str = "sample"
+    ) -> list[Generated]:
+        """One reply to each prompt; which others are asked for makes no difference to it."""
+        with progress(total=len(prompts) * self.best_of, label=label, unit="reply") as bar:
+            if self.best_of > 1:
+                assert self.score is not None
+                chosen = best_of_n(
+                    self.model, self.tokenizer, prompts, self.score, self.sampling,
+                    n=self.best_of, seed=seed, rows=self.rows, on_progress=bar.advance,
+                )  # fmt: skip
+                return [group.best for group in chosen]
+            return generate(
+                self.model, self.tokenizer, [self.encode(prompt) for prompt in prompts],
+                self.sampling, seed=seed, rows=self.rows, on_progress=bar.advance,
+            )  # fmt: skip
+
+    def trees(self, prompts: Sequence[Dialogue], replies: Sequence[Generated]) -> list[PromptTree]:
+        """Each prompt as this speaker reads it, with the reply's tokens as sampled."""
+        return [
+            PromptTree(prompt=tuple(self.encode(prompt)), responses=(tuple(reply.tokens),))
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]

@@ -1,0 +1,244 @@
+"""Every stage by name: its settings, what it reads, and the function that runs it.
+
+A stage is one run directory. Training never imports evaluation; where a stage needs both, as PPO
+needs a score, they are put together here and in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
+from hark.loop.evaluating import EvaluateSettings, run_evaluate
+from hark.loop.labelling import LabelSettings, run_label
+from hark.loop.preparing import PrepareStageSettings, run_prepare
+from hark.loop.reporting import ReportSettings, run_report
+from hark.loop.sampling import SampleSettings, run_sample
+from hark.loop.training import PPOStageSettings, run_ppo, run_sft
+from hark.playground.world import PlaygroundSettings, write_world
+from hark.runs.files import content_hash
+from hark.runs.run import Run, find_complete, fingerprint, read_results, resolve_model
+from hark.runs.settings import StageSettings
+from hark.training import preference, pretrain
+from hark.training.preference import PreferenceSettings
+from hark.training.pretrain import PretrainSettings
+from hark.training.sft import SFTSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One kind of run."""
+
+    name: str
+    summary: str
+    """One sentence for the command's help."""
+    settings: type[StageSettings]
+    function: Callable[[Any, Run], Mapping[str, Any]]
+    """Does the work in the run directory and returns its results."""
+    inputs: Callable[[Any], list[Path]]
+    """Files and directories whose contents decide the result."""
+    code: tuple[str, ...]
+    """Units of hark whose sources decide the result; part of the fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOutcome:
+    """A stage, done."""
+
+    run_path: Path
+    results: dict[str, Any]
+    reused: bool
+    """Whether an earlier complete run was taken instead of running."""
+
+
+def run_stage(
+    name: str, settings: StageSettings, *, command: Sequence[str], reuse_complete: bool = False
+) -> StageOutcome:
+    """Run a stage, continue its interrupted run, or (`reuse_complete`) take a complete one.
+
+    Raises: HarkError for what a person can mend.
+    """
+    stage = STAGES[name]
+    inputs = stage.inputs(settings)
+    if reuse_complete:
+        hashes = {str(path): content_hash(path) for path in inputs}
+        wanted = fingerprint(name, settings, hashes, stage.code)
+        complete = find_complete(settings.output, name, wanted)
+        if complete is not None:
+            return StageOutcome(run_path=complete, results=read_results(complete), reused=True)
+    with Run.start(
+        stage=name,
+        settings=settings,
+        inputs=inputs,
+        parents=_parents(inputs),
+        command=command,
+        code=stage.code,
+    ) as run:
+        results = dict(stage.function(settings, run))
+        run.finish(results)
+    return StageOutcome(run_path=run.path, results=results, reused=False)
+
+
+def _parents(inputs: Sequence[Path]) -> list[Path]:
+    """The run directories that the inputs lie in."""
+    found: dict[Path, None] = {}
+    for path in inputs:
+        for directory in (path, *path.parents):
+            if (directory / "manifest.json").is_file():
+                found[directory] = None
+                break
+    return list(found)
+
+
+def _files(*fields: str) -> Callable[[StageSettings], list[Path]]:
+    """The existing files and directories named in these fields of the settings.
+
+    A model may be a Hub name and a scorer a function's; those have no contents here to hash.
+    Data always count, so that a missing file is an error before anything runs.
+    """
+
+    def inputs(settings: StageSettings) -> list[Path]:
+        found: dict[Path, None] = {}
+        for field in fields:
+            value = getattr(settings, field)
+            for item in value if isinstance(value, tuple) else (value,):
+                for path in _paths_of(str(item), must_exist="data" in field) if item else ():
+                    found[path] = None
+        return list(found)
+
+    return inputs
+
+
+def _paths_of(text: str, *, must_exist: bool) -> list[Path]:
+    from hark.data.files import expand_paths
+
+    if must_exist:
+        path, _, weight = text.rpartition("=")
+        named = path if path and not Path(text).exists() and _is_number(weight) else text
+        return [item for item in expand_paths(named) if isinstance(item, Path)]
+    path_ = resolve_model(text)
+    return [path_] if path_.exists() else []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class PlaygroundStageSettings(StageSettings, PlaygroundSettings):
+    """Write the built-in world: texts, demonstrations and prompts."""
+
+
+def _run_playground(settings: PlaygroundStageSettings, run: Run) -> dict[str, Any]:
+    return dict(write_world(run.path / "data", settings))
+
+
+TRAINING = ("data", "models", "training")
+
+_ALL = (
+    Stage(
+        name="playground",
+        summary="Write the built-in world's texts, demonstrations and prompts.",
+        settings=PlaygroundStageSettings,
+        function=_run_playground,
+        inputs=_files(),
+        code=("data", "playground"),
+    ),
+    Stage(
+        name="prepare",
+        summary="Clean and split data as InstructGPT did; every removal can be reviewed.",
+        settings=PrepareStageSettings,
+        function=run_prepare,
+        inputs=_files("data"),
+        code=("data", "loop/preparing.py"),
+    ),
+    Stage(
+        name="pretrain",
+        summary="Train a small language model from text.",
+        settings=PretrainSettings,
+        function=pretrain.train,
+        inputs=_files("data", "evaluation_data", "model", "tokenizer"),
+        code=TRAINING,
+    ),
+    Stage(
+        name="sft",
+        summary="Teach a language model by demonstrations.",
+        settings=SFTSettings,
+        function=run_sft,
+        inputs=_files("data", "evaluation_data", "model", "pretraining_data", "scorer"),
+        code=(*TRAINING, "loop/training.py"),
+    ),
+    Stage(
+        name="sample",
+        summary="Let a model answer prompts.",
+        settings=SampleSettings,
+        function=run_sample,
+        inputs=_files("data", "model", "examples", "scorer"),
+        code=("data", "models", "loop/sampling.py"),
+    ),
+    Stage(
+        name="label",
+        summary="Let a labeler judge the answers of models.",
+        settings=LabelSettings,
+        function=run_label,
+        inputs=_files("data", "labeler"),
+        code=("data", "playground", "loop/labelling.py", "loop/judges.py"),
+    ),
+    Stage(
+        name="preference",
+        summary="Train a preference model on comparisons.",
+        settings=PreferenceSettings,
+        function=preference.train,
+        inputs=_files("data", "evaluation_data", "model", "normalise_data"),
+        code=TRAINING,
+    ),
+    Stage(
+        name="ppo",
+        summary="Improve a language model against a preference model or another scorer.",
+        settings=PPOStageSettings,
+        function=run_ppo,
+        inputs=_files(
+            "data",
+            "model",
+            "preference_model",
+            "value_model",
+            "pretraining_data",
+            "evaluation_data",
+            "evaluation_text",
+            "judge",
+        ),
+        code=(*TRAINING, "loop/training.py", "loop/judges.py"),
+    ),
+    Stage(
+        name="evaluate",
+        summary="Measure win rate, preference accuracy or language-model loss.",
+        settings=EvaluateSettings,
+        function=run_evaluate,
+        inputs=_files("data", "model", "baseline", "judge"),
+        code=("data", "models", "evaluation", "loop/evaluating.py"),
+    ),
+    Stage(
+        name="compare",
+        summary="Measure several policies side by side: one table, one row a policy.",
+        settings=CompareSettings,
+        function=run_compare,
+        inputs=compare_inputs,
+        code=("data", "models", "evaluation", "playground", "loop/comparing.py"),
+    ),
+    Stage(
+        name="report",
+        summary="Make one self-contained HTML page of runs.",
+        settings=ReportSettings,
+        function=run_report,
+        inputs=_files("runs"),
+        code=("evaluation", "report", "loop/reporting.py"),
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}

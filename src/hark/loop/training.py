@@ -1,0 +1,130 @@
+"""The stages `sft` and `ppo`: training put together with what scores and measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from transformers import PreTrainedModel
+
+from hark.data.formats import read_prompts, read_texts
+from hark.data.records import answered
+from hark.evaluation.language_loss import language_loss
+from hark.evaluation.scores import score as scored
+from hark.loop.judges import Scorer, scorer
+from hark.models.generation import generate
+from hark.models.tokenizer import encode_prompt, load_tokenizer
+from hark.runs.run import Run, resolve_model
+from hark.training import ppo, sft
+from hark.training.examples import Paths
+from hark.training.ppo_settings import PPOSettings
+from hark.training.rewards import weighted_scorer
+from hark.training.sft import SFTSettings
+
+EVALUATION_SEED = 1_000_003
+"""Added to a run's seed where its evaluations sample, so that they share no draw with training."""
+
+
+class PPOStageSettings(PPOSettings):
+    """Improve a language model against a preference model or another scorer."""
+
+    evaluation_data: Paths = ()
+    """Files of held-out prompts, answered at each evaluation."""
+    evaluation_samples: int = Field(default=128, ge=1)
+    """Held-out prompts answered at each evaluation."""
+    judge: str | None = None
+    """Who scores those answers, besides the preference model: one that training does not see."""
+    evaluation_text: Paths = ()
+    """Files of held-out text, whose loss is measured at each evaluation (the alignment tax)."""
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Self:
+        if self.judge is not None and not self.evaluation_data:
+            raise ValueError("judge would be ignored without evaluation_data")
+        if not self.evaluation_data and "evaluation_samples" in self.model_fields_set:
+            raise ValueError("evaluation_samples would be ignored without evaluation_data")
+        nothing = not (self.evaluation_data or self.evaluation_text)
+        if self.evaluation_every is not None and nothing:
+            raise ValueError(
+                "evaluation_every would be ignored without evaluation_data or evaluation_text"
+            )
+        if not self.preference_model:
+            raise ValueError(
+                "preference_model is required: the directory or run of a preference model, "
+                "module:function, or a named scorer (sentiment, playground)"
+            )
+        return self
+
+
+def run_sft(settings: SFTSettings, run: Run) -> dict[str, Any]:
+    """SFT with the scorer that chooses its checkpoint."""
+    score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
+    return sft.train(settings, run, score=score)
+
+
+def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
+    """PPO against the weighted sum of the scorers named in `preference_model`."""
+    scorers = [
+        scorer(name, device=settings.device, dtype=settings.dtype)
+        for name in settings.preference_model
+    ]
+    score = weighted_scorer(scorers, settings.weights)
+    prompts = read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
+    return ppo.train(
+        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score)
+    )
+
+
+def _evaluation(settings: PPOStageSettings, score: Scorer) -> ppo.Evaluate | None:
+    """What PPO calls now and then with the model it would leave behind."""
+    measures: list[Callable[[PreTrainedModel], dict[str, float]]] = []
+    if settings.evaluation_data:
+        measures.append(_score_of_answers(settings, score))
+    if settings.evaluation_text:
+        measures.append(_loss_on_text(settings))
+    if not measures:
+        return None
+
+    def evaluate(model: PreTrainedModel, step: int) -> dict[str, float]:
+        return {name: value for each in measures for name, value in each(model).items()}
+
+    return evaluate
+
+
+def _score_of_answers(
+    settings: PPOStageSettings, score: Scorer
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    tokenizer = load_tokenizer(resolve_model(settings.model))
+    held_out = read_prompts(list(settings.evaluation_data))[: settings.evaluation_samples]
+    dialogues = [prompt.prompt for prompt in held_out]
+    tokens = [encode_prompt(tokenizer, dialogue) for dialogue in dialogues]
+    judges = {"evaluation_score": score}
+    if settings.judge is not None:
+        judges["judge_score"] = scorer(settings.judge, device=settings.device)
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        replies = generate(
+            model, tokenizer, tokens, settings.sampling,
+            seed=settings.seed + EVALUATION_SEED, rows=settings.generation_rows,
+        )  # fmt: skip
+        answers = [answered(d, reply.text) for d, reply in zip(dialogues, replies, strict=True)]
+        return {name: float(scored(each, answers).mean()) for name, each in judges.items()}
+
+    return measure
+
+
+def _loss_on_text(
+    settings: PPOStageSettings,
+) -> Callable[[PreTrainedModel], dict[str, float]]:
+    tokenizer = load_tokenizer(resolve_model(settings.model))
+    texts = [text.text for text in read_texts(list(settings.evaluation_text))]
+
+    @torch.no_grad()
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        loss = language_loss(model, tokenizer, texts, resamples=2).per_token.value
+        assert loss is not None
+        return {"evaluation_loss": loss}
+
+    return measure
