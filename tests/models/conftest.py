@@ -85,3 +85,8 @@ def family_model(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.fixture
 def make_family() -> Callable[..., PreTrainedModel]:
     return make_model
+
+
+@pytest.fixture
+def family_types() -> set[str]:
+    return {build().model_type for build in CONFIGS.values()}

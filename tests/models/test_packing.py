@@ -8,8 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.errors import DataError, SettingsError
+from hark.models.language_model import RESIDUAL_OUTPUTS
 from hark.models.logprobs import hidden_states, response_logprobs
 from hark.models.packing import (
+    PACKABLE,
     PackedBatch,
     PromptTree,
     pack,
@@ -49,6 +51,10 @@ def assert_same_gradients(got: dict[str, Tensor], expected: dict[str, Tensor]) -
         # Relative to the tensor, or to the whole where a gradient is zero but for rounding.
         scale = max(float(gradient.abs().max()), 1e-3 * largest)
         assert float((got[name] - gradient).abs().max()) <= 1e-5 * scale, name
+
+
+def test_every_architecture_that_is_packed_is_tested_here(family_types: set[str]) -> None:
+    assert family_types == PACKABLE == set(RESIDUAL_OUTPUTS)
 
 
 def test_the_layout_of_one_tree_worked_by_hand() -> None:
