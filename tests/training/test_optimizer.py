@@ -63,9 +63,7 @@ def test_the_fall_begins_where_the_warm_up_ends() -> None:
         ({"learning_rate": 0.0}, "learning_rate"),
     ],
 )
-def test_settings_that_would_be_ignored_are_refused(
-    values: dict[str, object], named: str
-) -> None:
+def test_settings_that_would_be_ignored_are_refused(values: dict[str, object], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         OptimizerSettings.parse(values)
 

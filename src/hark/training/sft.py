@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.data.formats import read_demonstrations
 from hark.data.mixing import permutation
 from hark.data.records import Demonstration, Dialogue, answered
-from hark.errors import DataError
+from hark.errors import DataError, SettingsError
 from hark.models.checkpoint import save_model
 from hark.models.generation import SamplingSettings, generate
 from hark.models.language_model import (
@@ -120,23 +120,24 @@ class SFTSettings(TrainingSettings):
                     raise ValueError(f"{name} would be ignored without evaluation_data")
             if self.choose_by != "last":
                 raise ValueError(f"choose_by '{self.choose_by}' needs evaluation_data")
-        if self.scorer is None:
+        if self.scorer is None and self.choose_by != "score":
             for name in ("evaluation_samples", "sampling"):
                 if name in given:
                     raise ValueError(f"{name} would be ignored without a scorer")
-            if self.choose_by == "score":
-                raise ValueError("choose_by 'score' needs a scorer")
         return self
 
 
 def train(settings: SFTSettings, run: Run, *, score: Scorer | None = None) -> dict[str, Any]:
     """Fine-tune and save a language model in `run.model_path`.
 
-    `score` is what `settings.scorer` names: both or neither are given. Returns the last training
-    loss, the held-out loss (of the chosen checkpoint), and what was cut. Raises: HarkError for
-    data, models or settings that cannot be used.
+    `score` is what `settings.scorer` names, or a function of the caller's own. Returns the last
+    training loss, the held-out loss (of the chosen checkpoint), and what was cut. Raises: HarkError
+    for data, models or settings that cannot be used.
     """
-    assert (score is None) == (settings.scorer is None)
+    if score is None and (settings.choose_by == "score" or settings.scorer is not None):
+        raise SettingsError(
+            "replies are to be scored, but there is nothing to score with: set scorer"
+        )
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
     tokenizer = load_tokenizer(source)
