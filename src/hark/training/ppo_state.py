@@ -1,0 +1,228 @@
+"""Everything a PPO run changes, and how it is started, saved and taken up again.
+
+A checkpoint holds the policy (top level), the critic (`value/`), the moving average (`ema/`), both
+optimizers, β and the step. The reference is always read from the SFT model, never from a
+checkpoint: a resumed run is held to the same policy as before.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hark.errors import SettingsError
+from hark.models.checkpoint import (
+    TrainingState,
+    load_state,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_model,
+)
+from hark.models.language_model import (
+    backbone,
+    check_match,
+    choose_device,
+    context_length,
+    load_language_model,
+)
+from hark.models.scalar_head import load_scalar_model, new_scalar_model
+from hark.models.tokenizer import load_tokenizer
+from hark.runs.run import Run, resolve_model
+from hark.training.kl import AdaptiveKL
+from hark.training.optimizer import build_optimizer
+from hark.training.ppo_settings import PPOSettings
+from hark.training.trainer import Stopwatch
+
+VALUE, EMA = "value", "ema"
+
+
+@dataclass(kw_only=True)
+class PPOState:
+    """The models of a run and how far it is."""
+
+    tokenizer: PreTrainedTokenizerBase
+    policy: PreTrainedModel
+    """π, being trained; samples every rollout."""
+    reference: PreTrainedModel
+    """π_SFT, frozen."""
+    critic: PreTrainedModel
+    """V, a scalar model; its trunk is the policy's own where `shares_trunk`."""
+    shares_trunk: bool
+    average: PreTrainedModel | None
+    """Moving average of the policy's weights, never sampled from."""
+    policy_optimizer: torch.optim.Optimizer
+    """Of the policy, and of a shared critic's head."""
+    value_optimizer: torch.optim.Optimizer | None
+    """Of a critic of its own."""
+    controller: AdaptiveKL
+    """β."""
+    step: int = 0
+    """PPO steps done."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last step."""
+    evaluation: dict[str, float] = field(default_factory=dict)
+    """The newest."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """The watched metrics of every step done."""
+    signs: dict[str, str] = field(default_factory=dict)
+    """Signs of collapse shown so far, by name."""
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def context(self) -> int:
+        """The longest prompt with response, in tokens, that policy and critic can read."""
+        return min(context_length(self.policy), context_length(self.critic))
+
+    @property
+    def product(self) -> PreTrainedModel:
+        """The model the run leaves behind: the moving average, or the policy without one."""
+        return self.policy if self.average is None else self.average
+
+
+def start(settings: PPOSettings, run: Run) -> PPOState:
+    """Load the models, from the run's newest checkpoint where there is one.
+
+    Raises: ModelError for models that cannot be used together; SettingsError if no critic is named.
+    """
+    device = choose_device(settings.device)
+    source, checkpoint = resolve_model(settings.model), run.latest_checkpoint()
+    tokenizer = load_tokenizer(source)
+    reference = load_language_model(source, device=device).requires_grad_(False)
+    check_match(reference, tokenizer)
+    policy = load_language_model(checkpoint or source, device=device)
+    shares_trunk = settings.critic == "shared"
+    critic = _critic(settings, policy, checkpoint)
+    trained = [*policy.parameters(), *(critic.score.parameters() if shares_trunk else ())]
+    state = PPOState(
+        tokenizer=tokenizer,
+        policy=policy,
+        reference=reference,
+        critic=critic,
+        shares_trunk=shares_trunk,
+        average=_average(settings, policy, checkpoint),
+        policy_optimizer=build_optimizer(trained, settings.optimizer),
+        value_optimizer=None
+        if shares_trunk
+        else build_optimizer(critic.parameters(), settings.value_optimizer),
+        controller=AdaptiveKL(
+            coefficient=settings.kl_coefficient,
+            target=settings.kl_target,
+            horizon=settings.kl_horizon,
+        ),
+    )
+    if checkpoint is None:
+        run.rewind(-1)
+    else:
+        _restore(state, load_state(checkpoint), run)
+    return state
+
+
+def save(state: PPOState, run: Run, *, keep: int) -> None:
+    """Write a checkpoint of the step just done and delete all but the newest `keep`."""
+    models = {"": state.policy, VALUE: state.critic}
+    if state.average is not None:
+        models[EMA] = state.average
+    tensors = optimizer_tensors(state.policy_optimizer, prefix="policy")
+    if state.value_optimizer is not None:
+        tensors |= optimizer_tensors(state.value_optimizer, prefix=VALUE)
+    save_checkpoint(
+        run.checkpoint_path(state.step),
+        models=models,
+        tokenizer=state.tokenizer,
+        state=TrainingState(
+            step=state.step,
+            tensors=tensors,
+            scalars={
+                "kl_coefficient": state.controller.coefficient,
+                "metrics": state.metrics,
+                "evaluation": state.evaluation,
+                "history": state.history,
+                "signs": state.signs,
+            },
+        ),
+    )
+    run.keep_checkpoints(keep)
+
+
+def save_product(state: PPOState, run: Run) -> None:
+    """Leave the final model in `run.model_path` and the critic beside it in `value/`."""
+    save_model(run.model_path, state.product, state.tokenizer)
+    save_model(run.path / VALUE, state.critic, state.tokenizer)
+
+
+@torch.no_grad()
+def update_average(average: PreTrainedModel, policy: PreTrainedModel, *, decay: float) -> None:
+    """θ̄ ← decay · θ̄ + (1 − decay) · θ."""
+    for mean, parameter in zip(average.parameters(), policy.parameters(), strict=True):
+        mean.lerp_(parameter, 1.0 - decay)
+
+
+def values_of_hidden(critic: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """[M, D] states of a shared trunk to [M] values."""
+    values: Tensor = critic.score(hidden).squeeze(-1).float()
+    return values
+
+
+def _critic(
+    settings: PPOSettings, policy: PreTrainedModel, checkpoint: Path | None
+) -> PreTrainedModel:
+    saved = None if checkpoint is None else checkpoint / VALUE
+    if settings.critic == "shared":
+        critic = (
+            new_scalar_model(policy, initial_std=0.0)
+            if saved is None
+            else load_scalar_model(saved, device=policy.device)
+        )
+        # Registered under the same name, so that the critic is saved and loaded like any other.
+        setattr(critic, critic.base_model_prefix, backbone(policy))
+        return critic
+    origin = settings.value_model or next(iter(settings.preference_model), None)
+    if origin is None:
+        raise SettingsError(
+            "critic 'preference_model' has nothing to start from: give preference_model or "
+            "value_model, or set critic to 'shared'"
+        )
+    critic = load_scalar_model(saved or resolve_model(origin), device=policy.device)
+    _require_same_vocabulary(critic, policy, origin)
+    return critic
+
+
+def _require_same_vocabulary(critic: PreTrainedModel, policy: PreTrainedModel, origin: str) -> None:
+    sizes = [model.get_input_embeddings().weight.shape[0] for model in (critic, policy)]
+    if sizes[0] < sizes[1]:
+        raise SettingsError(
+            f"the critic '{origin}' knows {sizes[0]} tokens and the policy {sizes[1]}: they need "
+            "the same tokenizer; give a value_model made from the policy's model, or set critic "
+            "to 'shared'"
+        )
+
+
+def _average(
+    settings: PPOSettings, policy: PreTrainedModel, checkpoint: Path | None
+) -> PreTrainedModel | None:
+    if settings.ema_decay is None:
+        return None
+    if checkpoint is None:
+        average = copy.deepcopy(policy)
+    else:
+        average = load_language_model(checkpoint / EMA, device=policy.device)
+    return average.requires_grad_(False)
+
+
+def _restore(state: PPOState, saved: TrainingState, run: Run) -> None:
+    restore_optimizer(state.policy_optimizer, saved.tensors, prefix="policy")
+    if state.value_optimizer is not None:
+        restore_optimizer(state.value_optimizer, saved.tensors, prefix=VALUE)
+    state.controller = replace(state.controller, coefficient=saved.scalars["kl_coefficient"])
+    state.step = saved.step
+    state.metrics = saved.scalars["metrics"]
+    state.evaluation = saved.scalars["evaluation"]
+    state.history = saved.scalars["history"]
+    state.signs = saved.scalars["signs"]
+    run.rewind(saved.step)

@@ -1,0 +1,200 @@
+"""One PPO step's updates: packed passes over minibatches, losses, gradients (Ziegler et al., 2.1).
+
+1. The mean of a loss is over the response tokens of a minibatch, not over responses: a long
+   response weighs by its tokens, as in the code of Ziegler and of Stiennon.
+2. Passes are packed rows of at most `micro_batch_tokens`; gradients add up to those of one pass
+   over the whole minibatch.
+3. PPO-ptx (InstructGPT, 3.5 and C.4): gradients of the policy loss and of γ times the pretraining
+   loss are accumulated in consecutive backward passes, then one update is taken. The paper does
+   not say how the two losses are averaged: here both are means over tokens.
+4. The moving average follows every update, the paper not saying whether it follows updates or
+   steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from hark.errors import RunError
+from hark.models.logprobs import hidden_states, logprobs_of_hidden, token_losses
+from hark.models.scalar_head import token_values
+from hark.training.kl import k2
+from hark.training.optimizer import update
+from hark.training.policy_objectives import (
+    is_clipped,
+    policy_losses,
+    probability_ratio,
+    value_losses,
+)
+from hark.training.ppo_passes import Minibatch, Pass, minibatches
+from hark.training.ppo_pretraining import PretrainingRows
+from hark.training.ppo_settings import PPOSettings
+from hark.training.ppo_state import PPOState, update_average, values_of_hidden
+from hark.training.rollout import Rollout
+from hark.training.trainer import autocast
+
+
+@dataclass(slots=True, kw_only=True)
+class UpdateReport:
+    """Sums over the updates of a step, for their means."""
+
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By name; each mean that was added, times its weight."""
+    weights: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By name; what the sum is to be divided by."""
+    updates: int = 0
+    """Updates taken."""
+    first_ratio_error: float = 0.0
+    """Largest |π/π_old − 1| before the first update, where it should be 0."""
+
+    def add(self, weight: float, **means: float | Tensor) -> None:
+        """Count `means` over `weight` tokens or updates."""
+        for name, mean in means.items():
+            self.sums[name] += weight * float(mean)
+            self.weights[name] += weight
+
+    def means(self) -> dict[str, float]:
+        """The weighted mean of everything added."""
+        means = {name: total / self.weights[name] for name, total in self.sums.items()}
+        return means | {"first_ratio_error": self.first_ratio_error}
+
+
+def update_from(
+    state: PPOState,
+    rollout: Rollout,
+    first_epoch: Sequence[Minibatch],
+    settings: PPOSettings,
+    pretraining: PretrainingRows | None,
+) -> UpdateReport:
+    """Take all updates of one step: `inner_epochs` passes over the rollout in minibatches.
+
+    Raises: RunError if a gradient stops being finite.
+    """
+    report = UpdateReport()
+    for epoch in range(settings.inner_epochs):
+        batches = first_epoch
+        if epoch > 0:
+            batches = minibatches(
+                rollout.episodes, state.policy, settings, step=state.step, epoch=epoch
+            )
+        for minibatch in batches:
+            add_rollout_gradients(state, rollout, minibatch, settings, report)
+            if pretraining is not None:
+                number = state.step * settings.updates_per_step + report.updates
+                add_pretraining_gradients(state, pretraining.of_update(number), settings, report)
+            _take_update(state, settings, report)
+    return report
+
+
+def add_rollout_gradients(
+    state: PPOState,
+    rollout: Rollout,
+    minibatch: Minibatch,
+    settings: PPOSettings,
+    report: UpdateReport,
+) -> None:
+    """Accumulate the gradients of the policy and value losses of one minibatch."""
+    tokens = sum(len(one.places) for one in minibatch)
+    with state.watch.phase("update"):
+        for one in minibatch:
+            with autocast(state.policy, settings):
+                policy_loss, value_loss = _losses(state, rollout, one, settings, report)
+            if state.shares_trunk:
+                loss = policy_loss + settings.value_coefficient * value_loss
+                (loss / tokens).backward()
+            else:
+                # Two networks with nothing in common: one backward pass serves both.
+                ((policy_loss + value_loss) / tokens).backward()
+
+
+def _losses(
+    state: PPOState, rollout: Rollout, one: Pass, settings: PPOSettings, report: UpdateReport
+) -> tuple[Tensor, Tensor]:
+    """Sums over the tokens of a pass of the policy loss and of the value loss."""
+    batch, device = one.batch, state.policy.device
+    old_logprobs, advantages, old_values, returns = (
+        tensor[one.places].to(device)
+        for tensor in (
+            rollout.behaviour_logprobs, rollout.advantages, rollout.values, rollout.returns
+        )
+    )  # fmt: skip
+    hidden = hidden_states(state.policy, batch).index_select(0, batch.predictors)
+    logprobs, _ = logprobs_of_hidden(
+        state.policy, hidden, batch.targets, temperature=settings.temperature
+    )
+    if state.shares_trunk:
+        values = values_of_hidden(state.critic, hidden)
+    else:
+        values = token_values(state.critic, batch)
+    policy_loss = policy_losses(logprobs, old_logprobs, advantages, clip_range=settings.clip_range)
+    value_loss = value_losses(values, old_values, returns, clip_range=settings.value_clip_range)
+    with torch.no_grad():
+        ratio = probability_ratio(logprobs, old_logprobs)
+        clipped = is_clipped(logprobs, old_logprobs, advantages, clip_range=settings.clip_range)
+        report.add(
+            len(one.places),
+            policy_loss=policy_loss.mean(),
+            value_loss=value_loss.mean(),
+            clipped_share=clipped.float().mean(),
+            update_kl=k2(logprobs, old_logprobs).mean(),
+            ratio=ratio.mean(),
+        )
+        if report.updates == 0:
+            error = float((ratio - 1.0).abs().max())
+            report.first_ratio_error = max(report.first_ratio_error, error)
+    return policy_loss.sum(), value_loss.sum()
+
+
+def add_pretraining_gradients(
+    state: PPOState, rows: Tensor, settings: PPOSettings, report: UpdateReport
+) -> None:
+    """Accumulate γ times the gradient of the mean loss per token of pretraining rows [r, T]."""
+    tokens = rows.numel() - len(rows)
+    rows_of_pass = max(1, settings.micro_batch_tokens // rows.shape[1])
+    with state.watch.phase("pretraining"):
+        for part in rows.split(rows_of_pass):
+            with autocast(state.policy, settings):
+                losses = token_losses(state.policy, part.to(state.policy.device))
+            loss: Tensor = settings.pretraining_coefficient * losses.sum() / tokens
+            loss.backward()
+            report.add(losses.numel(), pretraining_loss=losses.detach().mean())
+
+
+def _take_update(state: PPOState, settings: PPOSettings, report: UpdateReport) -> None:
+    """Clip, step and average; both optimizers' schedules go by the PPO step."""
+    with state.watch.phase("update"):
+        taken = update(
+            state.policy_optimizer,
+            step=state.step,
+            total_steps=settings.steps,
+            settings=settings.optimizer,
+        )
+        _require_finite("policy's gradient", taken.gradient_norm, state, "optimizer.learning_rate")
+        report.add(1, gradient_norm=taken.gradient_norm, learning_rate=taken.learning_rate)
+        if state.value_optimizer is not None:
+            value_taken = update(
+                state.value_optimizer,
+                step=state.step,
+                total_steps=settings.steps,
+                settings=settings.value_optimizer,
+            )
+            norm = value_taken.gradient_norm
+            _require_finite("critic's gradient", norm, state, "value_learning_rate")
+            report.add(1, value_gradient_norm=norm)
+        if state.average is not None and settings.ema_decay is not None:
+            update_average(state.average, state.policy, decay=settings.ema_decay)
+    report.updates += 1
+
+
+def _require_finite(what: str, norm: float, state: PPOState, setting: str) -> None:
+    if not math.isfinite(norm):
+        raise RunError(
+            f"PPO diverged: the norm of the {what} is {norm} in step {state.step + 1}; lower "
+            f"{setting} or raise kl_coefficient, and look at the samples before this step"
+        )
