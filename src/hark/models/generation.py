@@ -85,6 +85,7 @@ def generate(
     limits = _response_limits(prompts, settings, context_length(model), clip=clip_to_context)
     ids = range(len(prompts)) if sequence_ids is None else sequence_ids
     assert len(ids) == len(prompts), "one sequence id for each prompt"
+    assert rows >= 1, "at least one row at a time"
     if len(prompts) == 0:
         return []
     with _evaluation_mode(model), torch.inference_mode():
@@ -177,7 +178,9 @@ class _Engine:
         """Read the next prompts into `prefilled`; `staged` says who is to be admitted from it."""
         longest = len(self.prompts[self.waiting[0][0]])
         batch: list[list[int]] = []
-        while self.waiting and len(batch) < min(self.rows.capacity, _PREFILL_TOKENS // longest + 1):
+        while self.waiting and len(batch) < min(
+            self.rows.capacity, max(1, _PREFILL_TOKENS // longest)
+        ):
             batch.append(self.waiting.popleft())
         self.prefilled = self.decoder.prefill([self.prompts[same[0]][:-1] for same in batch])
         self.staged.extend((index, place) for place, same in enumerate(batch) for index in same)
