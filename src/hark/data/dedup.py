@@ -25,7 +25,6 @@ from typing import Generic, Literal, TypeVar
 from datasketch import MinHash, MinHashLSH
 
 from hark.data.records import Comparison, Demonstration, Dialogue, Prompt
-from hark.data.splits import dialogue_key
 
 R = TypeVar("R", bound=Prompt | Demonstration | Comparison)
 DuplicateReason = Literal["exact duplicate", "shared prefix", "near duplicate"]
@@ -127,7 +126,7 @@ def _exact(records: Sequence[R]) -> list[Duplicate]:
 
 def _content(record: Prompt | Demonstration | Comparison) -> Hashable:
     """What was written and judged: a second labeler's judgement is no duplicate."""
-    prompt = _plain(dialogue_key(record.prompt))
+    prompt = tuple((turn.role, _plain(turn.content)) for turn in record.prompt)
     if isinstance(record, Demonstration):
         return prompt, _plain(record.response)
     if isinstance(record, Comparison):
@@ -157,8 +156,11 @@ def near_duplicates(
     seed: int = 0,
 ) -> dict[int, tuple[int, float]]:
     """From each near-duplicate to the earlier text that is kept, and their Jaccard overlap."""
-    # Candidates are gathered a little below the threshold, as MinHash only estimates.
-    lookup = MinHashLSH(threshold=max(0.05, threshold - 0.1), num_perm=permutations)
+    # MinHash only estimates: candidates are gathered below the threshold, and one too many (false
+    # positives weigh 0.1, false negatives 0.9) costs a comparison while one too few is not found.
+    lookup = MinHashLSH(
+        threshold=max(0.05, threshold - 0.1), num_perm=permutations, weights=(0.1, 0.9)
+    )
     blank = MinHash(num_perm=permutations, seed=seed, hashfunc=zlib.crc32)
     found: dict[int, tuple[int, float]] = {}
     for index, text in enumerate(texts):
