@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,3 +151,24 @@ def ppo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ppo_world(ppo_directory: Path, tmp_path: Path) -> PPOWorld:
     return PPOWorld(directory=ppo_directory, output=tmp_path / "runs")
+
+
+@pytest.fixture
+def power_cut() -> Callable[..., AbstractContextManager[None]]:
+    """Within the block the named function raises at its n-th call, and the block ends there."""
+
+    @contextlib.contextmanager
+    def cut(target: str, *, call: int) -> Iterator[None]:
+        module, _, name = target.rpartition(".")
+        real, calls = getattr(importlib.import_module(module), name), itertools.count(1)
+
+        def failing(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == call:
+                raise ConnectionError("power cut")
+            return real(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ConnectionError):
+            patch.setattr(target, failing)
+            yield
+
+    return cut

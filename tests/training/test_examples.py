@@ -16,9 +16,9 @@ class Holder(BaseModel):
 
 
 def test_one_path_several_or_none() -> None:
-    assert Holder(paths="a.jsonl").paths == (Path("a.jsonl"),)  # type: ignore[arg-type]
-    assert Holder(paths=["a", "b"]).paths == (Path("a"), Path("b"))  # type: ignore[arg-type]
-    assert Holder(paths=None).paths == ()  # type: ignore[arg-type]
+    assert Holder(paths="a.jsonl").paths == (Path("a.jsonl"),)
+    assert Holder(paths=["a", "b"]).paths == (Path("a"), Path("b"))
+    assert Holder(paths=None).paths == ()
 
 
 def test_what_fits_is_left_alone() -> None:

@@ -6,15 +6,11 @@ import pytest
 import torch
 
 from hark.training.objectives import (
-    best_of_k_loss,
-    language_modelling_loss,
+    Ties,
+    best_of_k_losses,
+    mean_over_pairs,
     pair_losses,
-    pairwise_loss,
     ranked_pairs,
-    ranking_loss,
-    soft_pair_loss,
-    sum_by_comparison,
-    weighted_mean,
 )
 
 
@@ -22,70 +18,69 @@ def softplus(value: float) -> float:
     return math.log1p(math.exp(value))
 
 
+def ranking_loss(scores: list[float], ranks: tuple[int, ...], *, ties: Ties = "drop") -> float:
+    """One comparison, put together as the training step does."""
+    first, second, probabilities = ranked_pairs(ranks, ties=ties)
+    values = torch.tensor(scores)
+    losses = pair_losses(values[first] - values[second], probabilities=torch.tensor(probabilities))
+    pairs = len(first)
+    (loss,) = mean_over_pairs(losses, torch.zeros(pairs, dtype=torch.long), torch.tensor([pairs]))
+    return float(loss)
+
+
 def test_instructgpt_ranking() -> None:
     # Rewards 3, 1, 0, −1 in rank order; differences 2, 3, 4, 1, 2, 1:
     # log(1+e^−Δ) = .126928 + .048587 + .018150 + .313262 + .126928 + .313262 = .947117; /6
-    loss = ranking_loss(torch.tensor([3.0, 1.0, 0.0, -1.0]), (1, 2, 3, 4))
-    assert loss.item() == pytest.approx(0.15785, abs=1e-5)
+    loss = ranking_loss([3.0, 1.0, 0.0, -1.0], (1, 2, 3, 4))
+    assert loss == pytest.approx(0.15785, abs=1e-5)
 
 
 def test_ranking_follows_the_ranks_and_not_the_order() -> None:
-    loss = ranking_loss(torch.tensor([0.0, 3.0, -1.0, 1.0]), (3, 1, 4, 2))
-    assert loss.item() == pytest.approx(0.15785, abs=1e-5)
+    loss = ranking_loss([0.0, 3.0, -1.0, 1.0], (3, 1, 4, 2))
+    assert loss == pytest.approx(0.15785, abs=1e-5)
 
 
 def test_tied_pairs_are_dropped_from_sum_and_count() -> None:
     # Ranks 1, 2, 2: two pairs are left, Δ = 2 and Δ = 3: (.126928 + .048587)/2
-    loss = ranking_loss(torch.tensor([3.0, 1.0, 0.0]), (1, 2, 2))
-    assert loss.item() == pytest.approx(0.0877575, abs=1e-6)
+    loss = ranking_loss([3.0, 1.0, 0.0], (1, 2, 2))
+    assert loss == pytest.approx(0.0877575, abs=1e-6)
 
 
 def test_tied_pairs_as_half() -> None:
     # The third pair, Δ = 1 with p = ½: (.313262 + 1.313262)/2 = .813262; (.175515 + .813262)/3
-    loss = ranking_loss(torch.tensor([3.0, 1.0, 0.0]), (1, 2, 2), ties="half")
-    assert loss.item() == pytest.approx(0.329592, abs=1e-6)
+    loss = ranking_loss([3.0, 1.0, 0.0], (1, 2, 2), ties="half")
+    assert loss == pytest.approx(0.329592, abs=1e-6)
 
 
-def test_an_all_tied_ranking_leaves_nothing() -> None:
-    with pytest.raises(ValueError, match="all tied"):
-        ranking_loss(torch.tensor([1.0, 2.0]), (1, 1))
-    assert ranking_loss(torch.zeros(2), (1, 1), ties="half").item() == pytest.approx(math.log(2))
+def test_an_all_tied_ranking_has_no_pairs_or_only_halves() -> None:
+    assert ranked_pairs((1, 1), ties="drop") == ([], [], [])
+    assert ranking_loss([3.0, 3.0], (1, 1), ties="half") == pytest.approx(math.log(2))
 
 
 def test_ranked_pairs() -> None:
-    assert ranked_pairs((2, 1, 2)) == ([1, 1], [0, 2], [1.0, 1.0])
+    assert ranked_pairs((2, 1, 2), ties="drop") == ([1, 1], [0, 2], [1.0, 1.0])
     assert ranked_pairs((2, 1, 2), ties="half") == ([1, 0, 1], [0, 2, 2], [1.0, 0.5, 1.0])
 
 
 def test_pair_by_hand() -> None:
-    loss = pairwise_loss(torch.tensor([2.0]), torch.tensor([0.0]))
-    assert loss.item() == pytest.approx(0.126928, abs=1e-6)
+    assert pair_losses(torch.tensor([2.0])).item() == pytest.approx(0.126928, abs=1e-6)
 
 
 def test_the_sign_rewards_the_chosen_one() -> None:
-    chosen = torch.zeros(1, requires_grad=True)
-    rejected = torch.zeros(1, requires_grad=True)
-    pairwise_loss(chosen, rejected).backward()
-    assert chosen.grad is not None
-    assert rejected.grad is not None
-    assert chosen.grad.item() == pytest.approx(-0.5)  # −σ(−Δ) at Δ = 0
-    assert rejected.grad.item() == pytest.approx(0.5)
-
-
-def test_weights_make_a_weighted_mean() -> None:
-    # (3·.126928 + 1·.313262)/4
-    loss = pairwise_loss(torch.tensor([2.0, 1.0]), torch.zeros(2), weights=torch.tensor([3.0, 1.0]))
-    assert loss.item() == pytest.approx(0.1735115, abs=1e-6)
+    scores = torch.zeros(2, requires_grad=True)
+    pair_losses(scores[:1] - scores[1:]).sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [-0.5, 0.5]  # ∓σ(−Δ) at Δ = 0
 
 
 def test_required_margin_shifts_the_pair() -> None:
-    loss = pairwise_loss(torch.tensor([2.0]), torch.zeros(1), required_margins=torch.tensor([1.5]))
+    loss = pair_losses(torch.tensor([2.0]), required_margins=torch.tensor([1.5]))
     assert loss.item() == pytest.approx(softplus(-0.5), abs=1e-6)
 
 
 def test_soft_label_by_hand() -> None:
     # p = .75, Δ = 2: .75·.126928 + .25·2.126928 = .626928
-    loss = soft_pair_loss(torch.tensor([2.0]), torch.zeros(1), torch.tensor([0.75]))
+    loss = pair_losses(torch.tensor([2.0]), probabilities=torch.tensor([0.75]))
     assert loss.item() == pytest.approx(0.626928, abs=1e-6)
 
 
@@ -108,26 +103,26 @@ def test_pair_losses_are_finite_far_out() -> None:
 
 def test_best_of_four_by_hand() -> None:
     # e² / (e² + e¹ + e⁰ + e⁰) = 7.389056/12.107338; −log = .493812
-    loss = best_of_k_loss(torch.tensor([1.0, 2.0, 0.0, 0.0]), 1)
+    (loss,) = best_of_k_losses(torch.tensor([[1.0, 2.0, 0.0, 0.0]]), torch.tensor([1]))
     assert loss.item() == pytest.approx(0.493812, abs=1e-5)
 
 
 def test_best_of_two_is_the_pair_loss() -> None:
     scores = torch.tensor([[0.3, -1.1], [2.0, 2.5]])
     expected = pair_losses(torch.tensor([0.3 + 1.1, 2.5 - 2.0]))
-    assert torch.allclose(best_of_k_loss(scores, torch.tensor([0, 1])), expected)
+    assert torch.allclose(best_of_k_losses(scores, torch.tensor([0, 1])), expected)
 
 
-def test_language_modelling_is_a_mean_per_token() -> None:
-    logprobs = torch.tensor([0.5, 0.25, 0.125, 1.0]).log()
-    # (1 + 2 + 3 + 0)·ln 2 / 4; with the last left out (1 + 2 + 3)·ln 2 / 3
-    assert language_modelling_loss(logprobs).item() == pytest.approx(1.5 * math.log(2))
-    weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    assert language_modelling_loss(logprobs, weights).item() == pytest.approx(2 * math.log(2))
+def test_a_response_that_is_not_there_takes_no_part() -> None:
+    scores = torch.tensor([[0.3, -1.1, -math.inf]], requires_grad=True)
+    (loss,) = best_of_k_losses(scores, torch.tensor([0]))
+    assert loss.item() == pytest.approx(softplus(-1.4), abs=1e-6)
+    loss.backward()
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()
+    assert scores.grad[0, 2] == 0.0
 
 
-def test_weighted_mean_and_sums_by_comparison() -> None:
-    values = torch.tensor([1.0, 2.0, 4.0])
-    assert weighted_mean(values).item() == pytest.approx(7 / 3)
-    assert weighted_mean(values, torch.tensor([0.0, 1.0, 3.0])).item() == 3.5
-    assert sum_by_comparison(values, torch.tensor([1, 0, 1]), 3).tolist() == [2.0, 5.0, 0.0]
+def test_each_comparison_has_its_own_mean() -> None:
+    values, comparison_of = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1, 0, 1])
+    assert mean_over_pairs(values, comparison_of, torch.tensor([1, 2])).tolist() == [2.0, 2.5]

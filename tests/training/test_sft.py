@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from hark.models.packing import PromptTree, pack
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
-from hark.training import sft
 from hark.training.sft import PretrainingMix, SFTSettings, batch_loss, micro_batches, train
 from hark.training.token_file import TokenFile
 
 StartRun = Callable[..., Run]
 WriteLines = Callable[..., Path]
+PowerCut = Callable[..., AbstractContextManager[None]]
 
 DEMONSTRATIONS = [
     {"prompt": f"Where did the {animal} sit?", "completion": f"The {animal} sat on the {place}."}
@@ -86,7 +87,7 @@ def test_interrupted_and_undisturbed_are_identical(
     language_model: Path,
     demonstrations: Path,
     start_run: StartRun,
-    monkeypatch: pytest.MonkeyPatch,
+    power_cut: PowerCut,
     dropout: float,
 ) -> None:
     paths = []
@@ -99,18 +100,9 @@ def test_interrupted_and_undisturbed_are_identical(
         demonstrations.with_name("texts.txt").write_text("The cow sat on the wall. " * 20)
         if name == "disturbed":
             with (
-                pytest.raises(ConnectionError),
+                power_cut("hark.training.sft.examples_of_step", call=6),
                 start_run("sft", settings) as run,
-                monkeypatch.context() as patch,
             ):
-                real = sft.examples_of_step
-
-                def failing(step: int, **named: Any) -> list[int]:
-                    if step == 5:
-                        raise ConnectionError("power cut")
-                    return real(step, **named)
-
-                patch.setattr(sft, "examples_of_step", failing)
                 train(settings, run)
             assert run.latest_checkpoint() == run.checkpoint_path(4)
         with start_run("sft", settings) as run:

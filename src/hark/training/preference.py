@@ -49,13 +49,12 @@ from hark.training.examples import (
     encode_tree,
 )
 from hark.training.normalisation import score_trees, shift_to_zero_mean, standardise
-from hark.training.objectives import best_of_k_loss, pair_losses, sum_by_comparison
+from hark.training.objectives import Ties, best_of_k_losses, mean_over_pairs, pair_losses
 from hark.training.optimizer import OptimizerSettings
 from hark.training.preference_data import (
     PreferenceBatch,
     PreferenceExample,
     PreferenceLoss,
-    Ties,
     UseOfStrength,
     collate,
     prepare_comparisons,
@@ -207,21 +206,17 @@ def batch_loss(
         pairs = pair_losses(
             margins, probabilities=batch.probabilities, required_margins=batch.required_margins
         )
-        losses = _mean_over_pairs(pairs, batch)
+        losses = mean_over_pairs(pairs, batch.comparison_of, batch.pair_counts)
     else:
-        losses = best_of_k_loss(scores_by_comparison(scores, batch), batch.best)
-    accuracy = _mean_over_pairs(pairs_right(margins.detach(), batch.probabilities), batch)
+        losses = best_of_k_losses(scores_by_comparison(scores, batch), batch.best)
+    right = pairs_right(margins.detach(), batch.probabilities)
+    accuracy = mean_over_pairs(right, batch.comparison_of, batch.pair_counts)
     return LossReport(
         loss=(batch.weights * losses).sum(),
         sums={
             "accuracy": WeightedSum((batch.weights * accuracy).sum(), float(batch.weights.sum()))
         },
     )
-
-
-def _mean_over_pairs(values: Tensor, batch: PreferenceBatch) -> Tensor:
-    """[P] -> [C]"""
-    return sum_by_comparison(values, batch.comparison_of, len(batch.weights)) / batch.pair_counts
 
 
 def scores_by_comparison(scores: Tensor, batch: PreferenceBatch) -> Tensor:

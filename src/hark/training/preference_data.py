@@ -19,10 +19,9 @@ from hark.data.records import Comparison
 from hark.errors import DataError, SettingsError
 from hark.models.packing import PackedBatch, PromptTree, pack_for
 from hark.training.examples import CutCounts, Located, LongResponses, encode_tree
-from hark.training.objectives import ranked_pairs
+from hark.training.objectives import Ties, ranked_pairs
 
 PreferenceLoss = Literal["ranking", "best_of_k"]
-Ties = Literal["drop", "half"]
 UseOfStrength = Literal["none", "weight", "margin"]
 
 
