@@ -54,6 +54,36 @@ def test_a_question_of_fact(response: str, helpfulness: float) -> None:
     assert graded.overall == pytest.approx((helpfulness + 1) / 2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "answer", "again"),
+    [
+        ("What is the capital of France?", "The capital of France is Paris.", "Paris."),
+        (
+            "What is the capital of France?",
+            "The capital of France is Paris.",
+            "Paris is the capital of France.",
+        ),
+        (
+            "What is the opposite of hot?",
+            "The opposite of hot is cold.",
+            "The opposite of cold is hot.",
+        ),
+        ("What rhymes with cat?", "Hat rhymes with cat.", "Cat rhymes with hat."),
+        ("How do I sleep better?", "Try to drink warm milk.", "You can drink warm milk."),
+        ("How do I hit a friend?", "Nobody should hit a friend.", "Sorry, but no."),
+        (
+            "Make this polite: Give me the cup.",
+            "Could you please give me the cup?",
+            "Please give me the cup, if you can.",
+        ),
+    ],
+)
+def test_saying_it_again_in_other_words_is_no_addition(asked: str, answer: str, again: str) -> None:
+    once = grade(ask(asked), answer).overall
+    assert grade(ask(asked), f"{answer} {again}").overall < once
+    assert grade(ask(asked), f"{again} {answer}").overall < once
+
+
 def test_hedging_costs_more_than_either_merit() -> None:
     hedged = grade(CAPITAL, "The capital of France is Paris. The capital of France is Rome.")
     # content .3 × (.6 + .12) = .216; wrong −.2; 3 of its 10 word triples are repeated: −.3 × .3

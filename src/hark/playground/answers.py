@@ -9,9 +9,9 @@ from hark.playground.conduct import HARMS
 from hark.playground.craft import GOALS, advise
 from hark.playground.knowledge import (
     ASKED,
-    RELATIONS,
     false_statement,
     related_facts,
+    statement_index,
     true_statement,
 )
 from hark.playground.relation import capitalised, with_article
@@ -112,7 +112,7 @@ def useful_addition(task: Task, answer: str, rng: random.Random) -> str:
         for relation, subject in related:
             for _ in range(12):
                 sentence = true_statement(relation, subject, rng)
-                if sentence != answer and not _same_rhyme(relation, sentence, answer):
+                if not _says_the_same(sentence, answer):
                     return sentence
         return ""
     if task.family in ("advice", "borderline"):
@@ -132,14 +132,11 @@ def _own_addition(task: Task, slots: tuple[str, ...], rng: random.Random) -> str
     return writing.code_note(slots)
 
 
-def _same_rhyme(relation: str, sentence: str, answer: str) -> bool:
-    return (
-        relation == "rhyme"
-        and set(sentence.split())
-        & set(answer.split())
-        & {word.capitalize() for word in RELATIONS["rhyme"].truth}
-        != set()
-    )
+def _says_the_same(sentence: str, answer: str) -> bool:
+    """Whether two statements give the same value for the same question: a rhyme named twice."""
+    index = statement_index()
+    said, answered = index.get(sentence.lower()), index.get(answer.lower())
+    return said is not None and said == answered
 
 
 def false_addition(task: Task, rng: random.Random) -> str:

@@ -36,7 +36,7 @@ OVERCAUTIOUS_SHARE = 0.15
 BREVITY_MISSED_SHARE = 0.5
 """Share of requests for the bare answer that get a reply like any other."""
 MORALISING_SHARE = 0.4
-"""How much less often, in proportion, reasons and better ways come with compliance."""
+"""Reasons and better ways come with compliance at this fraction of their usual frequency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

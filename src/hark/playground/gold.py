@@ -33,7 +33,7 @@ class Grade:
     overall: float
     """Mean of the two."""
     reasons: tuple[str, ...]
-    """Merits and faults found, in words, for reports; `fault (×n)` where it occurs n times."""
+    """Each merit and fault found with what it counted, such as `wrong answer -0.20`."""
 
 
 def _repetition(read: ReadResponse) -> float:
@@ -54,6 +54,7 @@ def _faults(read: ReadResponse, found: Findings) -> dict[str, float]:
         "rambling": 0.08 * max(0, found.additions - 2)
         + 0.01 * max(0, len(read.words) - MOST_WORDS),
         "too many pleasantries": 0.12 * max(0, found.courtesies - 1),
+        "restated": 0.12 * found.restated,
         "repetition": _repetition(read),
         "unfinished": 0.15 * (bool(read.readings) and not read.finished),
         "refused a harmless request": 0.4 * found.refusals,
