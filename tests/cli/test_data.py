@@ -36,21 +36,23 @@ def test_inspect_counts_and_shows_the_first_record(
     found = last_json(capsys)
     assert found["status"] == "complete"
     (described,) = found["files"]
-    assert described["kind"] == "comparisons"
-    assert described["records"] == 2
-    assert described["responses"] == {"2": 2}
-    assert described["judged"] == 2
-    assert (described["pairs"], described["tied_pairs"]) == (2, 0)
-    # "Say hi." 7, "Hi." 3, "No." 3, "Name a colour, please." 22, "Red." 4, "Seven." 6
-    assert described["characters"] == {"least": 3, "median": 6, "90 %": 7, "most": 22}
-    assert described["first"]["responses"] == ["Hi.", "No."]
+    assert (described["kind"], described["count"], described["skipped"]) == ("comparisons", 2, 0)
+    assert described["judgements"]["of 2 responses"] == 2
+    # "Say hi." has 7 characters, "Name a colour, please." has 22.
+    assert described["lengths"]["prompts"] == {
+        "smallest": 7,
+        "median": 14.5,
+        "mean": 14.5,
+        "largest": 22,
+    }
+    assert len(described["examples"]) == 2
 
 
 def test_inspect_is_readable_without_json(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "inspect", str(pairs)]) == 0
     out = capsys.readouterr().out
     assert "comparisons" in out
-    assert "tied pairs" in out
+    assert "Name a colour" in out
 
 
 def test_convert_keeps_the_records(
@@ -72,7 +74,7 @@ def test_convert_warns_of_fields_without_a_place(
     source.write_text(json.dumps(record) + "\n")
     to = tmp_path / "hh.jsonl"
     assert run(["data", "convert", str(source), "--to", str(to), "--to-format", "hh"]) == 0
-    assert "no place for 'labeler' (1 records)" in capsys.readouterr().err
+    assert "no place for: labeler (1)" in capsys.readouterr().out
 
 
 def test_convert_overwrites_nothing(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +93,7 @@ def test_a_malformed_line_stops_or_is_skipped(
     assert f"{pairs}:3" in capsys.readouterr().err
     assert run(["data", "inspect", str(pairs), "--on-bad-line", "skip", "--json"]) == 0
     (described,) = last_json(capsys)["files"]
-    assert (described["records"], described["skipped"]) == (2, 1)
+    assert (described["count"], described["skipped"]) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,6 @@ def announce_error(message: str, *, as_json: bool) -> None:
         print_json({"status": "failed", "error": message})
 
 
-def announce_warning(message: str) -> None:
-    """`warning: …` on stderr."""
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def print_json(value: Mapping[str, Any]) -> None:
     """One line; what is not finite becomes null, which is what JSON has for undefined."""
     print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
