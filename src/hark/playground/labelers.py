@@ -36,7 +36,7 @@ class LabelerSettings(Settings):
 
     labelers: int = Field(default=20, ge=1)
     """How many labelers there are."""
-    noise: float = Field(default=0.125, ge=0.0)
+    noise: float = Field(default=0.118, ge=0.0)
     """τ, the Bradley–Terry temperature in units of the grade (0 to 1); 0: no noise."""
     tie_threshold: float = Field(default=0.01, ge=0.0)
     """Replies whose likings differ by no more than this are tied; the unit is the grade's."""
