@@ -236,7 +236,7 @@ _ALL = (
         summary="Make one self-contained HTML page of runs.",
         settings=ReportSettings,
         function=run_report,
-        inputs=_files("runs"),
+        inputs=lambda settings: list(settings.runs),
         code=("evaluation", "report", "loop/reporting.py"),
     ),
 )
