@@ -2,18 +2,15 @@ import json
 
 import pytest
 
+from hark.data.records import ask
 from hark.errors import RunError
 from hark.evaluation.calibration import calibration
 from hark.evaluation.intervals import exact
+from hark.evaluation.policies import PolicyEvaluation
+from hark.evaluation.samples import samples_of, write_samples
 from hark.report.page import render
-from hark.report.run_pages import (
-    MOST_POINTS,
-    labels,
-    newest_samples,
-    report_for_runs,
-    result_rows,
-    thin,
-)
+from hark.report.run_figures import MOST_POINTS, thin
+from hark.report.run_pages import labels, newest_samples, report_for_runs, result_rows
 from hark.report.run_record import RunRecord
 
 
@@ -29,15 +26,17 @@ def test_ppo_runs_are_overlaid_with_reward_divergence_and_whatever_else_was_logg
     mixed = make_run("2-ppo", name="ptx", metrics=ppo_metrics(10))
     report = report_for_runs([plain, mixed])
     assert [figure.name for figure in report.figures] == [
-        "reward-and-divergence", "reward-against-divergence", "ppo-entropy", "ppo-odd_metric",
-    ]  # fmt: skip
+        "reward-and-divergence",
+        "reward-against-divergence",
+    ]
+    assert [each.name for each in report.training_figures] == ["ppo-entropy", "ppo-odd_metric"]
     assert report.title == "plain and ptx"
     assert report.summary == (
         "plain: complete after 20 steps in 1 h 01 min.",
         "ptx: interrupted after 10 steps.",
     )
     assert report.figures[1].title == "Reward grows about linearly with √KL (R² 1.00)"
-    assert [facts.title for facts in report.facts] == ["plain: results"]
+    assert [facts.title for facts in report.facts] == ["plain"]
     assert "plain, R² = 1.00" in render(report)
 
 
@@ -45,7 +44,7 @@ def test_training_and_held_out_loss_share_a_figure_and_null_values_are_left_out(
     metrics = [{"step": 0, "evaluation_loss": 5.0}, {"step": 1, "loss": 4.0, "learning_rate": 0.1}]
     metrics += [{"step": 2, "loss": None, "tokens": 100}, {"step": 2, "evaluation_loss": 3.0}]
     report = report_for_runs([make_run("1-sft", stage="sft", metrics=metrics, results={})])
-    [figure] = report.figures
+    [figure] = report.training_figures
     assert figure.title == "Loss (sft)"
     assert "sft, held out" in figure.svg
 
@@ -61,7 +60,15 @@ def test_results_become_a_table_or_a_list(make_run, rows):
     report = report_for_runs([make_run("1-evaluate", stage="evaluate", results=results)])
     assert report.policies == rows
     assert report.baseline == "SFT"
-    assert [figure.name for figure in report.figures] == ["win-rates", "calibration"]
+    assert [figure.name for figure in report.figures] == [
+        "win-rates",
+        "calibration",
+        "language-loss",
+    ]
+    assert report.summary[0].startswith("PPO <b>$x_1$ is preferred to SFT on 90 %")
+    assert report.summary[1].startswith("PPO <b>$x_1$ costs 0.40 nats")
+    assert report.notes
+    assert report.next_steps
     assert report.facts[0].rows == (("accuracy", "0.7125"),)
 
 
@@ -110,6 +117,33 @@ def test_the_newest_samples_are_shown(make_run):
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(RunError, match=r"step-000020\.jsonl:1: not a sample"):
         report_for_runs([run])
+
+
+def test_a_comparison_shows_its_replies_side_by_side_and_best_of_n_as_a_star(make_run):
+    prompts = [ask(str(number)) for number in range(30)]
+    best = PolicyEvaluation(name="best of 4", divergence=exact(0.636), preference_score=exact(1.5))
+    compare = make_run(
+        "1-compare",
+        stage="compare",
+        results={"policies": [best.to_json()], "baseline": "sft"},
+    )
+    write_samples(
+        compare / "data" / "samples.jsonl",
+        samples_of("sft", prompts, ["x"] * 30) + samples_of("ppo", prompts, ["y"] * 30),
+    )
+    ppo = make_run("2-ppo", metrics=ppo_metrics(10))
+    report = report_for_runs([compare, ppo], title="Mine")
+    assert report.title == "Mine"
+    assert [each.policy for each in report.samples] == ["sft", "ppo"] * 8
+    assert "best of 4" in report.figures[1].svg
+
+
+def test_calibration_is_found_among_the_details_of_an_evaluation(make_run):
+    details = {"calibration": calibration([0.6, 0.8], [1, 0], bins=2).to_json()}
+    run = make_run("1-evaluate", stage="evaluate", results={"n": 2, "details": details})
+    report = report_for_runs([run])
+    assert [figure.name for figure in report.figures] == ["calibration"]
+    assert report.facts[0].rows == (("n", "2"),)
 
 
 def test_what_is_no_run_is_refused(tmp_path, make_run):

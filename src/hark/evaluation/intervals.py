@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from hark.errors import HarkError
 
@@ -103,7 +103,7 @@ def proportion(successes: float, n: int, *, level: float = 0.95) -> Estimate:
     if n == 0:
         return NOTHING
     share = successes / n
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Estimate(
@@ -260,7 +260,7 @@ def percentile_interval(
     Plain percentiles of G clusters are short by √((G−1)/G) and know no t quantile; the levels
     Φ(∓√(G/(G−1))·t) put both right and tend to the plain ones as G grows.
     """
-    t = stats.t.ppf(0.5 + level / 2, df=clusters - 1)
-    tail = float(stats.norm.cdf(-math.sqrt(clusters / (clusters - 1)) * t))
+    t = special.stdtrit(clusters - 1, 0.5 + level / 2)
+    tail = float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)

@@ -100,7 +100,7 @@ def reward_against_divergence(
                 ends = np.array([roots.min(), roots.max()])
                 axes.plot(
                     ends, fit.intercept + fit.slope * ends, color=colour(number),
-                    linestyle=DASHES[number % len(DASHES)],
+                    linestyle=DASHES[number % len(DASHES)], zorder=3,
                 )  # fmt: skip
         for point in points:
             root = max(point.divergence, 0.0) ** 0.5

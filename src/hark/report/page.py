@@ -41,6 +41,8 @@ class Report:
     baseline: str = ""
     """Name of the policy that win rates are against."""
     figures: tuple[Figure, ...] = ()
+    training_figures: tuple[Figure, ...] = ()
+    """Curves of the single stages, smaller and further down."""
     facts: tuple[Facts, ...] = ()
     samples: tuple[Sample, ...] = ()
     """Replies to show side by side; those with the same prompt share a row."""
@@ -80,6 +82,7 @@ def render(report: Report) -> str:
         columns=shown,
         rows=[(row.name, [column.cell(row) for column in shown]) for row in report.policies],
         figures=[(figure, Markup(figure.svg)) for figure in report.figures],
+        training_figures=[(figure, Markup(figure.svg)) for figure in report.training_figures],
         samples=[(_turns(prompt), replies) for prompt, replies in side_by_side(report.samples)],
     )  # fmt: skip
 

@@ -1,95 +1,79 @@
-"""A report of any runs, from what their directories hold: curves, results, samples, origin."""
+"""A report of any runs, from what their directories hold: findings, curves, samples, origin."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hark.data.records import Message
 from hark.errors import RunError
-from hark.evaluation.calibration import Calibration
 from hark.evaluation.policies import PolicyEvaluation
-from hark.evaluation.samples import Sample
-from hark.report.drawing import Figure
-from hark.report.figures import (
-    Curve,
-    calibration_diagram,
-    curves,
-    reward_against_divergence,
-    reward_and_divergence,
-    win_rates,
-)
-from hark.report.page import Facts, Report
+from hark.evaluation.samples import Sample, read_samples
+from hark.report import findings
+from hark.report.page import Facts, Report, pick_samples
+from hark.report.run_figures import finding_figures, is_number, mixed_policy, training_figures
 from hark.report.run_record import RunRecord
 
-MOST_POINTS = 300
-"""Of a curve; longer ones are averaged down, which also quiets the noise of single steps."""
-
 MOST_SAMPLES = 8
-"""Replies shown of each run."""
+"""Prompts shown of a comparison, replies shown of a training run."""
 
+STRUCTURED = {"policies", "baseline", "calibration", "details", "examples"}
+"""Results that become a table or a figure, or repeat others at length."""
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Metrics that share a figure: each name with what it is called beside the others."""
-
-    title: str
-    y_label: str
-    metrics: tuple[tuple[str, str], ...]
-
-
-FAMILIES = (
-    Family("Loss", "loss (nats)", (("loss", ""), ("evaluation_loss", "held out"))),
-    Family("Accuracy", "accuracy", (("accuracy", ""), ("evaluation_accuracy", "held out"))),
-    Family("Length of replies", "tokens a reply", (("response_tokens", ""),)),
-    Family("Entropy of the policy", "nats a token", (("entropy", ""),)),
-    Family(
-        "Signs of collapse",
-        "share",
-        (("repetition", "repeated"), ("incomplete_share", "cut off at the limit")),
-    ),
+NOTES = (
+    "A win rate is against the baseline’s own fresh replies to the same prompts, so the baseline "
+    "itself lands near 50 %.",
+    "Preference-model scores are what training maximised; they flatter the policies trained on "
+    "them. The judge’s win rate is the number to trust.",
+    "Intervals say how far a result would move with other prompts. They say nothing about other "
+    "seeds of training: repeat the run with another --seed for that.",
 )
-DRAWN_ELSEWHERE = {"step", "score", "kl"}
-BOOKKEEPING = {"tokens", "learning_rate", "epoch", "episodes"}
-"""Logged for the record; a curve of them tells nobody anything."""
 
-STRUCTURED = {"policies", "baseline", "calibration"}
-"""Results that become a table or a figure of their own."""
+NEXT_STEPS = (
+    ("Teach a model with demonstrations of your own.",
+     "hark sft --model MODEL --data demonstrations.jsonl"),
+    ("Train a preference model on comparisons of your own.",
+     "hark preference --model runs/…-sft --data comparisons.jsonl"),
+    ("Improve the model against it.",
+     "hark ppo --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl"),
+    ("Look at a data file before any of this: it says what hark makes of it.",
+     "hark data inspect FILE"),
+)  # fmt: skip
+"""Shown where policies were compared, which is where a loop ends."""
 
 
-def report_for_runs(paths: Sequence[Path]) -> Report:
+def report_for_runs(paths: Sequence[Path], *, title: str | None = None) -> Report:
     """Read run directories and lay out whatever they hold.
 
     Of results.json, `policies` (a list of `PolicyEvaluation.to_json()`) with `baseline`, and
-    `calibration` (`Calibration.to_json()`) are drawn; other numbers become a list.
+    `calibration` (`Calibration.to_json()`, on top or in `details`) are drawn; other numbers become
+    a list. `data/samples.jsonl` of a comparison is shown side by side; without one, the newest
+    samples of each training run.
     Raises: RunError if a path is no run directory or a file in it is damaged.
     """
     if not paths:
         raise RunError("there is nothing to report: name one or more run directories")
     runs = [RunRecord.read(path) for path in paths]
     names = labels(runs)
+    named = list(zip(names, runs, strict=True))
     policies, baseline = _policies(runs)
     return Report(
-        title=" and ".join(names) if len(runs) < 4 else f"{len(runs)} runs",
-        summary=tuple(_sentence(name, run) for name, run in zip(names, runs, strict=True)),
+        title=title or (" and ".join(names) if len(runs) < 4 else f"{len(runs)} runs"),
+        summary=tuple(_summary(named, policies, baseline)),
         policies=policies,
         baseline=baseline,
-        figures=tuple(_figures(runs, names, policies, baseline)),
+        figures=tuple(finding_figures(named, policies, baseline=baseline)),
+        training_figures=tuple(training_figures(named)),
         facts=tuple(
-            Facts(title=f"{name}: results", rows=rows)
-            for name, run in zip(names, runs, strict=True)
+            Facts(title=name, rows=rows)
+            for name, run in named
             if (rows := tuple(result_rows(run.results)))
         ),
-        samples=tuple(
-            sample
-            for name, run in zip(names, runs, strict=True)
-            for sample in newest_samples(run, name)
-        ),
+        samples=tuple(_samples(named)),
+        notes=NOTES if policies else (),
+        next_steps=NEXT_STEPS if policies else (),
         runs=tuple(runs),
     )
 
@@ -101,18 +85,6 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
         label if short.count(label) == 1 else run.path.resolve().name
         for label, run in zip(short, runs, strict=True)
     ]
-
-
-def thin(x: Sequence[float], y: Sequence[float], *, most: int = MOST_POINTS) -> Curve:
-    """A curve without a name of at most `most` points, each the mean of as many in a row."""
-    if len(x) <= most:
-        return Curve(label="", x=x, y=y)
-    groups = np.array_split(np.arange(len(x)), most)
-    return Curve(
-        label="",
-        x=[float(np.mean(np.asarray(x)[group])) for group in groups],
-        y=[float(np.mean(np.asarray(y)[group])) for group in groups],
-    )
 
 
 def result_rows(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -127,7 +99,7 @@ def result_rows(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield from result_rows(value, prefix=f"{title}, ")
         elif value is None or isinstance(value, bool | int | float | str):
             yield title, _plain(value)
-        elif isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)):
+        elif isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
             yield title, f"{_plain(value[0])} to {_plain(value[1])}"
 
 
@@ -152,7 +124,7 @@ def newest_samples(run: RunRecord, policy: str) -> list[Sample]:
 
 def _sample(record: Mapping[str, Any], policy: str) -> Sample:
     scores = record.get("scores") or {
-        name: record[name] for name in ("score", "kl") if _is_number(record.get(name))
+        name: record[name] for name in ("score", "kl") if is_number(record.get(name))
     }
     finish = "length" if record.get("complete") is False else record.get("finish")
     return Sample(
@@ -173,6 +145,30 @@ def _policies(runs: Sequence[RunRecord]) -> tuple[tuple[PolicyEvaluation, ...], 
     return tuple(rows), baseline
 
 
+def _summary(
+    named: Sequence[tuple[str, RunRecord]], policies: Sequence[PolicyEvaluation], baseline: str
+) -> Iterator[str]:
+    """The findings where policies were compared, else how each run ended."""
+    if not policies:
+        yield from (_sentence(name, run) for name, run in named)
+        return
+    yield findings.best_win_rate(policies, baseline=baseline) + "."
+    if any(row.language_loss is not None for row in policies):
+        counterpart = mixed_policy(policies)
+        yield findings.alignment_tax(policies, reference=baseline, counterpart=counterpart) + "."
+
+
+def _samples(named: Sequence[tuple[str, RunRecord]]) -> Iterator[Sample]:
+    compared = [run.path / "data" / "samples.jsonl" for _, run in named]
+    files = [path for path in compared if path.exists()]
+    if files:
+        for path in files:
+            yield from pick_samples(read_samples(path), MOST_SAMPLES)
+        return
+    for name, run in named:
+        yield from newest_samples(run, name)
+
+
 def _sentence(name: str, run: RunRecord) -> str:
     steps = max((record["step"] for record in run.metrics), default=0)
     told = f" after {steps:,} steps" if steps else ""
@@ -180,96 +176,10 @@ def _sentence(name: str, run: RunRecord) -> str:
     return f"{name}: {run.manifest.status}{told}{took}."
 
 
-def _figures(
-    runs: Sequence[RunRecord],
-    names: Sequence[str],
-    policies: Sequence[PolicyEvaluation],
-    baseline: str,
-) -> Iterator[Figure]:
-    if any(row.win_rate is not None for row in policies):
-        yield win_rates(policies, baseline=baseline)
-    measured = [run.results["calibration"] for run in runs if run.results.get("calibration")]
-    if len(measured) == 1:
-        yield calibration_diagram(Calibration.from_json(measured[0]))
-    stages = dict.fromkeys(run.manifest.stage for run in runs)
-    for stage in stages:
-        members = [
-            (name, run) for name, run in zip(names, runs, strict=True)
-            if run.manifest.stage == stage
-        ]  # fmt: skip
-        yield from _reward_figures(members)
-        yield from _metric_figures(stage, members)
-
-
-def _reward_figures(members: Sequence[tuple[str, RunRecord]]) -> Iterator[Figure]:
-    rewards = _curves(members, (("score", ""),))
-    divergences = _curves(members, (("kl", ""),))
-    if not rewards or len(rewards) != len(divergences):
-        return
-    yield reward_and_divergence(rewards, divergences)
-    yield reward_against_divergence(
-        [
-            Curve(label=reward.label, x=divergence.y, y=reward.y)
-            for reward, divergence in zip(rewards, divergences, strict=True)
-        ]
-    )
-
-
-def _metric_figures(stage: str, members: Sequence[tuple[str, RunRecord]]) -> Iterator[Figure]:
-    logged = dict.fromkeys(
-        name
-        for _, run in members
-        for record in run.metrics
-        for name, value in record.items()
-        if _is_number(value)
-    )
-    in_families = {name for family in FAMILIES for name, _ in family.metrics}
-    others = [
-        Family(name.replace("_", " ").capitalize(), name.replace("_", " "), ((name, ""),))
-        for name in logged
-        if name not in in_families | DRAWN_ELSEWHERE | BOOKKEEPING
-    ]
-    for family in (*FAMILIES, *others):
-        lines = _curves(members, family.metrics)
-        if lines:
-            yield curves(
-                lines,
-                name=f"{stage}-{family.metrics[0][0]}",
-                title=f"{family.title} ({stage})",
-                y_label=family.y_label,
-                caption=_averaging(members),
-            )
-
-
-def _curves(
-    members: Sequence[tuple[str, RunRecord]], metrics: Sequence[tuple[str, str]]
-) -> list[Curve]:
-    lines = []
-    for label, run in members:
-        for metric, called in metrics:
-            steps, values = run.series(metric)
-            if steps:
-                line = thin(steps, values)
-                name = ", ".join(part for part in (label, called) if part)
-                lines.append(Curve(label=name, x=line.x, y=line.y))
-    return lines
-
-
-def _averaging(members: Sequence[tuple[str, RunRecord]]) -> str:
-    longest = max(len(run.metrics) for _, run in members)
-    if longest <= MOST_POINTS:
-        return ""
-    return f"Long curves are averaged down to {MOST_POINTS} points."
-
-
 def _estimate_text(value: Mapping[str, Any]) -> str:
     if value["low"] is None or value["high"] is None:
         return f"{_plain(value['value'])} ({value.get('state', 'no interval')})"
     return f"{_plain(value['value'])} ({_plain(value['low'])} to {_plain(value['high'])})"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> str:
