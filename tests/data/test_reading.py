@@ -312,6 +312,6 @@ def test_hub_names_are_loaded_by_name_and_split(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     (pair,) = read_comparisons("hub:org/pairs:test")
     assert pair.prompt == ask("Q")
-    read_comparisons(["hub:org/pairs"])
+    read_comparisons([Path("hub:org/pairs")])
     assert asked == [("org/pairs", "test"), ("org/pairs", "train")]
     refused(lambda: read_texts("hub:no/such"), "cannot load 'hub:no/such'", "doesn't exist")

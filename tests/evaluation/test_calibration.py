@@ -34,20 +34,20 @@ def test_signed_errors_within_a_bin_cancel_before_the_absolute_value():
 
 def test_the_error_vanishes_when_labels_are_drawn_from_the_prediction():
     generator = np.random.default_rng(0)
-    gaps = generator.normal(scale=2.0, size=20000)
-    labels = generator.random(20000) < special.expit(gaps)
-    result = gap_calibration(gaps, labels, resamples=500)
-    assert result.error.value < 0.015
+    gaps = generator.normal(scale=2.0, size=8000)
+    labels = generator.random(8000) < special.expit(gaps)
+    result = gap_calibration(gaps, labels, resamples=200)
+    assert result.error.value < 0.02
     assert result.error.low == 0.0
-    assert result.error_if_calibrated == pytest.approx(result.error.value, abs=0.006)
-    assert result.temperature == pytest.approx(1.0, abs=0.05)
+    assert result.error_if_calibrated == pytest.approx(result.error.value, abs=0.008)
+    assert result.temperature == pytest.approx(1.0, abs=0.08)
 
 
 def test_an_overconfident_model_is_found_out():
     generator = np.random.default_rng(1)
     gaps = generator.normal(scale=2.0, size=5000)
     labels = generator.random(5000) < special.expit(gaps / 3)
-    result = gap_calibration(gaps, labels, resamples=500)
+    result = gap_calibration(gaps, labels, resamples=200)
     assert result.temperature == pytest.approx(3.0, rel=0.1)
     assert result.error.low > 3 * result.error_if_calibrated
     assert result.bins[-1].observed.high < result.bins[-1].predicted

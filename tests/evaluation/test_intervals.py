@@ -133,8 +133,8 @@ def test_stated_intervals_cover_the_planted_truth_where_independent_ones_do_not(
     trials, clustered, independent = 400, 0, 0
     for trial in range(trials):
         outcomes, labelers = _simulated(generator, 20, 50)
-        by_labeler = clustered_mean(outcomes, clusters=[labelers], resamples=500, seed=trial)
-        alone = clustered_mean(outcomes, resamples=200, seed=trial)
+        by_labeler = clustered_mean(outcomes, clusters=[labelers], resamples=400, seed=trial)
+        alone = clustered_mean(outcomes, resamples=100, seed=trial)
         clustered += by_labeler.low <= 0.5 <= by_labeler.high
         independent += alone.low <= 0.5 <= alone.high
     # 1500 trials put the coverage at 94.2 %; three standard errors of 400 trials are 3.4 points.

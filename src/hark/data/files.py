@@ -60,8 +60,8 @@ def expand_paths(paths: Paths) -> list[str | Path]:
         raise DataError("no data path was given; name a file, a directory, or a glob")
     found: list[str | Path] = []
     for path in several:
-        if isinstance(path, str) and path.startswith(HUB_PREFIX):
-            found.append(path)
+        if str(path).startswith(HUB_PREFIX):
+            found.append(str(path))
         else:
             found.extend(_expand(Path(path)))
     return found

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from hark.data.formats import read_prompts, read_texts
+from hark.data.formats import read_comparisons, read_prompts, read_texts
 from hark.data.records import Dialogue, answered
 from hark.errors import did_you_mean
 from hark.evaluation.divergence import best_of_n_divergence, divergence_from_logprobs
@@ -26,6 +26,7 @@ from hark.evaluation.intervals import Estimate, exact
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
+from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.samples import Sample, samples_of, write_samples
 from hark.evaluation.scores import score
 from hark.loop.judges import Scorer, labeler_from_scorer, scorer
@@ -54,6 +55,8 @@ class CompareSettings(StageSettings):
     the preference model that the policies were trained against."""
     preference_model: str | None = None
     """Whose score is a column, and what best-of-N goes by."""
+    comparisons: Paths = ()
+    """Files of held-out comparisons for the preference model's accuracy and calibration."""
     text: Paths = ()
     """Files of held-out text for the language-model loss."""
     rows: int = Field(default=64, ge=1)
@@ -70,6 +73,8 @@ class CompareSettings(StageSettings):
         best = [name for name, policy in self.policies.items() if policy.best_of > 1]
         if best and self.preference_model is None:
             raise ValueError(f"policy '{best[0]}' is a best-of-N, which needs a preference_model")
+        if self.comparisons and self.preference_model is None:
+            raise ValueError("comparisons would be ignored without a preference_model")
         return self
 
 
@@ -101,7 +106,8 @@ def compare_inputs(settings: CompareSettings) -> list[Path]:
     found = [resolve_model(name) for name in named]
     examples = [path for policy in settings.policies.values() for path in policy.examples]
     existing = [path for path in found if path.exists()]
-    return list(dict.fromkeys([*existing, *examples, *settings.data, *settings.text]))
+    files = [*examples, *settings.data, *settings.comparisons, *settings.text]
+    return list(dict.fromkeys([*existing, *files]))
 
 
 def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
@@ -121,6 +127,19 @@ def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
         "judge": settings.judge,
         "prompts": len(bench.prompts),
         "policies": [row.to_json() for row in rows],
+        **_preference_model(settings, bench),
+    }
+
+
+def _preference_model(settings: CompareSettings, bench: Bench) -> dict[str, Any]:
+    """Accuracy and calibration of the preference model on held-out comparisons."""
+    if not settings.comparisons or bench.preference is None:
+        return {}
+    comparisons = read_comparisons(list(settings.comparisons))
+    measured = preference_accuracy(bench.preference, comparisons, seed=settings.seed)
+    return {
+        "preference_accuracy": measured.estimate.to_json(),
+        "calibration": measured.calibration.to_json(),
     }
 
 
