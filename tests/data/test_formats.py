@@ -37,7 +37,7 @@ from hark.data.records import (
 )
 from hark.errors import DataError
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(deadline=None, max_examples=20)
 
 words = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], include_characters="\n\t"),

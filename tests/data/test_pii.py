@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
-from hark.data.pii import (
-    find_personal_data,
-    findings,
-    is_iban,
-    mask_personal_data,
-    masked,
-    passes_luhn,
-)
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hark.data.personal_patterns import is_iban, passes_luhn
+from hark.data.pii import find_personal_data, findings, mask_personal_data, masked
 from hark.data.records import Comparison, Demonstration, Message, Prompt, Text, ask
 
 
@@ -105,6 +103,13 @@ def test_personal_data_is_found(text: str, kind: str) -> None:
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert kinds(text) == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text("0123456789٣४ .-:+@()/aAzZ#DE\n", max_size=80))
+def test_no_text_is_too_strange(text: str) -> None:
+    matches = find_personal_data(text)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(matches))
 
 
 def test_check_digits() -> None:

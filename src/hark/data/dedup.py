@@ -106,7 +106,7 @@ def remove_duplicates(
 def comparable(prompt: Dialogue) -> str:
     """The turns of a prompt, without system turns, case and superfluous white space."""
     turns = [message for message in prompt if message.role != "system"]
-    return "\n".join(f"{_plain(message.content)}" for message in turns)
+    return "\n".join(_plain(message.content) for message in turns)
 
 
 def _plain(text: str) -> str:
