@@ -33,7 +33,7 @@ class OptimizerSettings(Settings):
     final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     """Where linear and cosine end, as a fraction of the highest (Ziegler: linear to 0)."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps of linear warm-up."""
+    """Steps of linear warm-up; a shorter run never reaches the highest learning rate."""
     initial_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     """Where the warm-up begins, as a fraction of the highest (InstructGPT's PPO: 0.1)."""
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -143,7 +143,6 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
     """
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
-    tokenizer = load_tokenizer(source)
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         model = new_scalar_model(
@@ -152,6 +151,7 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
         )  # fmt: skip
     else:
         model = load_scalar_model(checkpoint, device=device)
+    tokenizer = load_tokenizer(source)
     check_match(model, tokenizer)
     context = context_length(model)
     reader = RecordReader.of(settings, run)

@@ -140,10 +140,10 @@ def train(settings: SFTSettings, run: Run, *, score: Scorer | None = None) -> di
         )
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
-    tokenizer = load_tokenizer(source)
     model = load_language_model(
         str(run.latest_checkpoint() or source), device=device, dropout=settings.residual_dropout
     )
+    tokenizer = load_tokenizer(source)
     check_match(model, tokenizer)
 
     reader = RecordReader.of(settings, run)
