@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": {
         "runs", "data", "playground", "models", "training", "evaluation", "feedback", "report",
     },
+    "__main__": {"cli"},
     "cli": {
         "runs", "data", "playground", "models", "training", "evaluation", "feedback", "report",
         "loop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from hark.loop.pipeline import run_plan
 from hark.loop.plan import Request, plan_recipe
 from hark.loop.recipe import RECIPES, load_recipe, recipe_names
 from hark.runs.manifest import Manifest
+from hark.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
+METRICS = ROOT / "docs" / "metrics.md"
 
 TWO_STAGES = """
 name: two stages on a world
@@ -50,6 +53,16 @@ EXPECTED = {
 }
 
 
+def names_written(run: Path) -> set[str]:
+    """Names in the metrics and the timing of a run."""
+    files = (run / "metrics.jsonl", run / "timing.jsonl")
+    return {name for path in files for record in read_metrics(path) for name in record}
+
+
+def names_defined() -> set[str]:
+    return {"step", *re.findall(r"`(\w+)`", METRICS.read_text(encoding="utf-8"))}
+
+
 def test_the_recipes_are_all_there_and_at_the_top_of_the_repository() -> None:
     assert set(recipe_names()) >= EXPECTED
     assert {path.name for path in (ROOT / "recipes").glob("*.yaml")} == {
@@ -77,6 +90,8 @@ def test_the_miniature_runs_to_the_end(name: str, tmp_path: Path) -> None:
     assert [stage.name for stage in finished] == [stage.name for stage in plan.stages]
     assert not any(stage.reused for stage in finished)
     assert {Manifest.read(stage.run_path).status for stage in finished} == {"complete"}
+    for stage in finished:
+        assert names_written(stage.run_path) <= names_defined(), f"define in {METRICS}"
     assert finished[-1].kind == "report"
     assert Path(finished[-1].results["path"]).stat().st_size > 10_000
 

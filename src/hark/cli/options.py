@@ -186,7 +186,9 @@ def _options_below(
     about = " ".join((field.description or nested.__doc__ or "").split())
     if default is None:
         about += " Off unless one of these is given."
-    inner = Group(".".join(path).replace("_", " ").capitalize(), help=about, sort_key=2)
+    dotted = ".".join(path)
+    title = f"{dotted.replace('_', ' ').capitalize()} (--{dotted.replace('_', '-')}.…)"
+    inner = Group(title, help=about, sort_key=2)
     for name, below in nested.model_fields.items():
         value = getattr(default, name) if isinstance(default, nested) else _default_of(below)
         yield from _options_below((*path, name), below, value, inner)

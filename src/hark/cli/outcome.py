@@ -44,9 +44,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Scalars as a list of names and values, then each list of records as a table."""
+    """Names and values, then lists of records as tables; what is nested deeper is in the run."""
     console = Console()
-    scalars = {name: value for name, value in results.items() if not is_table(value)}
+    if "policies" in results and "baseline" in results:
+        print_policies(results["policies"], baseline=results["baseline"])
+    scalars = {name: value for name, value in results.items() if is_flat(value)}
     if scalars:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in scalars.items():
@@ -57,12 +59,32 @@ def print_results(results: Mapping[str, Any]) -> None:
             console.print(records_table(rows, title=name.replace("_", " ")))
 
 
+def print_policies(policies: Sequence[Mapping[str, Any]], *, baseline: str) -> None:
+    """The table of a comparison, as in the report."""
+    # Imported here: the other commands' errors and `--help` should not wait for torch.
+    from hark.evaluation.policies import PolicyEvaluation
+    from hark.report.table import terminal_table
+
+    rows = [PolicyEvaluation.from_json(policy) for policy in policies]
+    Console().print(terminal_table(rows, baseline=baseline))
+
+
+def is_flat(value: Any) -> bool:
+    """Whether a value fits on a line: a scalar, or a mapping or list of scalars."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return not any(isinstance(item, Mapping | list | tuple) for item in value)
+    return True
+
+
 def is_table(value: Any) -> bool:
     """Whether a value is a list of records with the same names."""
     return (
         isinstance(value, list)
         and len(value) > 0
         and all(isinstance(row, Mapping) and list(row) == list(value[0]) for row in value)
+        and all(is_flat(cell) for row in value for cell in row.values())
     )
 
 

@@ -139,7 +139,7 @@ def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json:
             for stage in finished
         }
         record: dict[str, Any] = {"recipe": plan.recipe.name, "stages": stages}
-        announce(record | {"results": last.results}, run=last.run_path, as_json=True)
+        announce(record | {"results": summary_of(finished)}, run=last.run_path, as_json=True)
         return
     rows = [
         {
@@ -151,9 +151,12 @@ def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json:
     ]
     Console().print(records_table(rows, title=f"recipe {plan.recipe.name}"))
     announce(summary_of(finished), run=last.run_path, as_json=False)
+    for stage in finished:
+        if stage.kind == "report":
+            print(f"open {Path(stage.results['path']).resolve().as_uri()}")
 
 
 def summary_of(finished: Sequence[FinishedStage]) -> dict[str, Any]:
     """The results of the last stage that measures; of the last stage where none does."""
-    measuring = [stage for stage in finished if stage.kind in {"evaluate", "report"}]
+    measuring = [stage for stage in finished if stage.kind in {"evaluate", "compare"}]
     return (measuring or list(finished))[-1].results
