@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hark.data.records import Prompt, ask
-from hark.errors import DataError, RunError, SettingsError
+from hark.errors import DataError, ModelError, RunError, SettingsError
 from hark.models.language_model import load_language_model
 from hark.models.scalar_head import load_scalar_model
 from hark.runs.metrics import read_metrics
@@ -216,6 +216,8 @@ def test_a_critic_needs_something_to_start_from(ppo_world):
     settings = ppo_world.settings(preference_model=())
     with pytest.raises(SettingsError, match="value_model, or set critic to 'shared'"):
         ppo_world.train(settings)
+    with pytest.raises(ModelError, match=r"cannot start from the first preference_model.*'shared'"):
+        ppo_world.train(ppo_world.settings(preference_model="./sentiment"))
     run, _ = ppo_world.train(
         ppo_world.settings(preference_model=(), value_model=str(ppo_world.directory / "preference"))
     )

@@ -162,6 +162,47 @@ def test_values_move_towards_the_returns(ppo_world, roll_out):
     assert after < before
 
 
+def test_values_are_clipped_as_the_settings_say(ppo_world, roll_out):
+    found = {}
+    for clip_range in (None, 0.2):
+        settings = ppo_world.settings(value_clip_range=clip_range)
+        state, rollout, epoch = roll_out(settings)
+        # Every value is now one higher than when the rollout was made.
+        state.critic.config.reward_bias = 1.0
+        report = UpdateReport()
+        add_rollout_gradients(state, rollout, epoch[0], settings, report)
+        places = torch.cat([one.places for one in epoch[0]])
+        old, returns = rollout.values[places], rollout.returns[places]
+        squares = [(old + 1 - returns) ** 2, (old + (clip_range or 1) - returns) ** 2]
+        expected = 0.5 * torch.maximum(*squares).mean()
+        found[clip_range] = report.means()["value_loss"]
+        assert found[clip_range] == pytest.approx(float(expected), rel=1e-4)
+    assert found[None] < found[0.2]
+
+
+def test_advantages_follow_the_settings(ppo_world):
+    # Responses of 1 and 1 token, rewards 1 and 3, values 0 and 1: A = 1, 2; R = 1, 3.
+    rewards, values = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])
+    lengths = torch.tensor([1, 1])
+
+    def advantages(**given):
+        found = advantages_and_returns(rewards, values, lengths, ppo_world.settings(**given))
+        return [tensor.tolist() for tensor in found]
+
+    plain = {"whiten_advantages": False}
+    assert advantages(**plain) == [[1.0, 2.0], [1.0, 3.0]]
+    # A: mean 1.5, deviation ½; returns stay.
+    assert advantages() == [pytest.approx([-1.0, 1.0]), [1.0, 3.0]]
+    # Rewards 1 3 have mean 2 and deviation 1: whitened about their mean they stay as they are;
+    # 2 6 with mean 4 and deviation 2 become 3 5.
+    assert advantages(**plain, whiten_rewards=True)[1] == pytest.approx([1.0, 3.0])
+    rewards = 2 * rewards
+    assert advantages(**plain, whiten_rewards=True)[1] == pytest.approx([3.0, 5.0])
+    # One response of two tokens, γ = ½, λ = 0: A = 2 + ½·1 − 0, 6 − 1.
+    lengths = torch.tensor([2])
+    assert advantages(**plain, discount=0.5, gae_lambda=0.0)[0] == [2.5, 5.0]
+
+
 def test_a_shared_critic_starts_at_zero_and_sends_its_gradient_through_the_trunk(
     ppo_world, roll_out
 ):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.errors import SettingsError
+from hark.errors import ModelError, SettingsError
 from hark.models.checkpoint import (
     TrainingState,
     load_state,
@@ -188,9 +188,21 @@ def _critic(
             "critic 'preference_model' has nothing to start from: give preference_model or "
             "value_model, or set critic to 'shared'"
         )
-    critic = load_scalar_model(saved or resolve_model(origin), device=policy.device)
+    critic = _load_critic(settings, saved or resolve_model(origin), policy.device)
     _require_same_vocabulary(critic, policy, origin)
     return critic
+
+
+def _load_critic(settings: PPOSettings, path: Path, device: torch.device) -> PreTrainedModel:
+    try:
+        return load_scalar_model(path, device=device)
+    except ModelError as error:
+        if settings.value_model is not None:
+            raise
+        raise ModelError(
+            f"the critic cannot start from the first preference_model: {error}; "
+            "or give a value_model, or set critic to 'shared'"
+        ) from None
 
 
 def _require_same_vocabulary(critic: PreTrainedModel, policy: PreTrainedModel, origin: str) -> None:
