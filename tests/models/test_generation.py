@@ -401,3 +401,18 @@ def test_a_dialogue_becomes_a_prompt_that_can_be_continued() -> None:
     prompt = encode_prompt(TOKENIZER, ask("Hi"))
     settings = SamplingSettings(max_response_tokens=4)
     assert generate(LLAMA, TOKENIZER, [prompt], settings, seed=0)[0].tokens
+
+
+def test_autocast_still_decodes_from_slots() -> None:
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, vocab_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert supports_slots(model)
+        decoder = SlotDecoder(model, slots=1, capacity=4)
+        decoder.admit(decoder.prefill([[3, 5]]), torch.tensor([0]), torch.tensor([0]))
+        logits = decoder.step(torch.tensor([7]), torch.tensor([2]), longest=2)
+        plain = model(torch.tensor([[3, 5, 7]]), use_cache=False).logits[0, -1]
+    torch.testing.assert_close(logits[0].float(), plain.float(), atol=2e-2, rtol=0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from hark.data.formats import read_prompts, write_comparisons, write_demonstrations
 from hark.data.records import Comparison, Demonstration, Prompt, ask
+from hark.errors import DataError
 from hark.loop.judges import scorer
 from hark.loop.speaker import Speaker, SpeakerSettings
 from hark.models.generation import SamplingSettings
@@ -55,7 +57,11 @@ class SampleSettings(StageSettings, SpeakerSettings):
 
 
 def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
-    """Write `data/responses.jsonl`: demonstrations for K = 1, else comparisons to judge."""
+    """Write `data/responses.jsonl`: demonstrations for K = 1, else comparisons to judge.
+
+    Empty and repeated replies are left out, and with them prompts that keep fewer than two (one for
+    K = 1); the results count both.
+    """
     score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
     speaker = Speaker.load(
         settings, sampling=settings.sampling, score=score, rows=settings.rows,
@@ -67,23 +73,36 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
     replies = speaker.reply(repeated, seed=settings.seed)
     texts = [reply.text for reply in replies]
     groups = [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
-    answered = list(zip(prompts, groups, strict=True))
+    answered = list(zip(prompts, map(distinct, groups), strict=True))
+    kept = [(prompt, group) for prompt, group in answered if len(group) >= min(2, per_prompt)]
+    if not kept:
+        raise DataError(
+            f"none of {len(prompts)} prompts got {min(2, per_prompt)} different, non-empty replies "
+            f"from '{settings.model}'; raise the temperature, or train the model for longer"
+        )
     path = run.data_path("responses.jsonl")
     if per_prompt == 1:
-        write_demonstrations(path, [_demonstration(prompt, one[0]) for prompt, one in answered])
+        write_demonstrations(path, [_demonstration(prompt, one[0]) for prompt, one in kept])
     else:
-        write_comparisons(path, [_unjudged(prompt, group) for prompt, group in answered])
+        write_comparisons(path, [_unjudged(prompt, group) for prompt, group in kept])
     return {
         "prompts": len(prompts),
+        "prompts_left_out": len(prompts) - len(kept),
         "responses": len(replies),
+        "responses_left_out": len(replies) - sum(len(group) for _, group in kept),
         "finished": sum(reply.finish != "length" for reply in replies) / len(replies),
         "response_tokens": sum(len(reply.tokens) for reply in replies) / len(replies),
         "path": str(path),
         "samples": [
             {"prompt": prompt.prompt[-1].content, "response": group[0]}
-            for prompt, group in answered[:SHOWN]
+            for prompt, group in kept[:SHOWN]
         ],
     }
+
+
+def distinct(responses: Sequence[str]) -> list[str]:
+    """The responses that say something, each once: only those can be compared."""
+    return list(dict.fromkeys(response for response in responses if response.strip()))
 
 
 def _prompts(settings: SampleSettings) -> list[Prompt]:

@@ -167,6 +167,12 @@ def _can_be_masked(model: PreTrainedModel) -> bool:
 
 def _slots_agree(model: PreTrainedModel) -> bool:
     """Compare three steps of rows of unequal lengths with plain forward passes."""
+    # In the weights' own precision: rounding under a caller's autocast says nothing of the method.
+    with torch.autocast(model.device.type, enabled=False):
+        return _slots_agree_as_stored(model)
+
+
+def _slots_agree_as_stored(model: PreTrainedModel) -> bool:
     vocabulary = model.get_input_embeddings().num_embeddings
     texts = [[(11 * place + start) % vocabulary for place in range(6)] for start in (3, 5)]
     known = [3, 1]
