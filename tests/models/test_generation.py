@@ -409,7 +409,7 @@ def test_autocast_still_decodes_from_slots() -> None:
         num_key_value_heads=2, vocab_size=64, max_position_embeddings=64,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert supports_slots(model)
         decoder = SlotDecoder(model, slots=1, capacity=4)
         decoder.admit(decoder.prefill([[3, 5]]), torch.tensor([0]), torch.tensor([0]))
