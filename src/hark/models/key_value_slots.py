@@ -85,8 +85,10 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         cache, rows = self.cache, key_states.shape[0]
-        self.keys[cache.row_numbers, :, cache.lengths] = key_states[:, :, 0]
-        self.values[cache.row_numbers, :, cache.lengths] = value_states[:, :, 0]
+        # Under autocast a prefill and a step may leave different dtypes.
+        keys, values = key_states[:, :, 0], value_states[:, :, 0]
+        self.keys[cache.row_numbers, :, cache.lengths] = keys.to(self.keys.dtype)
+        self.values[cache.row_numbers, :, cache.lengths] = values.to(self.values.dtype)
         end = cache.longest + 1
         return self.keys[:rows, :, :end], self.values[:rows, :, :end]
 
