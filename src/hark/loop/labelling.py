@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -31,6 +33,10 @@ class LabelSettings(StageSettings):
     population: LabelerSettings = LabelerSettings()
     """The playground's labelers: how many, how noisy, how biased."""
 
+    ties: Literal["keep", "break"] = "keep"
+    """Replies judged alike: keep the tie, or break it at random, as people must on a form without
+    ties (Ziegler's best of four needs one best reply)."""
+
     held_out: float = Field(default=0.1, ge=0, lt=1)
     """Share of the prompts whose comparisons go to `comparisons-heldout.jsonl`."""
 
@@ -45,10 +51,12 @@ def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
         update={"seed": settings.population.seed + settings.seed}
     )
     judge = labeler(settings.labeler, population=population, device=settings.device)
+    breaks = settings.ties == "break"
     judged: list[Comparison] = []
     with progress(total=len(unjudged), label="label", unit="comparison") as bar:
         for comparison in unjudged:
-            judged.append(judge(comparison))
+            verdict = judge(comparison)
+            judged.append(without_ties(verdict, settings.seed) if breaks else verdict)
             bar.advance()
     kept = [comparison for comparison in judged if any(comparison.ordered_pairs())]
     if not kept:
@@ -66,6 +74,20 @@ def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
         "tied_pairs": 1 - pairs / possible,
         "labelers": len(Counter(comparison.labeler for comparison in kept)),
     }
+
+
+def without_ties(comparison: Comparison, seed: int) -> Comparison:
+    """The same order with ties broken by a hash of (seed, prompt, response)."""
+    assert comparison.ranks is not None
+
+    def place(index: int) -> tuple[int, bytes]:
+        assert comparison.ranks is not None
+        said = repr((seed, comparison.prompt, comparison.responses[index])).encode()
+        return comparison.ranks[index], hashlib.blake2b(said, digest_size=8).digest()
+
+    order = sorted(range(len(comparison.responses)), key=place)
+    ranks = tuple(order.index(index) + 1 for index in range(len(order)))
+    return dataclasses.replace(comparison, ranks=ranks)
 
 
 def _pair_count(comparison: Comparison) -> int:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hark.data.files import expand_paths
+from hark.data.mixing import parse_weighted_path
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.labelling import LabelSettings, run_label
@@ -113,22 +115,12 @@ def _files(*fields: str) -> Callable[[StageSettings], list[Path]]:
 
 
 def _paths_of(text: str, *, must_exist: bool) -> list[Path]:
-    from hark.data.files import expand_paths
-
     if must_exist:
-        path, _, weight = text.rpartition("=")
-        named = path if path and not Path(text).exists() and _is_number(weight) else text
-        return [item for item in expand_paths(named) if isinstance(item, Path)]
-    path_ = resolve_model(text)
-    return [path_] if path_.exists() else []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return [
+            each for each in expand_paths(parse_weighted_path(text).path) if isinstance(each, Path)
+        ]
+    path = resolve_model(text)
+    return [path] if path.exists() else []
 
 
 class PlaygroundStageSettings(StageSettings, PlaygroundSettings):

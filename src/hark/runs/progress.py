@@ -25,7 +25,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class ProgressBar:
     """Counts units done; `advance` also shows a few values, such as the loss."""
 
-    def __init__(self, *, total: int, label: str, unit: str, start: int = 0) -> None:
+    def __init__(self, *, total: int | None, label: str, unit: str, start: int = 0) -> None:
         self.total, self.label, self.unit = total, label, unit
         self.done = start
         self._start = start
@@ -42,9 +42,13 @@ class ProgressBar:
         """One line: how far, how fast, how long still."""
         elapsed = time.monotonic() - self._began
         rate = (self.done - self._start) / elapsed if elapsed > 0 else 0.0
-        left = (self.total - self.done) / rate if rate > 0 else float("inf")
-        words = [f"{self.label}: {self.done}/{self.total} {self.unit}s", f"{rate:.3g}/s"]
-        words.append(f"{_duration(left)} left" if self.done < self.total else _duration(elapsed))
+        of = "" if self.total is None else f"/{self.total}"
+        words = [f"{self.label}: {self.done}{of} {self.unit}s", f"{rate:.3g}/s"]
+        if self.total is None or self.done >= self.total:
+            words.append(_duration(elapsed))
+        else:
+            left = (self.total - self.done) / rate if rate > 0 else float("inf")
+            words.append(f"{_duration(left)} left")
         return "  ".join([*words, self._values]).rstrip()
 
     def _show(self) -> None:
@@ -69,9 +73,9 @@ class _LiveBar(ProgressBar):
 
 @contextlib.contextmanager
 def progress(
-    *, total: int, label: str, unit: str = "step", start: int = 0
+    *, total: int | None, label: str, unit: str = "step", start: int = 0
 ) -> Iterator[ProgressBar]:
-    """Show the progress of `total` units, of which `start` were done before.
+    """Show the progress of `total` units (None: nobody knows), of which `start` were done before.
 
     Work of under a few seconds prints nothing where there is no terminal.
     """

@@ -186,7 +186,16 @@ def _replace_paths(value: Any, hashes: Mapping[str, str]) -> Any:
         return {key: _replace_paths(item, hashes) for key, item in value.items()}
     if isinstance(value, list):
         return [_replace_paths(item, hashes) for item in value]
-    return hashes.get(value, value) if isinstance(value, str) else value
+    return _without_place(value, hashes) if isinstance(value, str) else value
+
+
+def _without_place(text: str, hashes: Mapping[str, str]) -> str:
+    """The hash in place of a path; `path=weight` keeps its weight, a run stands for its model."""
+    path, sign, weight = text.rpartition("=")
+    for name, rest in ((text, ""), (str(Path(text) / "model"), ""), (path, sign + weight)):
+        if name in hashes:
+            return hashes[name] + rest
+    return text
 
 
 def find_complete(output: Path, stage: str, print_: str) -> Path | None:

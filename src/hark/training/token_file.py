@@ -127,6 +127,6 @@ def _encoded(
             bar.advance(len(group))
 
 
-def _size(documents: Iterable[Text]) -> int:
-    """How many there are, or 0 where that is not known before they are read."""
-    return len(documents) if isinstance(documents, Sequence) else 0
+def _size(documents: Iterable[Text]) -> int | None:
+    """How many there are, or None where that is not known before they are read."""
+    return len(documents) if isinstance(documents, Sequence) else None

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hark.data.formats import read_comparisons, write_comparisons
+from hark.data.records import Comparison, ask
+from hark.errors import DataError
+from hark.loop.labelling import LabelSettings, run_label, without_ties
+from hark.runs.run import Run
+
+PROMPT = ask("What is the capital of France?")
+
+
+def comparison(*ranks: int) -> Comparison:
+    replies = tuple(f"reply {number}" for number in range(len(ranks)))
+    return Comparison(prompt=PROMPT, responses=replies, ranks=ranks)
+
+
+def test_breaking_ties_keeps_the_order_and_leaves_none() -> None:
+    broken = without_ties(comparison(2, 1, 2, 4), seed=0)
+    assert broken.ranks is not None
+    assert sorted(broken.ranks) == [1, 2, 3, 4]
+    assert broken.ranks[1] == 1
+    assert broken.ranks[3] == 4
+
+
+def test_ties_are_broken_either_way_by_chance() -> None:
+    firsts = [without_ties(comparison(1, 1), seed=seed).ranks for seed in range(40)]
+    assert 8 <= firsts.count((1, 2)) <= 32
+
+
+def label(tmp_path: Path, *comparisons: Comparison, **values: object) -> tuple[Run, dict[str, int]]:
+    data = tmp_path / "unjudged.jsonl"
+    write_comparisons(data, comparisons)
+    settings = LabelSettings.parse({"data": [data], "output": tmp_path / "runs", **values})
+    with Run.start(stage="label", settings=settings) as run:
+        return run, run_label(settings, run)
+
+
+def test_held_out_prompts_and_counts(tmp_path: Path) -> None:
+    replies = ("The capital of France is Paris.", "I do not care.", "Rome.")
+    several = [
+        Comparison(prompt=ask(f"What is the capital of {name}?"), responses=replies)
+        for name in ("France", "Italy", "Spain", "Norway")
+    ]
+    run, results = label(tmp_path, *several, held_out=0.25)
+    assert results["comparisons"] == 4
+    assert results["held_out"] == 1
+    kept = read_comparisons([run.data_path("comparisons.jsonl")])
+    held_out = read_comparisons([run.data_path("comparisons-heldout.jsonl")])
+    assert len(kept) == 3
+    assert {each.prompt for each in kept}.isdisjoint(each.prompt for each in held_out)
+
+
+def test_nothing_but_ties_is_an_error(tmp_path: Path) -> None:
+    same = Comparison(prompt=PROMPT, responses=("Paris.", "Paris. "))
+    with pytest.raises(DataError, match="ties"):
+        label(tmp_path, same, labeler="tests_labelling_constant:score")
+
+
+@pytest.fixture(autouse=True)
+def constant_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests_labelling_constant.py").write_text(
+        "import torch\ndef score(dialogues): return torch.zeros(len(dialogues))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
