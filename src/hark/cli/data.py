@@ -10,11 +10,13 @@ from cyclopts import App, Parameter
 
 from hark.cli.options import Json
 from hark.cli.outcome import announce
+from hark.data.convert import Rankings
 from hark.data.convert import convert as convert_files
 from hark.data.files import expand_paths
 from hark.data.formats import OnBadLine
 from hark.data.inspect import Inspection
 from hark.data.inspect import inspect as inspect_files
+from hark.errors import SettingsError
 
 app = App(name="data", help="Look at, convert and clean data files.", help_format="plaintext")
 app.command("hark.cli.prepare:prepare", name="prepare", help="Clean and split data for training.")
@@ -70,13 +72,28 @@ def convert(
     ] = "hark",
     format_: Format = "auto",
     on_bad_line: BadLine = "stop",
+    rankings: Annotated[
+        int | None,
+        Parameter(
+            help="Make rankings of this many responses of the pairs that share a prompt and a "
+            "reference, such as a leaderboard's: winners, ties, losers."
+        ),
+    ] = None,
+    rankings_per_prompt: Annotated[
+        int | None, Parameter(help="With --rankings: at most so many of one prompt.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write data files in another format; says which fields that format has no place for.
 
     Example: hark data convert pairs.jsonl --to pairs.parquet --to-format trl
     """
-    done = convert_files(data, to, to=to_format, format=format_, on_bad_line=on_bad_line)
+    if rankings is None and rankings_per_prompt is not None:
+        raise SettingsError("--rankings-per-prompt would be ignored without --rankings")
+    made = Rankings(responses=rankings, per_prompt=rankings_per_prompt) if rankings else None
+    done = convert_files(
+        data, to, to=to_format, format=format_, on_bad_line=on_bad_line, rankings=made
+    )
     if not json:
         print(f"{done.summary()}: {to}")
         return

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hark.data.files import Paths
 from hark.data.formats import Kind, OnBadLine, ReadReport, read_records, write_records
-from hark.data.formats.format import KIND_OF
+from hark.data.formats.format import KIND_OF, Record
 from hark.data.formats.registry import writer
 from hark.data.formats.writing import lost_fields
+from hark.data.rankings import group_pairs_by_prompt
 from hark.data.records import Comparison
 from hark.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rankings:
+    """How pairs become rankings; see `hark.data.rankings`."""
+
+    responses: int
+    """K, the responses of each ranking."""
+    per_prompt: int | None = None
+    """At most so many rankings of one prompt."""
+    seed: int = 0
+
+    def of(self, records: Sequence[Record]) -> list[Comparison]:
+        """Raises: DataError if the records are not comparisons, or none makes a ranking."""
+        pairs = [record for record in records if isinstance(record, Comparison)]
+        if len(pairs) < len(records):
+            raise DataError("only comparisons can be made into rankings; these are not comparisons")
+        found = group_pairs_by_prompt(
+            pairs, responses_per_comparison=self.responses,
+            comparisons_per_prompt=self.per_prompt, seed=self.seed,
+        )  # fmt: skip
+        if not found:
+            raise DataError(
+                f"no prompt has {self.responses} responses compared with one reference; "
+                "ask for rankings of fewer responses"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -46,17 +75,20 @@ def convert(
     format: str = "auto",
     on_bad_line: OnBadLine = "stop",
     overwrite: bool = False,
+    rankings: Rankings | None = None,
 ) -> Conversion:
     """Read `source`, in `format`, and write it to `destination` in the format `to`.
 
+    With `rankings`, judged pairs that share a prompt and a reference become rankings first.
     Raises: DataError if the destination is there already, if `to` cannot express the records, and
     as the readers do.
     """
     destination = Path(destination)
     if destination.exists() and not overwrite:
         raise DataError(f"'{destination}' exists already; name another file or overwrite it")
-    records = read_records(source, format=format, on_bad_line=on_bad_line)
-    kind = KIND_OF[type(records[0])]
+    read = read_records(source, format=format, on_bad_line=on_bad_line)
+    records = read if rankings is None else rankings.of(read)
+    kind = KIND_OF[type(read[0])]
     form = writer(kind, to)
     keeps_ties = "hark", "arena"
     untold = sum(
@@ -71,7 +103,7 @@ def convert(
     rows = write_records(destination, records, kind=kind, format=to)
     return Conversion(
         kind=kind,
-        report=records.report,
+        report=read.report,
         rows=rows,
         lost=lost_fields(records, form),
         untold=0 if to in keeps_ties else untold,
