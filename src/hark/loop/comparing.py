@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 
 from hark.data.formats import read_comparisons, read_prompts, read_texts
 from hark.data.records import Dialogue, answered
-from hark.errors import did_you_mean
+from hark.errors import DataError, did_you_mean
 from hark.evaluation.divergence import best_of_n_divergence, divergence_from_logprobs
 from hark.evaluation.intervals import Estimate, exact
 from hark.evaluation.language_loss import language_loss
@@ -32,6 +32,7 @@ from hark.evaluation.scores import score
 from hark.loop.judges import Scorer, labeler_from_scorer, scorer
 from hark.loop.speaker import Speaker, SpeakerSettings
 from hark.models.generation import Generated, SamplingSettings
+from hark.models.language_model import context_length
 from hark.models.tokenizer import padding_id
 from hark.playground.gold import grade
 from hark.runs.run import Run, resolve_model
@@ -50,6 +51,10 @@ class CompareSettings(StageSettings):
     """Files of prompts."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many prompts."""
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """A malformed line of a data file: stop, or skip it and write it to a side file."""
+    long_prompts: Literal["stop", "skip"] = "stop"
+    """Prompts that, with a longest reply, exceed the baseline's context: stop, or skip them."""
     judge: str = "playground"
     """Who says which reply is better: playground (its gold grade), or any scorer. It should not be
     the preference model that the policies were trained against."""
@@ -135,7 +140,7 @@ def _preference_model(settings: CompareSettings, bench: Bench) -> dict[str, Any]
     """Accuracy and calibration of the preference model on held-out comparisons."""
     if not settings.comparisons or bench.preference is None:
         return {}
-    comparisons = read_comparisons(list(settings.comparisons))
+    comparisons = read_comparisons(list(settings.comparisons), on_bad_line=settings.on_bad_line)
     measured = preference_accuracy(bench.preference, comparisons, seed=settings.seed)
     return {
         "preference_accuracy": measured.estimate.to_json(),
@@ -144,7 +149,6 @@ def _preference_model(settings: CompareSettings, bench: Bench) -> dict[str, Any]
 
 
 def _bench(settings: CompareSettings) -> Bench:
-    prompts = [prompt.prompt for prompt in read_prompts(list(settings.data))][: settings.limit]
     preference = (
         scorer(settings.preference_model, device=settings.device)
         if settings.preference_model
@@ -152,6 +156,7 @@ def _bench(settings: CompareSettings) -> Bench:
     )
     baseline = settings.policies[settings.baseline]
     reference = _load(settings, baseline, preference)
+    prompts = _prompts(settings, reference)
     replies = reference.reply(
         prompts, seed=settings.seed, label=f"{settings.baseline} as the baseline"
     )
@@ -166,6 +171,20 @@ def _bench(settings: CompareSettings) -> Bench:
         baseline_responses=[reply.text for reply in replies],
         seed=settings.seed,
     )
+
+
+def _prompts(settings: CompareSettings, reference: Speaker) -> list[Dialogue]:
+    read = read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
+    prompts = [prompt.prompt for prompt in read]
+    if settings.long_prompts == "skip":
+        room = context_length(reference.model) - settings.sampling.max_response_tokens
+        prompts = [each for each in prompts if len(reference.encode(each)) <= room]
+    if not prompts:
+        raise DataError(
+            f"all {len(read)} prompts are too long for the context of the baseline's model, "
+            f"{context_length(reference.model)} tokens with the reply; lower max_response_tokens"
+        )
+    return prompts[: settings.limit]
 
 
 def _load(settings: CompareSettings, policy: SpeakerSettings, preference: Scorer | None) -> Speaker:

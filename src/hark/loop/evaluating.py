@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,8 @@ class EvaluateSettings(StageSettings):
     judge: str | None = None
     """For a win rate: who says which reply is better: a preference model, module:function, or a
     named scorer (playground, sentiment)."""
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """A malformed line of a data file: stop, or skip it and write it to a side file."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many records."""
     sampling: SamplingSettings = SamplingSettings()
@@ -82,7 +84,9 @@ def is_preference_model(path: Path) -> bool:
 
 
 def _accuracy(settings: EvaluateSettings) -> dict[str, Any]:
-    comparisons = read_comparisons(list(settings.data))[: settings.limit]
+    comparisons = read_comparisons(list(settings.data), on_bad_line=settings.on_bad_line)[
+        : settings.limit
+    ]
     score = scorer(settings.model, device=settings.device, dtype=settings.dtype)
     measured = preference_accuracy(score, comparisons, seed=settings.seed)
     return {
@@ -99,7 +103,9 @@ def _accuracy(settings: EvaluateSettings) -> dict[str, Any]:
 def _win_rate(settings: EvaluateSettings) -> dict[str, Any]:
     assert settings.baseline is not None
     assert settings.judge is not None
-    prompts = [each.prompt for each in read_prompts(list(settings.data))][: settings.limit]
+    prompts = [
+        each.prompt for each in read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
+    ][: settings.limit]
     texts = []
     for number, name in enumerate((settings.model, settings.baseline)):
         speaker = Speaker.load(
@@ -122,7 +128,9 @@ def _win_rate(settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def _loss(settings: EvaluateSettings) -> dict[str, Any]:
-    texts = [each.text for each in read_texts(list(settings.data))][: settings.limit]
+    texts = [
+        each.text for each in read_texts(list(settings.data), on_bad_line=settings.on_bad_line)
+    ][: settings.limit]
     path = resolve_model(settings.model)
     model = load_language_model(
         path, device=str(choose_device(settings.device)), dtype=settings.dtype
