@@ -1,0 +1,98 @@
+"""`hark evaluate`: what is measured follows from the model and the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hark.cli.main import run
+from hark.data.formats import write_comparisons, write_prompts, write_texts
+from hark.data.records import Comparison, Prompt, Text, answered, ask
+from hark.loop.judges import labeler_from_scorer, scorer
+from hark.loop.sampling import distinct
+from hark.models.checkpoint import save_model
+from hark.models.language_model import new_language_model
+from hark.models.scalar_head import new_scalar_model
+from hark.models.tokenizer import load_tokenizer, train_tokenizer
+
+WORDS = "a small dog saw the big cat near an old house and ran home to sleep all day long"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    tokenizer = train_tokenizer([WORDS] * 20, vocabulary_size=280)
+    model = new_language_model(
+        "0.5m", vocabulary_size=len(tokenizer), context_length=64, seed=0, pad_token_id=0,
+        eos_token_id=1,
+    )  # fmt: skip
+    save_model(directory / "base", model, tokenizer)
+    save_model(directory / "preference", new_scalar_model(model), tokenizer)
+    return directory
+
+
+def evaluate(capfd: pytest.CaptureFixture[str], output: Path, *options: str) -> dict[str, Any]:
+    status = run(["evaluate", *options, "--output", str(output / "runs"), "--json"])
+    told = capfd.readouterr()
+    assert status == 0, told.err
+    result: dict[str, Any] = json.loads(told.out.splitlines()[-1])
+    return result
+
+
+def test_a_preference_model_on_pairs_is_measured_by_its_own_scores(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    score = scorer(str(models / "preference"), device="cpu")
+    prompt, replies = ask("Hi"), ("the big cat", "an old house", "ran home")
+    order = score([answered(prompt, reply) for reply in replies]).argsort(descending=True).tolist()
+    best, middle, worst = (replies[index] for index in order)
+    right = [(best, worst), (best, middle), (middle, worst)]
+    pairs = [*right, (worst, best)]
+    path = tmp_path / "pairs.jsonl"
+    write_comparisons(
+        path, [Comparison(prompt=prompt, responses=pair, ranks=(1, 2)) for pair in pairs]
+    )
+    result = evaluate(capfd, tmp_path, "--model", str(models / "preference"), "--data", str(path))
+    assert result["accuracy"] == pytest.approx(0.75)
+    assert result["n"] == 4
+    assert {"interval", "calibration_error"} <= result.keys()
+
+
+def test_a_language_model_with_baseline_and_judge_gets_a_win_rate(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    write_prompts(path, [Prompt(prompt=ask(f"{word}?")) for word in WORDS.split()])
+    result = evaluate(
+        capfd, tmp_path, "--model", str(models / "base"), "--baseline", str(models / "base"),
+        "--judge", "sentiment", "--data", str(path), "--sampling.max-response-tokens", "6",
+    )  # fmt: skip
+    assert 0.0 <= result["win_rate"] <= 1.0
+    assert result["ties"] + result["wins"] + result["losses"] == result["n"] == len(WORDS.split())
+    assert "interval" in result
+
+
+def test_a_language_model_on_text_gets_a_loss(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    write_texts(path, [Text(text=WORDS), Text(text=WORDS[::-1])])
+    result = evaluate(capfd, tmp_path, "--model", str(models / "base"), "--data", str(path))
+    tokenizer = load_tokenizer(models / "base")
+    assert result["tokens"] == sum(len(tokenizer(t)["input_ids"]) for t in (WORDS, WORDS[::-1]))
+    # An untrained model knows about as much as a uniform guess among 280 tokens: ln 280 = 5.63.
+    assert result["loss"] == pytest.approx(5.63, abs=0.3)
+
+
+def test_a_scorer_as_a_labeler_ranks_by_score_and_ties_what_is_equal() -> None:
+    judged = labeler_from_scorer(scorer("sentiment"))(
+        Comparison(prompt=ask("Well?"), responses=("It is bad.", "It is great!", "It is bad."))
+    )
+    assert judged.ranks == (2, 1, 2)
+
+
+def test_only_different_replies_that_say_something_are_compared() -> None:
+    assert distinct(["one", "", "two", "one", "  "]) == ["one", "two"]
