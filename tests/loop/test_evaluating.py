@@ -12,7 +12,7 @@ from hark.cli.main import run
 from hark.data.formats import write_comparisons, write_prompts, write_texts
 from hark.data.records import Comparison, Prompt, Text, answered, ask
 from hark.loop.judges import labeler_from_scorer, scorer
-from hark.loop.sampling import distinct
+from hark.loop.sampling import distinct, with_distractors
 from hark.models.checkpoint import save_model
 from hark.models.language_model import new_language_model
 from hark.models.scalar_head import new_scalar_model
@@ -96,3 +96,10 @@ def test_a_scorer_as_a_labeler_ranks_by_score_and_ties_what_is_equal() -> None:
 
 def test_only_different_replies_that_say_something_are_compared() -> None:
     assert distinct(["one", "", "two", "one", "  "]) == ["one", "two"]
+
+
+def test_distractors_come_from_other_prompts() -> None:
+    groups = [[f"{prompt}{reply}" for reply in "xy"] for prompt in "abc"]
+    for prompt, mixed in zip("abc", with_distractors(groups, 2, seed=1), strict=True):
+        assert len(mixed) == 4
+        assert sum(reply.startswith(prompt) for reply in mixed) == 2

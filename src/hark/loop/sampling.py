@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -32,6 +33,10 @@ class SampleSettings(StageSettings, SpeakerSettings):
     """Take only so many prompts."""
     responses_per_prompt: int = Field(default=1, ge=1)
     """K, the replies to each prompt; from 2 on the result is a file of comparisons to judge."""
+    distractors: int = Field(default=0, ge=0)
+    """Replies to other prompts put among the K of each. A policy seldom samples a good reply to
+    another request, so that comparisons of its own samples alone do not teach a preference model
+    that relevance matters, and PPO finds out."""
     scorer: str | None = None
     """What best-of-N goes by: a preference model, module:function, or a named scorer."""
     rows: int = Field(default=64, ge=1)
@@ -43,6 +48,8 @@ class SampleSettings(StageSettings, SpeakerSettings):
     def _refuse_ignored(self) -> Self:
         if bool(self.data) == bool(self.prompt):
             raise ValueError("give prompts either in files (data) or directly (prompt)")
+        if self.distractors and self.responses_per_prompt == 1:
+            raise ValueError("distractors would be ignored: set responses_per_prompt to 2 or more")
         if self.best_of == 1 and self.scorer is not None:
             raise ValueError("scorer would be ignored while best_of is 1")
         if self.best_of > 1 and self.scorer is None:
@@ -73,7 +80,8 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
     replies = speaker.reply(repeated, seed=settings.seed)
     texts = [reply.text for reply in replies]
     groups = [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
-    answered = list(zip(prompts, map(distinct, groups), strict=True))
+    mixed = with_distractors(groups, settings.distractors, seed=settings.seed)
+    answered = list(zip(prompts, map(distinct, mixed), strict=True))
     kept = [(prompt, group) for prompt, group in answered if len(group) >= min(2, per_prompt)]
     if not kept:
         raise DataError(
@@ -89,7 +97,7 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
         "prompts": len(prompts),
         "prompts_left_out": len(prompts) - len(kept),
         "responses": len(replies),
-        "responses_left_out": len(replies) - sum(len(group) for _, group in kept),
+        "responses_left_out": sum(map(len, mixed)) - sum(len(group) for _, group in kept),
         "finished": sum(reply.finish != "length" for reply in replies) / len(replies),
         "response_tokens": sum(len(reply.tokens) for reply in replies) / len(replies),
         "path": str(path),
@@ -103,6 +111,17 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
 def distinct(responses: Sequence[str]) -> list[str]:
     """The responses that say something, each once: only those can be compared."""
     return list(dict.fromkeys(response for response in responses if response.strip()))
+
+
+def with_distractors(groups: Sequence[list[str]], count: int, *, seed: int) -> list[list[str]]:
+    """Each prompt's replies with `count` replies to other prompts put in at random places."""
+    draw = random.Random(seed)
+    mixed = []
+    for number, group in enumerate(groups):
+        others = [draw.randrange(len(groups) - 1) for _ in range(count if len(groups) > 1 else 0)]
+        added = [draw.choice(groups[other + (other >= number)]) for other in others]
+        mixed.append(draw.sample([*group, *added], k=len(group) + len(added)) if added else group)
+    return mixed
 
 
 def _prompts(settings: SampleSettings) -> list[Prompt]:
