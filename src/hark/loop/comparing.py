@@ -117,7 +117,7 @@ def compare_inputs(settings: CompareSettings) -> list[Path]:
 
 def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
     """Measure every policy; writes `data/samples.jsonl` with all replies."""
-    bench = _bench(settings)
+    bench = _bench(settings, run)
     rows: list[PolicyEvaluation] = []
     samples: list[Sample] = []
     for number, (name, policy) in enumerate(settings.policies.items(), start=1):
@@ -132,15 +132,19 @@ def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
         "judge": settings.judge,
         "prompts": len(bench.prompts),
         "policies": [row.to_json() for row in rows],
-        **_preference_model(settings, bench),
+        **_preference_model(settings, bench, run),
     }
 
 
-def _preference_model(settings: CompareSettings, bench: Bench) -> dict[str, Any]:
+def _preference_model(settings: CompareSettings, bench: Bench, run: Run) -> dict[str, Any]:
     """Accuracy and calibration of the preference model on held-out comparisons."""
     if not settings.comparisons or bench.preference is None:
         return {}
-    comparisons = read_comparisons(list(settings.comparisons), on_bad_line=settings.on_bad_line)
+    comparisons = read_comparisons(
+        list(settings.comparisons),
+        on_bad_line=settings.on_bad_line,
+        skipped_directory=run.path / "skipped",
+    )
     measured = preference_accuracy(bench.preference, comparisons, seed=settings.seed)
     return {
         "preference_accuracy": measured.estimate.to_json(),
@@ -148,7 +152,7 @@ def _preference_model(settings: CompareSettings, bench: Bench) -> dict[str, Any]
     }
 
 
-def _bench(settings: CompareSettings) -> Bench:
+def _bench(settings: CompareSettings, run: Run) -> Bench:
     preference = (
         scorer(settings.preference_model, device=settings.device)
         if settings.preference_model
@@ -156,7 +160,7 @@ def _bench(settings: CompareSettings) -> Bench:
     )
     baseline = settings.policies[settings.baseline]
     reference = _load(settings, baseline, preference)
-    prompts = _prompts(settings, reference)
+    prompts = _prompts(settings, reference, run)
     replies = reference.reply(
         prompts, seed=settings.seed, label=f"{settings.baseline} as the baseline"
     )
@@ -173,8 +177,12 @@ def _bench(settings: CompareSettings) -> Bench:
     )
 
 
-def _prompts(settings: CompareSettings, reference: Speaker) -> list[Dialogue]:
-    read = read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
+def _prompts(settings: CompareSettings, reference: Speaker, run: Run) -> list[Dialogue]:
+    read = read_prompts(
+        list(settings.data),
+        on_bad_line=settings.on_bad_line,
+        skipped_directory=run.path / "skipped",
+    )
     prompts = [prompt.prompt for prompt in read]
     if settings.long_prompts == "skip":
         room = context_length(reference.model) - settings.sampling.max_response_tokens

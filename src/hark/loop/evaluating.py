@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,8 @@ from hark.runs.progress import progress
 from hark.runs.run import Run, resolve_model
 from hark.runs.settings import StageSettings
 from hark.training.examples import Paths
+
+Record = TypeVar("Record")
 
 
 class EvaluateSettings(StageSettings):
@@ -61,10 +64,10 @@ class EvaluateSettings(StageSettings):
 def run_evaluate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     """Measure; every rate has an interval."""
     if settings.baseline is not None:
-        return _win_rate(settings)
+        return _win_rate(settings, run)
     if is_preference_model(resolve_model(settings.model)):
-        return _accuracy(settings)
-    return _loss(settings)
+        return _accuracy(settings, run)
+    return _loss(settings, run)
 
 
 def is_preference_model(path: Path) -> bool:
@@ -83,10 +86,19 @@ def is_preference_model(path: Path) -> bool:
     return bool(str(architectures[0]).endswith("ForSequenceClassification"))
 
 
-def _accuracy(settings: EvaluateSettings) -> dict[str, Any]:
-    comparisons = read_comparisons(list(settings.data), on_bad_line=settings.on_bad_line)[
-        : settings.limit
-    ]
+def _read(
+    read: Callable[..., Sequence[Record]], settings: EvaluateSettings, run: Run
+) -> list[Record]:
+    records = read(
+        list(settings.data),
+        on_bad_line=settings.on_bad_line,
+        skipped_directory=run.path / "skipped",
+    )
+    return list(records[: settings.limit])
+
+
+def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
+    comparisons = _read(read_comparisons, settings, run)
     score = scorer(settings.model, device=settings.device, dtype=settings.dtype)
     measured = preference_accuracy(score, comparisons, seed=settings.seed)
     return {
@@ -100,12 +112,10 @@ def _accuracy(settings: EvaluateSettings) -> dict[str, Any]:
     }
 
 
-def _win_rate(settings: EvaluateSettings) -> dict[str, Any]:
+def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     assert settings.baseline is not None
     assert settings.judge is not None
-    prompts = [
-        each.prompt for each in read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
-    ][: settings.limit]
+    prompts = [each.prompt for each in _read(read_prompts, settings, run)]
     texts = []
     for number, name in enumerate((settings.model, settings.baseline)):
         speaker = Speaker.load(
@@ -127,10 +137,8 @@ def _win_rate(settings: EvaluateSettings) -> dict[str, Any]:
     }
 
 
-def _loss(settings: EvaluateSettings) -> dict[str, Any]:
-    texts = [
-        each.text for each in read_texts(list(settings.data), on_bad_line=settings.on_bad_line)
-    ][: settings.limit]
+def _loss(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
+    texts = [each.text for each in _read(read_texts, settings, run)]
     path = resolve_model(settings.model)
     model = load_language_model(
         path, device=str(choose_device(settings.device)), dtype=settings.dtype

@@ -96,7 +96,7 @@ class Speaker:
         self, prompts: Sequence[Dialogue], *, seed: int, label: str = "sample"
     ) -> list[Generated]:
         """One reply to each prompt; which others are asked for makes no difference to it."""
-        with progress(total=len(prompts) * self.best_of, label=label, unit="reply") as bar:
+        with progress(total=len(prompts) * self.best_of, label=label, unit="response") as bar:
             if self.best_of > 1:
                 assert self.score is not None
                 chosen = best_of_n(

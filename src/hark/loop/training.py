@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from hark.data.formats import read_prompts, read_texts
-from hark.data.records import answered
+from hark.data.records import Prompt, answered
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.scores import score as scored
 from hark.loop.judges import Scorer, scorer
@@ -25,6 +26,8 @@ from hark.training.sft import SFTSettings
 
 EVALUATION_SEED = 1_000_003
 """Added to a run's seed where its evaluations sample, so that they share no draw with training."""
+
+ReadPrompts = Callable[[Any], Sequence[Prompt]]
 
 
 class PPOStageSettings(PPOSettings):
@@ -71,17 +74,22 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
         for name in settings.preference_model
     ]
     score = weighted_scorer(scorers, settings.weights)
-    prompts = read_prompts(list(settings.data), on_bad_line=settings.on_bad_line)
+    read = functools.partial(
+        read_prompts, on_bad_line=settings.on_bad_line, skipped_directory=run.path / "skipped"
+    )
+    prompts = read(list(settings.data))
     return ppo.train(
-        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score)
+        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score, read)
     )
 
 
-def _evaluation(settings: PPOStageSettings, score: Scorer) -> ppo.Evaluate | None:
+def _evaluation(
+    settings: PPOStageSettings, score: Scorer, read: ReadPrompts
+) -> ppo.Evaluate | None:
     """What PPO calls now and then with the model it would leave behind."""
     measures: list[Callable[[PreTrainedModel], dict[str, float]]] = []
     if settings.evaluation_data:
-        measures.append(_score_of_answers(settings, score))
+        measures.append(_score_of_answers(settings, score, read))
     if settings.evaluation_text:
         measures.append(_loss_on_text(settings))
     if not measures:
@@ -94,10 +102,10 @@ def _evaluation(settings: PPOStageSettings, score: Scorer) -> ppo.Evaluate | Non
 
 
 def _score_of_answers(
-    settings: PPOStageSettings, score: Scorer
+    settings: PPOStageSettings, score: Scorer, read: ReadPrompts
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
     tokenizer = load_tokenizer(resolve_model(settings.model))
-    held_out = read_prompts(list(settings.evaluation_data))[: settings.evaluation_samples]
+    held_out = read(list(settings.evaluation_data))[: settings.evaluation_samples]
     dialogues = [prompt.prompt for prompt in held_out]
     tokens = [encode_prompt(tokenizer, dialogue) for dialogue in dialogues]
     judges = {"evaluation_score": score}
