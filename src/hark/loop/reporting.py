@@ -16,11 +16,13 @@ class ReportSettings(StageSettings):
 
     runs: Paths
     """Run directories; a `compare` run among them gives the table of policies and the samples."""
+    title: str | None = None
+    """Heading of the page; without it, the runs' names."""
 
 
 def run_report(settings: ReportSettings, run: Run) -> dict[str, Any]:
     """Write `report.html` in the run directory."""
-    page = report_for_runs(list(settings.runs))
+    page = report_for_runs(list(settings.runs), title=settings.title)
     path = run.path / "report.html"
     write_report(path, page)
     return {"path": str(path), "runs": [str(each) for each in settings.runs]}
