@@ -132,6 +132,7 @@ def _run_playground(settings: PlaygroundStageSettings, run: Run) -> dict[str, An
 
 
 TRAINING = ("data", "models", "training")
+SPEAKING = ("loop/speaker.py", "loop/judges.py")
 
 _ALL = (
     Stage(
@@ -164,7 +165,7 @@ _ALL = (
         settings=SFTSettings,
         function=run_sft,
         inputs=_files("data", "evaluation_data", "model", "pretraining_data", "scorer"),
-        code=(*TRAINING, "loop/training.py"),
+        code=(*TRAINING, "loop/training.py", "loop/judges.py"),
     ),
     Stage(
         name="sample",
@@ -172,7 +173,7 @@ _ALL = (
         settings=SampleSettings,
         function=run_sample,
         inputs=_files("data", "model", "examples", "scorer"),
-        code=("data", "models", "loop/sampling.py"),
+        code=("data", "models", *SPEAKING, "loop/sampling.py"),
     ),
     Stage(
         name="label",
@@ -180,7 +181,7 @@ _ALL = (
         settings=LabelSettings,
         function=run_label,
         inputs=_files("data", "labeler"),
-        code=("data", "playground", "loop/labelling.py", "loop/judges.py"),
+        code=("data", "models", "playground", "loop/labelling.py", "loop/judges.py"),
     ),
     Stage(
         name="preference",
@@ -205,7 +206,7 @@ _ALL = (
             "evaluation_text",
             "judge",
         ),
-        code=(*TRAINING, "loop/training.py", "loop/judges.py"),
+        code=(*TRAINING, "evaluation", "playground", "loop/training.py", "loop/judges.py"),
     ),
     Stage(
         name="evaluate",
@@ -213,7 +214,7 @@ _ALL = (
         settings=EvaluateSettings,
         function=run_evaluate,
         inputs=_files("data", "model", "baseline", "judge"),
-        code=("data", "models", "evaluation", "loop/evaluating.py"),
+        code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/evaluating.py"),
     ),
     Stage(
         name="compare",
@@ -221,7 +222,7 @@ _ALL = (
         settings=CompareSettings,
         function=run_compare,
         inputs=compare_inputs,
-        code=("data", "models", "evaluation", "playground", "loop/comparing.py"),
+        code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
     ),
     Stage(
         name="report",
