@@ -85,7 +85,7 @@ def convert(
     """
     destination = Path(destination)
     if destination.exists() and not overwrite:
-        raise DataError(f"'{destination}' exists already; name another file or overwrite it")
+        raise DataError(f"'{destination}' exists already; name another file")
     read = read_records(source, format=format, on_bad_line=on_bad_line)
     records = read if rankings is None else rankings.of(read)
     kind = KIND_OF[type(read[0])]

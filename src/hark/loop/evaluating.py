@@ -71,16 +71,19 @@ def run_evaluate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
 
 
 def is_preference_model(path: Path) -> bool:
-    """Whether a directory holds a model with a scalar head.
+    """Whether a directory holds a model with a scalar head; what is not here is a Hub name, of a
+    language model.
 
-    Raises: ModelError if it holds no model.
+    Raises: ModelError if a directory holds no model.
     """
+    if not path.exists():
+        return False
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError):
         raise ModelError(
-            f"'{path}' holds no model: there is no config.json; give a Hugging Face directory or a "
-            "run that made a model"
+            f"'{path}' holds no model: its config.json is missing or damaged; give a Hugging Face "
+            "directory or a run that made a model"
         ) from None
     architectures = config.get("architectures") or [""]
     return bool(str(architectures[0]).endswith("ForSequenceClassification"))
@@ -141,9 +144,9 @@ def _loss(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     texts = [each.text for each in _read(read_texts, settings, run)]
     path = resolve_model(settings.model)
     model = load_language_model(
-        path, device=str(choose_device(settings.device)), dtype=settings.dtype
+        str(path), device=str(choose_device(settings.device)), dtype=settings.dtype
     )
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(str(path))
     total = sum(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
     with progress(total=total, label="evaluate", unit="token") as bar:
         measured = language_loss(

@@ -106,12 +106,17 @@ def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
 
 def _python_function(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise SettingsError(f"'{name}' is not module:function; write both names")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise SettingsError(f"cannot import '{module_name}' of '{name}': {error}") from None
+    except Exception as error:  # whatever a person's module raises is theirs to mend
+        kind = type(error).__name__
+        raise SettingsError(
+            f"cannot import '{module_name}' of '{name}': {kind}: {error}"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise SettingsError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import random
 from collections import Counter
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hark.data.formats import read_unjudged, write_comparisons
 from hark.data.records import Comparison
@@ -40,6 +42,12 @@ class LabelSettings(StageSettings):
     held_out: float = Field(default=0.1, ge=0, lt=1)
     """Share of the prompts whose comparisons go to `comparisons-heldout.jsonl`."""
 
+    @model_validator(mode="after")
+    def _refuse_ignored(self) -> Self:
+        if self.labeler != "playground" and "population" in self.model_fields_set:
+            raise ValueError("population would be ignored: it is for labeler 'playground'")
+        return self
+
 
 def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
     """Write `data/comparisons.jsonl` and `data/comparisons-heldout.jsonl`.
@@ -61,19 +69,38 @@ def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
     kept = [comparison for comparison in judged if any(comparison.ordered_pairs())]
     if not kept:
         raise DataError(f"all {len(judged)} comparisons are ties: there is nothing to learn")
-    held_out = round(len(kept) * settings.held_out)
-    write_comparisons(run.data_path("comparisons-heldout.jsonl"), kept[:held_out])
-    write_comparisons(run.data_path("comparisons.jsonl"), kept[held_out:])
+    held_out, training = _by_prompt(kept, settings)
+    write_comparisons(run.data_path("comparisons-heldout.jsonl"), held_out)
+    write_comparisons(run.data_path("comparisons.jsonl"), training)
     pairs = sum(len(list(comparison.ordered_pairs())) for comparison in kept)
     possible = sum(_pair_count(comparison) for comparison in kept)
     return {
         "comparisons": len(kept),
-        "held_out": held_out,
+        "held_out": len(held_out),
         "all_tied": len(judged) - len(kept),
         "pairs": pairs,
         "tied_pairs": 1 - pairs / possible,
         "labelers": len(Counter(comparison.labeler for comparison in kept)),
     }
+
+
+def _by_prompt(
+    comparisons: Sequence[Comparison], settings: LabelSettings
+) -> tuple[list[Comparison], list[Comparison]]:
+    """Held out and kept for training: all comparisons of a prompt on the same side.
+
+    Raises: DataError if prompts are asked to be held out and one side would be empty.
+    """
+    prompts = list(dict.fromkeys(comparison.prompt for comparison in comparisons))
+    count = round(len(prompts) * settings.held_out)
+    if settings.held_out > 0 and not 0 < count < len(prompts):
+        raise DataError(
+            f"{len(prompts)} prompts cannot be parted with held_out {settings.held_out}: one side "
+            "would be empty; label more prompts, or set held_out to 0"
+        )
+    chosen = set(random.Random(settings.seed).sample(prompts, count))
+    held_out = [each for each in comparisons if each.prompt in chosen]
+    return held_out, [each for each in comparisons if each.prompt not in chosen]
 
 
 def without_ties(comparison: Comparison, seed: int) -> Comparison:

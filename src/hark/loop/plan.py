@@ -98,6 +98,8 @@ def plan_recipe(recipe: Recipe, request: Request) -> Plan:
         _plan_stage(recipe.name, name, stages[name], known, kept, request.every_stage or {})
         for name in in_order(needs)
     ]
+    if not planned:
+        raise SettingsError(f"recipe '{recipe.name}': no stage is left to run; give it one to run")
     return Plan(recipe=recipe, stages=tuple(planned), inputs=inputs)
 
 

@@ -56,10 +56,6 @@ class SampleSettings(StageSettings, SpeakerSettings):
             raise ValueError(f"best_of {self.best_of} needs a scorer")
         if self.prompt and self.limit is not None:
             raise ValueError("limit would be ignored: it is for prompts in files")
-        if not self.examples and "example_count" in self.model_fields_set:
-            raise ValueError("example_count would be ignored without examples")
-        if self.best_of > 1 and self.examples:
-            raise ValueError("examples would be ignored by best_of; use one of them")
         return self
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.formats import read_demonstrations
@@ -41,6 +42,14 @@ class SpeakerSettings(Settings):
     example_count: int = Field(default=4, ge=1)
     """How many of the examples are shown."""
 
+    @model_validator(mode="after")
+    def _refuse_ignored_examples(self) -> Self:
+        if not self.examples and "example_count" in self.model_fields_set:
+            raise ValueError("example_count would be ignored without examples")
+        if self.best_of > 1 and self.examples:
+            raise ValueError("examples would be ignored by best_of; use one of them")
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
@@ -71,8 +80,8 @@ class Speaker:
         if settings.best_of > 1 and score is None:
             raise SettingsError(f"best_of is {settings.best_of} but no scorer is named")
         path = resolve_model(settings.model)
-        model = load_language_model(path, device=str(choose_device(device)), dtype=dtype)
-        tokenizer = load_tokenizer(path)
+        model = load_language_model(str(path), device=str(choose_device(device)), dtype=dtype)
+        tokenizer = load_tokenizer(str(path))
         check_match(model, tokenizer)
         shown = read_demonstrations(list(settings.examples)) if settings.examples else []
         return cls(

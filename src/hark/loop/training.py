@@ -16,10 +16,12 @@ from hark.evaluation.language_loss import language_loss
 from hark.evaluation.scores import score as scored
 from hark.loop.judges import Scorer, scorer
 from hark.models.generation import generate
-from hark.models.tokenizer import encode_prompt, load_tokenizer
+from hark.models.language_model import context_length, load_language_model
+from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
 from hark.training import ppo, sft
 from hark.training.examples import Paths
+from hark.training.ppo_episodes import encode_prompts
 from hark.training.ppo_settings import PPOSettings
 from hark.training.rewards import weighted_scorer
 from hark.training.sft import SFTSettings
@@ -104,10 +106,12 @@ def _evaluation(
 def _score_of_answers(
     settings: PPOStageSettings, score: Scorer, read: ReadPrompts
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
-    tokenizer = load_tokenizer(resolve_model(settings.model))
+    tokenizer = load_tokenizer(str(resolve_model(settings.model)))
     held_out = read(list(settings.evaluation_data))[: settings.evaluation_samples]
-    dialogues = [prompt.prompt for prompt in held_out]
-    tokens = [encode_prompt(tokenizer, dialogue) for dialogue in dialogues]
+    context = context_length(load_language_model(str(resolve_model(settings.model))))
+    encoded = encode_prompts(held_out, tokenizer, settings, context=context).prompts
+    dialogues = [prompt.dialogue for prompt in encoded]
+    tokens = [list(prompt.tokens) for prompt in encoded]
     judges = {"evaluation_score": score}
     if settings.judge is not None:
         judges["judge_score"] = scorer(settings.judge, device=settings.device)
@@ -126,7 +130,7 @@ def _score_of_answers(
 def _loss_on_text(
     settings: PPOStageSettings,
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
-    tokenizer = load_tokenizer(resolve_model(settings.model))
+    tokenizer = load_tokenizer(str(resolve_model(settings.model)))
     texts = [text.text for text in read_texts(list(settings.evaluation_text))]
 
     @torch.no_grad()

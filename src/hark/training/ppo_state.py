@@ -92,10 +92,10 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     """
     device = choose_device(settings.device)
     source, checkpoint = resolve_model(settings.model), run.latest_checkpoint()
-    tokenizer = load_tokenizer(source)
-    reference = load_language_model(source, device=device).requires_grad_(False)
+    tokenizer = load_tokenizer(str(source))
+    reference = load_language_model(str(source), device=device).requires_grad_(False)
     check_match(reference, tokenizer)
-    policy = load_language_model(checkpoint or source, device=device)
+    policy = load_language_model(checkpoint or str(source), device=device)
     shares_trunk = settings.critic == "shared"
     critic = _critic(settings, policy, checkpoint)
     trained = [*policy.parameters(), *(critic.score.parameters() if shares_trunk else ())]

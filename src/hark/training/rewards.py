@@ -42,7 +42,7 @@ def weighted_scorer(scorers: Sequence[Scorer], weights: Sequence[float]) -> Scor
         )
 
     def score(dialogues: list[Dialogue]) -> Tensor:
-        judged = [scorer(dialogues).float().cpu() for scorer in scorers]
+        judged = [check_scores(scorer(dialogues), len(dialogues)) for scorer in scorers]
         return torch.stack([w * s for w, s in zip(weights, judged, strict=True)]).sum(dim=0)
 
     return score
