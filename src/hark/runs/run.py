@@ -250,8 +250,11 @@ def _claim_interrupted(output: Path, stage: str, print_: str) -> tuple[Path, IO[
         manifest = _manifest_or_none(path)
         if manifest and manifest.fingerprint == print_ and manifest.status != "complete":
             lock = _lock(path)
-            if lock is not None:
+            # Whoever held the lock may have completed the run since its manifest was read.
+            if lock is not None and Manifest.read(path).status != "complete":
                 return path, lock
+            if lock is not None:
+                lock.close()
     return None
 
 
