@@ -7,6 +7,7 @@ import pytest
 import hark
 from hark.data.formats import write_prompts
 from hark.data.records import Prompt, ask
+from hark.loop.inputs import model_files
 from hark.loop.stages import STAGES, run_stage
 from hark.runs.run import Run
 
@@ -51,3 +52,12 @@ def test_parents_are_the_runs_that_the_inputs_lie_in(tmp_path: Path) -> None:
         assert other.manifest.parents == ()
     manifest = (prepared / "manifest.json").read_text()
     assert str(made) in manifest
+
+
+def test_the_source_of_a_python_scorer_is_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tests_stages_scorer.py").write_text("def score(dialogues): ...\n")
+    monkeypatch.chdir(tmp_path)
+    assert model_files("tests_stages_scorer:score") == [tmp_path / "tests_stages_scorer.py"]
+    assert model_files("organisation/name") == []

@@ -29,6 +29,7 @@ from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.samples import Sample, samples_of, write_samples
 from hark.evaluation.scores import score
+from hark.loop.inputs import data_files, model_files
 from hark.loop.judges import Scorer, labeler_from_scorer, scorer
 from hark.loop.speaker import Speaker, SpeakerSettings
 from hark.models.generation import Generated, SamplingSettings
@@ -108,11 +109,10 @@ def compare_inputs(settings: CompareSettings) -> list[Path]:
         settings.judge,
         *([settings.preference_model] if settings.preference_model else []),
     ]
-    found = [resolve_model(name) for name in named]
     examples = [path for policy in settings.policies.values() for path in policy.examples]
-    existing = [path for path in found if path.exists()]
-    files = [*examples, *settings.data, *settings.comparisons, *settings.text]
-    return list(dict.fromkeys([*existing, *files]))
+    data = [*examples, *settings.data, *settings.comparisons, *settings.text]
+    found = [path for name in named for path in model_files(name)]
+    return list(dict.fromkeys([*found, *(path for each in data for path in data_files(str(each)))]))
 
 
 def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:

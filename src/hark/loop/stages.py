@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hark.data.files import expand_paths
-from hark.data.mixing import parse_weighted_path
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
+from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
@@ -22,7 +21,7 @@ from hark.loop.sampling import SampleSettings, run_sample
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
 from hark.playground.world import PlaygroundSettings, write_world
 from hark.runs.files import content_hash
-from hark.runs.run import Run, find_complete, fingerprint, read_results, resolve_model
+from hark.runs.run import Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
 from hark.training import preference, pretrain
 from hark.training.preference import PreferenceSettings
@@ -98,29 +97,20 @@ def _parents(inputs: Sequence[Path]) -> list[Path]:
 def _files(*fields: str) -> Callable[[StageSettings], list[Path]]:
     """The existing files and directories named in these fields of the settings.
 
-    A model may be a Hub name and a scorer a function's; those have no contents here to hash.
-    Data always count, so that a missing file is an error before anything runs.
+    A Hub name has no contents here to hash; see `hark.loop.inputs`.
     """
 
     def inputs(settings: StageSettings) -> list[Path]:
         found: dict[Path, None] = {}
         for field in fields:
             value = getattr(settings, field)
+            files_of = data_files if "data" in field else model_files
             for item in value if isinstance(value, tuple) else (value,):
-                for path in _paths_of(str(item), must_exist="data" in field) if item else ():
+                for path in files_of(str(item)) if item else ():
                     found[path] = None
         return list(found)
 
     return inputs
-
-
-def _paths_of(text: str, *, must_exist: bool) -> list[Path]:
-    if must_exist:
-        return [
-            each for each in expand_paths(parse_weighted_path(text).path) if isinstance(each, Path)
-        ]
-    path = resolve_model(text)
-    return [path] if path.exists() else []
 
 
 class PlaygroundStageSettings(StageSettings, PlaygroundSettings):

@@ -1,0 +1,38 @@
+"""The files behind the words of a stage's settings: their contents enter its fingerprint."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from hark.data.files import expand_paths
+from hark.data.mixing import parse_weighted_path
+from hark.runs.run import resolve_model
+
+
+def data_files(text: str) -> list[Path]:
+    """The files of a path, directory, glob or `path=weight`.
+
+    Raises: DataError if there are none, so that a missing file stops a stage before it starts.
+    """
+    return [each for each in expand_paths(parse_weighted_path(text).path) if isinstance(each, Path)]
+
+
+def model_files(name: str) -> list[Path]:
+    """A model's directory, or the file of a `module:function`; a Hub name has none here."""
+    path = resolve_model(name)
+    if path.exists():
+        return [path]
+    module, sign, _ = name.partition(":")
+    if not sign or not module:
+        return []
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.util.find_spec(module)
+    except Exception:  # whatever the module raises is told when it is loaded
+        found = None
+    finally:
+        sys.path.pop(0)
+    origin = Path(found.origin) if found is not None and found.origin else None
+    return [origin] if origin is not None and origin.is_file() else []
