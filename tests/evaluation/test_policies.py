@@ -31,11 +31,13 @@ def test_a_row_holds_what_was_measured_and_none_for_the_rest():
         REPLIES,
         baseline_responses=["short"] * 30,
         judge=prefer_longer,
+        judge_score=by_length,
         helpfulness=by_length,
         language_loss=loss,
     )
     assert row.win_rate.wins == 30
     assert row.helpfulness.value == pytest.approx(np.mean([len(reply) for reply in REPLIES]))
+    assert row.judge_score == row.helpfulness
     # 5 words and 0, 1, 2, 3 times "very" in turn: 28 replies average 1.5, the last two 0 and 1.
     assert row.response_words.value == pytest.approx(5 + (28 * 1.5 + 0 + 1) / 30)
     assert (row.harmlessness, row.divergence, row.language_loss) == (None, None, loss)

@@ -21,6 +21,7 @@ from hark.models.tokenizer import (
     end_token_ids,
     load_tokenizer,
     padding_id,
+    set_template,
     train_tokenizer,
     truncate_prompt,
 )
@@ -94,6 +95,17 @@ def test_dialogues_are_rendered_as_in_hh() -> None:
     assert TOKENIZER.decode(response) == " Paris.<|end|>"
     assert response[-1] == TOKENIZER.eos_token_id
     assert encode_response(TOKENIZER, dialogue, "Paris.", end=False) == response[:-1]
+
+
+def test_a_continuation_goes_on_after_the_text() -> None:
+    tokenizer = train_tokenizer(TEXTS, vocabulary_size=320)
+    set_template(tokenizer, "continuation")
+    opening = ask(" The capital of France ")
+    assert tokenizer.decode(encode_prompt(tokenizer, opening)) == "The capital of France"
+    response = encode_response(tokenizer, opening, "is Paris.")
+    assert tokenizer.decode(response) == " is Paris.<|end|>"
+    assert decode_response(tokenizer, response) == "is Paris."
+    assert end_token_ids(tokenizer) == (1,)
 
 
 def test_prompt_and_response_together_are_the_whole_dialogue() -> None:

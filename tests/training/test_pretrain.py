@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from hark.data.records import ask
 from hark.errors import DataError, SettingsError
 from hark.models.language_model import SIZES, load_language_model
 from hark.models.logprobs import token_losses
-from hark.models.tokenizer import load_tokenizer
+from hark.models.tokenizer import encode_prompt, load_tokenizer
 from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
 from hark.training.pretrain import PretrainSettings, row_order, steps_to_train, train
@@ -59,6 +60,24 @@ def test_learns_from_scratch_and_leaves_model_tokenizer_and_tokens(
     tokens = np.fromfile(run.data_path("tokens.bin"), dtype=np.uint16)
     assert tokenizer.decode(tokens[:30].tolist()).startswith("Ann likes tea. Ann has tea.<|end|>")
     assert load_language_model(run.model_path).config.hidden_size == SIZES["0.5m"].width
+
+
+def test_training_further_can_change_how_the_model_is_spoken_to(
+    write_lines: WriteLines, start_run: StartRun
+) -> None:
+    data = write_lines("texts.jsonl", SENTENCES)
+    with start_run("pretrain", first := tiny(data, steps=1)) as base:
+        train(first, base)
+    further = PretrainSettings.parse(
+        {"data": [str(data)], "model": str(base.path), "template": "continuation",
+         "context_length": 32, "batch_tokens": 128, "steps": 1}
+    )  # fmt: skip
+    with start_run("pretrain", further) as run:
+        train(further, run)
+    spoken_to = load_tokenizer(run.model_path)
+    assert spoken_to.decode(encode_prompt(spoken_to, ask("Ann likes"))) == "Ann likes"
+    own = load_tokenizer(base.model_path)
+    assert own.decode(encode_prompt(own, ask("Ann likes"))).endswith("\n\nAssistant:")
 
 
 def test_held_out_loss_counts_every_token_once(

@@ -27,6 +27,8 @@ class PolicyEvaluation:
     name: str
     win_rate: WinRate | None = None
     """Against the baseline; None for the baseline itself."""
+    judge_score: Estimate | None = None
+    """Mean score by the judge, where it gives one grade."""
     helpfulness: Estimate | None = None
     """Mean grade by the judge; higher is better."""
     harmlessness: Estimate | None = None
@@ -65,6 +67,7 @@ def evaluate_policy(
     *,
     baseline_responses: Sequence[str] | None = None,
     judge: Labeler | None = None,
+    judge_score: Scorer | None = None,
     helpfulness: Scorer | None = None,
     harmlessness: Scorer | None = None,
     preference: Scorer | None = None,
@@ -101,6 +104,7 @@ def evaluate_policy(
     return PolicyEvaluation(
         name=name,
         win_rate=won,
+        judge_score=graded(judge_score, "judge's scores"),
         helpfulness=graded(helpfulness, "helpfulness grades"),
         harmlessness=graded(harmlessness, "harmlessness grades"),
         preference_score=graded(preference, "preference scores"),

@@ -216,6 +216,7 @@ def _measure(
         texts,
         baseline_responses=bench.baseline_responses,
         judge=labeler_from_scorer(bench.judge),
+        judge_score=None if bench.graders else bench.judge,
         helpfulness=bench.graders.get("helpfulness"),
         harmlessness=bench.graders.get("harmlessness"),
         preference=bench.preference,

@@ -36,6 +36,20 @@ HUMAN_ASSISTANT = (
 )
 """Bai et al. 2022, with a system turn and an end token after what the assistant said."""
 
+CONTINUATION = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{{ ' ' + message['content'] | trim + eos_token }}"
+    "{%- else -%}"
+    "{{ message['content'] | trim }}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+)
+"""Plain text that the assistant carries on after a space (the queries of Ziegler et al. 2019)."""
+
+TEMPLATES = {"dialogue": HUMAN_ASSISTANT, "continuation": CONTINUATION}
+"""The chat templates a model can be given by name."""
+
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE with `<|pad|>` (0), `<|end|>` (1) and the Human/Assistant template.
@@ -88,9 +102,14 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             "name one as eos_token in its tokenizer_config.json"
         )
     if not tokenizer.chat_template:
-        opening = "{{ bos_token }}" if _begins_texts(tokenizer) else ""
-        tokenizer.chat_template = opening + HUMAN_ASSISTANT
+        set_template(tokenizer, "dialogue")
     return tokenizer
+
+
+def set_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Give a tokenizer one of `TEMPLATES`, after its own first token where it writes one."""
+    opening = "{{ bos_token }}" if _begins_texts(tokenizer) else ""
+    tokenizer.chat_template = opening + TEMPLATES[name]
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> list[int]:

@@ -51,6 +51,9 @@ def columns(rows: Sequence[PolicyEvaluation], *, baseline: str) -> list[Column]:
             "ties count one half",
             lambda row: _win_rate_cell(row, baseline),
         ),
+        "judge_score": Column(
+            "Judge", "mean score by the judge; higher is better", numbers("judge_score", 3)
+        ),
         "helpfulness": Column(
             "Helpful", "mean gold grade of helpfulness; higher is better", numbers("helpfulness", 2)
         ),

@@ -16,7 +16,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ from hark.models.language_model import (
     new_language_model,
 )
 from hark.models.logprobs import token_losses
-from hark.models.tokenizer import load_tokenizer, padding_id, train_tokenizer
+from hark.models.tokenizer import load_tokenizer, padding_id, set_template, train_tokenizer
 from hark.runs.files import atomic_directory
 from hark.runs.run import Run, resolve_model
 from hark.training.examples import Paths, RecordReader, as_list
@@ -88,6 +88,9 @@ class PretrainSettings(TrainingSettings):
     """A directory or Hub name with the new model's tokenizer; without it one is trained."""
     vocabulary_size: int = Field(default=4096, ge=1)
     """Size of the tokenizer trained on the data."""
+    template: Literal["dialogue", "continuation"] | None = None
+    """How the model is spoken to later: in Human/Assistant turns, or with plain text that it
+    carries on; without it, the tokenizer's own way, which is dialogue for a new one."""
     context_length: int = Field(default=512, ge=2)
     """Tokens in a row, and the context of a new model."""
     batch_tokens: int = Field(default=16384, ge=1)
@@ -172,6 +175,8 @@ def _model_and_tokenizer(
             eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
     check_match(model, tokenizer)
+    if settings.template is not None:
+        set_template(tokenizer, settings.template)
     if settings.context_length > context_length(model):
         raise SettingsError(
             f"context_length {settings.context_length} is beyond the model's context of "
