@@ -6,6 +6,7 @@ command line. Derived values are properties, never fields.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +51,17 @@ class Settings(BaseModel):
     def given(self) -> dict[str, Any]:
         """The values that were given explicitly, as plain JSON types."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def sources_of(values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, str]:
+    """Dotted name of every leaf of `values` → where it was given."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            found |= sources_of(value, source, f"{path}.")
+        found[path] = source
+    return found
 
 
 def describe_validation_error(error: ValidationError, *, where: str = "") -> str:

@@ -14,14 +14,13 @@ from hark.cli.options import (
     nested_settings,
     options_of,
     read_config,
-    sources_of,
     unflatten,
 )
 from hark.cli.stage import stage_command
 from hark.errors import DataError, SettingsError
 from hark.loop.stages import Stage, StageOutcome
 from hark.runs.settings import StageSettings
-from hark.settings import Settings
+from hark.settings import Settings, sources_of
 
 
 class Optimizer(Settings):

@@ -263,6 +263,29 @@ def test_a_run_may_take_the_place_of_a_stage_and_of_what_only_it_needed(
         plan_recipe(tiny, inputs=[f"texts={texts}"], replacements=["bsae=x"])
 
 
+def test_an_override_of_one_stage_wins_over_an_option_for_all(tiny: Recipe, texts: str) -> None:
+    planned = plan_recipe(
+        tiny, inputs=[f"texts={texts}"], overrides=["tuned.seed=7"], every_stage={"seed": 1}
+    )
+    assert [stage.settings.seed for stage in planned.stages] == [1, 7]
+    tuned = planned.stages[1]
+    assert (tuned.sources["seed"], tuned.sources["model"]) == ("command line", "recipe")
+
+
+def test_what_only_replaced_stages_read_need_not_be_given(tiny: Recipe, texts: str) -> None:
+    planned = plan_recipe(tiny, replacements=["base=hub/name"])
+    assert (planned.unused_inputs, "texts" in planned.inputs) == ((), False)
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}"], replacements=["base=hub/name"])
+    assert planned.unused_inputs == ("texts",)
+
+
+def test_an_input_may_have_a_weight(tiny: Recipe, texts: str) -> None:
+    planned = plan_recipe(tiny, inputs=[f"texts={texts}=0.5"])
+    assert settings_of(planned, "base").data[0] == f"{texts}=0.5"
+    with pytest.raises(HarkError, match="'nothing.jsonl'"):
+        plan_recipe(tiny, inputs=["texts=nothing.jsonl=0.5"])
+
+
 def test_stages_run_in_order_and_feed_each_other(
     tiny: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

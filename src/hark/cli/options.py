@@ -160,17 +160,6 @@ def given_and_default_lines(
         yield f"{text}  # {source}" if source else f"# {text}"
 
 
-def sources_of(values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, str]:
-    """Dotted name of every leaf of `values` → where it was given."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            found |= sources_of(value, source, f"{path}.")
-        found[path] = source
-    return found
-
-
 def _source_of(path: tuple[str, ...], sources: Mapping[str, str]) -> str | None:
     return sources.get(".".join(path))
 

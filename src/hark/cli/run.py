@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from hark.cli.options import DryRun, Json, Overrides, sources_of
+from hark.cli.options import DryRun, Json, Overrides
 from hark.cli.outcome import announce, print_json, records_table
 from hark.cli.stage import plan_lines
 from hark.loop.pipeline import FinishedStage, duration, run_plan
@@ -84,6 +84,8 @@ def run(
         dry_run=dry_run,
     )
     plan = plan_recipe(load_recipe(recipe), request)
+    for name in plan.unused_inputs:
+        print(f"--input {name} is not read: no stage left to run needs it", file=sys.stderr)
     if dry_run:
         show_plan(plan, as_json=json)
         return
@@ -118,10 +120,9 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         print(f"# --input {name}=PATH{need}: {item.help}")
     for number, stage in enumerate(plan.stages, start=1):
         print(f"\n# [{number}/{len(plan.stages)}] {stage.name}")
-        sources = sources_of(stage.values, "recipe")
         reads = [f"run directory of {parent}" for parent in stage.parents]
         kind = STAGES[stage.kind]
-        print("\n".join(plan_lines(kind, stage.settings, sources=sources, reads=reads)))
+        print("\n".join(plan_lines(kind, stage.settings, sources=stage.sources, reads=reads)))
 
 
 def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json: bool) -> None:

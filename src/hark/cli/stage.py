@@ -17,7 +17,6 @@ from hark.cli.options import (
     given_and_default_lines,
     options_of,
     read_config,
-    sources_of,
     unflatten,
 )
 from hark.cli.outcome import announce, print_json
@@ -25,6 +24,7 @@ from hark.errors import HarkError
 from hark.loop.references import merge
 from hark.loop.stages import STAGES, Stage, run_stage
 from hark.runs.settings import StageSettings
+from hark.settings import sources_of
 
 THIS_COMMAND = Group("This command", sort_key=90)
 

@@ -13,11 +13,13 @@ from typing import Any
 import yaml
 
 from hark.data.files import expand_paths
+from hark.data.mixing import parse_weighted_path
 from hark.errors import HarkError, SettingsError, did_you_mean
 from hark.loop.recipe import Miniature, Recipe, RecipeInput
 from hark.loop.references import in_order, merge, references_in, substitute, without
 from hark.loop.stages import STAGES
 from hark.runs.settings import StageSettings
+from hark.settings import sources_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class Request:
     replacements: Sequence[str] = ()
     """`stage=path`: a run directory or model to take instead of running the stage."""
     every_stage: Mapping[str, Any] | None = None
-    """Settings (output, seed, device, dtype) that replace those of all stages."""
+    """Settings (output, seed, device, dtype) that replace those of all stages; an override of one
+    stage wins over them."""
     miniature: bool = False
     """Lay the recipe's miniature over it."""
     dry_run: bool = False
@@ -48,6 +51,8 @@ class PlannedStage:
     """Its key in `STAGES`."""
     values: dict[str, Any]
     """The settings given, as plain values."""
+    sources: dict[str, str]
+    """Dotted name of each setting given → where: in the recipe, or on the command line."""
     settings: StageSettings
     """The effective settings, with `${…}` in the place of run directories not yet made."""
     where: str
@@ -71,7 +76,9 @@ class Plan:
     recipe: Recipe
     stages: tuple[PlannedStage, ...]
     inputs: dict[str, Any]
-    """Every input's value; `${inputs.name}` where none was given (dry runs only)."""
+    """Every needed input's value; `${inputs.name}` where none was given (dry runs only)."""
+    unused_inputs: tuple[str, ...]
+    """Inputs that were given, but that no stage left to run reads."""
 
 
 def plan_recipe(recipe: Recipe, request: Request) -> Plan:
@@ -82,25 +89,49 @@ def plan_recipe(recipe: Recipe, request: Request) -> Plan:
     _refuse_unused_inputs(recipe)
     small = _miniature_of(recipe) if request.miniature else Miniature()
     stages = _merged_stages(recipe, small)
+    overrides: dict[str, dict[str, Any]] = {}
     for override in request.overrides:
         name, change = _parse_override(override, stages)
-        stages[name] = merge(stages[name], change)
+        overrides[name] = merge(overrides.get(name, {}), change)
     replaced = _parse_replacements(request.replacements, stages)
     needs = {
-        name: {found for found in _references(stage, recipe, small) if found in stages}
+        name: {
+            found
+            for found in _references(merge(stage, overrides.get(name, {})), recipe, small)
+            if found in stages
+        }
         for name, stage in stages.items()
     }
     kept = without(needs, set(replaced)) if replaced else list(stages)
     needs = {name: needs[name] - set(replaced) for name in kept}
-    inputs = _input_values(recipe, small, request)
+    read = {
+        found.removeprefix("inputs.")
+        for name in kept
+        for found in references_in(merge(stages[name], overrides.get(name, {})))
+        if found.startswith("inputs.")
+    }
+    inputs = _input_values(recipe, small, request, read)
     known = {f"inputs.{name}": value for name, value in inputs.items()} | replaced
     planned = [
-        _plan_stage(recipe.name, name, stages[name], known, kept, request.every_stage or {})
+        _plan_stage(
+            recipe.name,
+            name,
+            stages[name],
+            merge(request.every_stage or {}, overrides.get(name, {})),
+            known,
+            kept,
+        )
         for name in in_order(needs)
     ]
     if not planned:
         raise SettingsError(f"recipe '{recipe.name}': no stage is left to run; give it one to run")
-    return Plan(recipe=recipe, stages=tuple(planned), inputs=inputs)
+    given = (text.partition("=")[0] for text in request.inputs)
+    return Plan(
+        recipe=recipe,
+        stages=tuple(planned),
+        inputs=inputs,
+        unused_inputs=tuple(dict.fromkeys(name for name in given if name not in read)),
+    )
 
 
 def _miniature_of(recipe: Recipe) -> Miniature:
@@ -168,7 +199,10 @@ def _require_stage(where: str, stage: str, stages: Collection[str]) -> None:
         )
 
 
-def _input_values(recipe: Recipe, small: Miniature, request: Request) -> dict[str, Any]:
+def _input_values(
+    recipe: Recipe, small: Miniature, request: Request, read: Collection[str]
+) -> dict[str, Any]:
+    """The value of every input that a stage left to run reads, and of those given."""
     values: dict[str, Any] = {
         name: item.default for name, item in recipe.inputs.items() if not item.required
     }
@@ -176,7 +210,7 @@ def _input_values(recipe: Recipe, small: Miniature, request: Request) -> dict[st
         _require_input(recipe, name)
     values |= small.inputs | _parse_inputs(recipe, request.inputs)
     for name, item in recipe.inputs.items():
-        if name not in values:
+        if name not in values and name in read:
             if not request.dry_run:
                 raise SettingsError(
                     f"recipe '{recipe.name}' needs '{name}' ({item.help}); give --input "
@@ -194,7 +228,7 @@ def _parse_inputs(recipe: Recipe, given: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(f"--input '{text}' is not NAME=PATH")
         if _require_input(recipe, name).kind == "data":
             try:
-                expand_paths(value)
+                expand_paths(parse_weighted_path(value).path)
             except HarkError as error:
                 raise type(error)(f"--input {name}: {error}") from None
         found.setdefault(name, []).append(value)
@@ -215,18 +249,19 @@ def _plan_stage(
     recipe: str,
     name: str,
     stage: Mapping[str, Any],
+    from_line: Mapping[str, Any],
     known: Mapping[str, Any],
     stages: Sequence[str],
-    every_stage: Mapping[str, Any],
 ) -> PlannedStage:
     where = f"recipe '{recipe}', stage '{name}'"
-    kind = str(stage.get("stage"))
+    values = merge(stage, from_line)
+    sources = sources_of(stage, "recipe") | sources_of(from_line, "command line")
+    kind = str(values.pop("stage", None))
     if kind not in STAGES:
         hint = did_you_mean(kind, STAGES)
         raise SettingsError(f"{where}: unknown 'stage: {kind}'{hint}; known: {', '.join(STAGES)}")
-    own_name = {} if name == kind else {"name": name}
-    values = {**own_name, **stage, **every_stage}
-    del values["stage"]
+    if name != kind:
+        values = {"name": name} | values
     # Twice, because the miniature's inputs refer to stages, which --use may have replaced.
     values = substitute(substitute(values, known), known)
     for found in references_in(values):
@@ -237,7 +272,9 @@ def _plan_stage(
                 f"{did_you_mean(found, choices)}; known: {', '.join(choices)}"
             )
     settings = STAGES[kind].settings.parse(values, where=where)
-    return PlannedStage(name=name, kind=kind, values=values, settings=settings, where=where)
+    return PlannedStage(
+        name=name, kind=kind, values=values, sources=sources, settings=settings, where=where
+    )
 
 
 def _refuse_unused_inputs(recipe: Recipe) -> None:
