@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from hark.data.records import Dialogue, Message, answered, ask
+from hark.data.records import Dialogue, answered, ask
 from hark.errors import DataError, ModelError
 from hark.models.checkpoint import save_model
 from hark.models.language_model import Architecture, new_language_model
@@ -171,5 +171,15 @@ def test_the_scorer_takes_an_empty_response_and_refuses_a_question(scorer: Model
     assert torch.isfinite(scorer([answered(ask("a"), "")])).all()
     with pytest.raises(DataError, match="dialogue 0 .* assistant turn"):
         scorer([ask("a")])
-    with pytest.raises(ModelError, match="left for the prompt"):
-        scorer([(Message("user", "a"), Message("assistant", "b " * 90))])
+
+
+def test_a_response_too_long_for_the_context_is_an_error_or_is_cut(scorer: ModelScorer) -> None:
+    too_long = answered(ask("a"), "b " * 90)
+    with pytest.raises(ModelError, match="the response of dialogue 0 has 91 tokens"):
+        scorer([too_long])
+    assert (scorer.fits(too_long), scorer.fits(answered(ask("a"), "b"))) == (False, True)
+    cutting = ModelScorer(scorer.model, scorer.tokenizer, long_responses="cut")
+    same_beginning = answered(ask("a"), "b " * 90 + "c")
+    scores = cutting([too_long, same_beginning])
+    assert cutting.responses_cut == 2
+    assert scores[0] == scores[1]

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from hark.data.records import ask
 from hark.errors import DataError
+from hark.models.fitting import CutCounts, cut_to_context
 from hark.models.tokenizer import load_tokenizer
-from hark.training.examples import CutCounts, Paths, cut_to_context, encode_tree
+from hark.training.examples import Paths, encode_tree
 
 
 class Holder(BaseModel):

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from hark.data.formats import read_comparisons, read_prompts, read_texts
 from hark.data.records import Dialogue, answered
-from hark.errors import DataError, did_you_mean
+from hark.errors import did_you_mean
 from hark.evaluation.divergence import best_of_n_divergence, divergence_from_logprobs
 from hark.evaluation.intervals import Estimate, exact
 from hark.evaluation.language_loss import language_loss
@@ -29,19 +29,18 @@ from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.samples import Sample, samples_of, write_samples
 from hark.evaluation.scores import score
-from hark.loop.inputs import data_files, model_files
+from hark.loop.inputs import data_files, model_files, read_examples, read_files
 from hark.loop.judges import Scorer, labeler_from_scorer, scorer
-from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
 from hark.models.generation import Generated, SamplingSettings
-from hark.models.language_model import context_length
 from hark.models.tokenizer import padding_id
 from hark.playground.gold import grade
 from hark.runs.run import Run, resolve_model
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
 
-class CompareSettings(StageSettings):
+class CompareSettings(DataStageSettings):
     """Measure several policies on the same prompts."""
 
     policies: dict[str, SpeakerSettings]
@@ -52,8 +51,6 @@ class CompareSettings(StageSettings):
     """Files of prompts."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many prompts."""
-    on_bad_line: Literal["stop", "skip"] = "stop"
-    """A malformed line of a data file: stop, or skip it and write it to a side file."""
     long_prompts: Literal["stop", "skip"] = "stop"
     """Prompts that, with a longest reply, exceed the baseline's context: stop, or skip them."""
     judge: str = "playground"
@@ -121,7 +118,7 @@ def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
     rows: list[PolicyEvaluation] = []
     samples: list[Sample] = []
     for number, (name, policy) in enumerate(settings.policies.items(), start=1):
-        speaker = _load(settings, policy, bench.preference)
+        speaker = _load(settings, policy, bench.preference, run)
         replies = speaker.reply(bench.prompts, seed=settings.seed + number, label=name)
         row, own = _measure(name, policy, speaker, replies, bench)
         rows.append(row)
@@ -140,11 +137,7 @@ def _preference_model(settings: CompareSettings, bench: Bench, run: Run) -> dict
     """Accuracy and calibration of the preference model on held-out comparisons."""
     if not settings.comparisons or bench.preference is None:
         return {}
-    comparisons = read_comparisons(
-        list(settings.comparisons),
-        on_bad_line=settings.on_bad_line,
-        skipped_directory=run.path / "skipped",
-    )
+    comparisons = read_files(read_comparisons, settings.comparisons, settings, run)
     measured = preference_accuracy(bench.preference, comparisons, seed=settings.seed)
     return {
         "preference_accuracy": measured.estimate.to_json(),
@@ -159,7 +152,7 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
         else None
     )
     baseline = settings.policies[settings.baseline]
-    reference = _load(settings, baseline, preference)
+    reference = _load(settings, baseline, preference, run)
     prompts = _prompts(settings, reference, run)
     replies = reference.reply(
         prompts, seed=settings.seed, label=f"{settings.baseline} as the baseline"
@@ -169,7 +162,7 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
         judge=scorer(settings.judge, device=settings.device),
         preference=preference,
         graders=_playground_graders() if settings.judge == "playground" else {},
-        texts=[text.text for text in read_texts(list(settings.text))] if settings.text else [],
+        texts=_texts(settings, run),
         reference=reference,
         reference_path=resolve_model(baseline.model),
         baseline_responses=[reply.text for reply in replies],
@@ -178,26 +171,25 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
 
 
 def _prompts(settings: CompareSettings, reference: Speaker, run: Run) -> list[Dialogue]:
-    read = read_prompts(
-        list(settings.data),
-        on_bad_line=settings.on_bad_line,
-        skipped_directory=run.path / "skipped",
-    )
-    prompts = [prompt.prompt for prompt in read]
+    prompts = [each.prompt for each in read_files(read_prompts, settings.data, settings, run)]
     if settings.long_prompts == "skip":
-        room = context_length(reference.model) - settings.sampling.max_response_tokens
-        prompts = [each for each in prompts if len(reference.encode(each)) <= room]
-    if not prompts:
-        raise DataError(
-            f"all {len(read)} prompts are too long for the context of the baseline's model, "
-            f"{context_length(reference.model)} tokens with the reply; lower max_response_tokens"
-        )
+        prompts = prompts_that_fit(prompts, [reference])
     return prompts[: settings.limit]
 
 
-def _load(settings: CompareSettings, policy: SpeakerSettings, preference: Scorer | None) -> Speaker:
+def _texts(settings: CompareSettings, run: Run) -> list[str]:
+    if not settings.text:
+        return []
+    return [text.text for text in read_files(read_texts, settings.text, settings, run)]
+
+
+def _load(
+    settings: CompareSettings, policy: SpeakerSettings, preference: Scorer | None, run: Run
+) -> Speaker:
     return Speaker.load(
-        policy, sampling=settings.sampling, score=preference if policy.best_of > 1 else None,
+        policy, sampling=settings.sampling,
+        examples=read_examples(policy.examples, settings, run),
+        score=preference if policy.best_of > 1 else None,
         rows=settings.rows, device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
 

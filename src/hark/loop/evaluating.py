@@ -8,32 +8,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from hark.data.formats import read_comparisons, read_prompts, read_texts
-from hark.errors import ModelError
+from hark.data.records import Comparison, answered
+from hark.errors import DataError, ModelError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.winrate import judge_by_labeler, win_rate
-from hark.loop.judges import labeler_from_scorer, scorer
-from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.loop.inputs import read_files
+from hark.loop.judges import labeler_from_scorer, preference_model_scorer, scorer
+from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
+from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
 from hark.models.language_model import choose_device, load_language_model
+from hark.models.scalar_head import ModelScorer
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import Run, resolve_model
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
-Record = TypeVar("Record")
 
-
-class EvaluateSettings(StageSettings):
+class EvaluateSettings(DataStageSettings):
     """Measure a model: what is measured follows from the model and the data."""
 
     model: str
@@ -45,10 +47,14 @@ class EvaluateSettings(StageSettings):
     judge: str | None = None
     """For a win rate: who says which reply is better: a preference model, module:function, or a
     named scorer (playground, sentiment)."""
-    on_bad_line: Literal["stop", "skip"] = "stop"
-    """A malformed line of a data file: stop, or skip it and write it to a side file."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many records."""
+    long_responses: LongResponses | None = None
+    """For accuracy: a response too long for the model's context: drop its comparison (what is done
+    if nothing is said), or cut the response."""
+    long_prompts: Literal["stop", "skip"] = "stop"
+    """For a win rate: prompts that, with a longest reply, exceed the context: stop, or skip them.
+    """
     sampling: SamplingSettings = SamplingSettings()
     """For a win rate: how tokens are drawn."""
 
@@ -58,6 +64,10 @@ class EvaluateSettings(StageSettings):
             raise ValueError("a win rate needs both baseline and judge")
         if self.baseline is None and "sampling" in self.model_fields_set:
             raise ValueError("sampling would be ignored: it is for win rates (baseline and judge)")
+        if self.baseline is None and "long_prompts" in self.model_fields_set:
+            raise ValueError("long_prompts would be ignored: it is for win rates")
+        if self.baseline is not None and self.long_responses is not None:
+            raise ValueError("long_responses would be ignored: it is for preference models")
         return self
 
 
@@ -89,20 +99,13 @@ def is_preference_model(path: Path) -> bool:
     return bool(str(architectures[0]).endswith("ForSequenceClassification"))
 
 
-def _read(
-    read: Callable[..., Sequence[Record]], settings: EvaluateSettings, run: Run
-) -> list[Record]:
-    records = read(
-        list(settings.data),
-        on_bad_line=settings.on_bad_line,
-        skipped_directory=run.path / "skipped",
-    )
-    return list(records[: settings.limit])
-
-
 def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
-    comparisons = _read(read_comparisons, settings, run)
-    score = scorer(settings.model, device=settings.device, dtype=settings.dtype)
+    read = read_files(read_comparisons, settings.data, settings, run)[: settings.limit]
+    score = preference_model_scorer(
+        settings.model, device=settings.device, dtype=settings.dtype,
+        long_responses="cut" if settings.long_responses == "cut" else "stop",
+    )  # fmt: skip
+    comparisons = read if settings.long_responses == "cut" else _that_fit(read, score)
     measured = preference_accuracy(score, comparisons, seed=settings.seed)
     return {
         "accuracy": measured.estimate.value,
@@ -110,21 +113,41 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         "calibration_error": measured.calibration.error.value,
         "n": measured.estimate.n,
         "comparisons": measured.comparisons,
+        "comparisons_dropped": len(read) - len(comparisons),
+        "responses_cut": score.responses_cut,
+        "prompts_truncated": score.truncated,
         "label_ties": measured.label_ties,
         "details": measured.to_json(),
     }
 
 
+def _that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
+    """Raises: DataError if none is left."""
+    kept = [
+        each
+        for each in comparisons
+        if all(score.fits(answered(each.prompt, text)) for text in each.responses)
+    ]
+    if comparisons and not kept:
+        raise DataError(
+            f"all {len(comparisons)} comparisons have a response too long for the model's context; "
+            "set long_responses to 'cut', or use a model with a longer context"
+        )
+    return kept
+
+
 def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     assert settings.baseline is not None
     assert settings.judge is not None
-    prompts = [each.prompt for each in _read(read_prompts, settings, run)]
+    prompts = [each.prompt for each in read_files(read_prompts, settings.data, settings, run)]
+    speakers = [_speaker(name, settings) for name in (settings.model, settings.baseline)]
+    if settings.long_prompts == "skip":
+        prompts = prompts_that_fit(prompts, speakers)
+    prompts = prompts[: settings.limit]
     texts = []
-    for number, name in enumerate((settings.model, settings.baseline)):
-        speaker = Speaker.load(
-            SpeakerSettings(model=name), sampling=settings.sampling,
-            device=settings.device, dtype=settings.dtype,
-        )  # fmt: skip
+    for number, (name, speaker) in enumerate(
+        zip((settings.model, settings.baseline), speakers, strict=True)
+    ):
         replies = speaker.reply(prompts, seed=settings.seed + number, label=Path(name).name)
         texts.append([reply.text for reply in replies])
     judge = labeler_from_scorer(scorer(settings.judge, device=settings.device))
@@ -140,8 +163,16 @@ def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     }
 
 
+def _speaker(name: str, settings: EvaluateSettings) -> Speaker:
+    return Speaker.load(
+        SpeakerSettings(model=name), sampling=settings.sampling,
+        device=settings.device, dtype=settings.dtype,
+    )  # fmt: skip
+
+
 def _loss(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
-    texts = [each.text for each in _read(read_texts, settings, run)]
+    read = read_files(read_texts, settings.data, settings, run)
+    texts = [each.text for each in read[: settings.limit]]
     path = resolve_model(settings.model)
     model = load_language_model(
         str(path), device=str(choose_device(settings.device)), dtype=settings.dtype

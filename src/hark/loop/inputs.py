@@ -1,14 +1,43 @@
-"""The files behind the words of a stage's settings: their contents enter its fingerprint."""
+"""The files behind the words of a stage's settings.
+
+Their contents enter its fingerprint, and their records are read here.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hark.data.files import expand_paths
+from hark.data.formats import Records, read_demonstrations
 from hark.data.mixing import parse_weighted_path
-from hark.runs.run import resolve_model
+from hark.data.records import Demonstration
+from hark.runs.run import Run, resolve_model
+from hark.runs.settings import DataStageSettings
+
+Record = TypeVar("Record")
+
+
+def read_files(
+    read: Callable[..., Records[Record]],
+    paths: Sequence[Path],
+    settings: DataStageSettings,
+    run: Run,
+) -> Records[Record]:
+    """The records of a stage's files; skipped lines are kept in the run directory."""
+    return read(
+        list(paths), on_bad_line=settings.on_bad_line, skipped_directory=run.path / "skipped"
+    )
+
+
+def read_examples(
+    paths: Sequence[Path], settings: DataStageSettings, run: Run
+) -> Sequence[Demonstration]:
+    """Demonstrations to show a model first; none without files."""
+    return read_files(read_demonstrations, paths, settings, run) if paths else ()
 
 
 def data_files(text: str) -> list[Path]:

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ NAMED_SCORERS = {
 
 
 def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer:
-    """The scorer a person named.
+    """The scorer a person named; preference models compute in `dtype`.
 
     A named scorer, `module:function`, or the directory (or run) of a preference model.
     Raises: SettingsError if it is none of these.
@@ -52,7 +52,9 @@ def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer
     return preference_model_scorer(name, device=device, dtype=dtype)
 
 
-def preference_model_scorer(name: str, *, device: str, dtype: str) -> ModelScorer:
+def preference_model_scorer(
+    name: str, *, device: str, dtype: str, long_responses: Literal["stop", "cut"] = "stop"
+) -> ModelScorer:
     """The scorer that a preference model directory or run makes.
 
     Raises: SettingsError if there is no such directory.
@@ -64,7 +66,7 @@ def preference_model_scorer(name: str, *, device: str, dtype: str) -> ModelScore
             f"preference model, module:function, or one of {', '.join(NAMED_SCORERS)}"
         )
     model = load_scalar_model(path, device=str(choose_device(device)), dtype=dtype)
-    return ModelScorer(model, load_tokenizer(path))
+    return ModelScorer(model, load_tokenizer(path), long_responses=long_responses)
 
 
 def gold_scorer(dialogues: list[Dialogue]) -> Tensor:

@@ -15,15 +15,16 @@ from pydantic import Field, model_validator
 from hark.data.formats import read_unjudged, write_comparisons
 from hark.data.records import Comparison
 from hark.errors import DataError
+from hark.loop.inputs import read_files
 from hark.loop.judges import labeler
 from hark.playground.labelers import LabelerSettings
 from hark.runs.progress import progress
 from hark.runs.run import Run
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
 
-class LabelSettings(StageSettings):
+class LabelSettings(DataStageSettings):
     """Judge comparisons by a labeler."""
 
     data: Paths
@@ -54,7 +55,7 @@ def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
 
     A comparison whose responses are all alike or all tied says nothing and is left out, counted.
     """
-    unjudged = read_unjudged(list(settings.data))
+    unjudged = read_files(read_unjudged, settings.data, settings, run)
     population = settings.population.model_copy(
         update={"seed": settings.population.seed + settings.seed}
     )

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from hark.data.formats import read_records
 from hark.data.prepare import PrepareSettings, prepare
 from hark.data.records import Comparison, Demonstration, Prompt
 from hark.data.review import write_prepared, write_review
 from hark.errors import DataError
+from hark.loop.inputs import read_files
 from hark.runs.run import Run
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
 
-class PrepareStageSettings(StageSettings, PrepareSettings):
+class PrepareStageSettings(DataStageSettings, PrepareSettings):
     """Clean and split prompts, demonstrations or comparisons as InstructGPT did."""
 
     data: Paths
     """Files of prompts, demonstrations or comparisons."""
-    on_bad_line: Literal["stop", "skip"] = "stop"
-    """A malformed line of a data file: stop, or skip it and write it to a side file."""
 
 
 def run_prepare(settings: PrepareStageSettings, run: Run) -> dict[str, Any]:
     """Write the splits and the account of what was removed below `data/`."""
-    read = read_records(
-        list(settings.data),
-        on_bad_line=settings.on_bad_line,
-        skipped_directory=run.data_path("skipped").parent,
-    )
+    read = read_files(read_records, settings.data, settings, run)
     prepared = prepare(_with_prompts(read), settings)
     directory = run.data_path("review.md").parent
     splits = write_prepared(directory, prepared)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from hark.data.formats import read_prompts, write_comparisons, write_demonstrations
 from hark.data.records import Comparison, Demonstration, Prompt, ask
 from hark.errors import DataError
+from hark.loop.inputs import read_examples, read_files
 from hark.loop.judges import scorer
-from hark.loop.speaker import Speaker, SpeakerSettings
+from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
 from hark.models.generation import SamplingSettings
 from hark.runs.run import Run
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
 SHOWN = 5
 """Replies shown among the results."""
 
 
-class SampleSettings(StageSettings, SpeakerSettings):
+class SampleSettings(DataStageSettings, SpeakerSettings):
     """Sample replies of a model to prompts."""
 
     data: Paths = ()
@@ -31,6 +32,8 @@ class SampleSettings(StageSettings, SpeakerSettings):
     """Prompts given here instead of in files."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many prompts."""
+    long_prompts: Literal["stop", "skip"] = "stop"
+    """Prompts that, with a longest reply, exceed the context: stop, or skip them."""
     responses_per_prompt: int = Field(default=1, ge=1)
     """K, the replies to each prompt; from 2 on the result is a file of comparisons to judge."""
     distractors: int = Field(default=0, ge=0)
@@ -67,10 +70,11 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
     """
     score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
     speaker = Speaker.load(
-        settings, sampling=settings.sampling, score=score, rows=settings.rows,
-        device=settings.device, dtype=settings.dtype,
+        settings, sampling=settings.sampling,
+        examples=read_examples(settings.examples, settings, run), score=score,
+        rows=settings.rows, device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
-    prompts = _prompts(settings)
+    prompts = _prompts(settings, speaker, run)
     per_prompt = settings.responses_per_prompt
     repeated = [prompt.prompt for prompt in prompts for _ in range(per_prompt)]
     replies = speaker.reply(repeated, seed=settings.seed)
@@ -120,10 +124,14 @@ def with_distractors(groups: Sequence[list[str]], count: int, *, seed: int) -> l
     return mixed
 
 
-def _prompts(settings: SampleSettings) -> list[Prompt]:
-    if settings.prompt:
-        return [Prompt(prompt=ask(text)) for text in settings.prompt]
-    return list(read_prompts(list(settings.data)))[: settings.limit]
+def _prompts(settings: SampleSettings, speaker: Speaker, run: Run) -> list[Prompt]:
+    prompts = [Prompt(prompt=ask(text)) for text in settings.prompt]
+    if settings.data:
+        prompts = list(read_files(read_prompts, settings.data, settings, run))
+    if settings.long_prompts == "skip":
+        fitting = set(prompts_that_fit([each.prompt for each in prompts], [speaker]))
+        prompts = [each for each in prompts if each.prompt in fitting]
+    return prompts[: settings.limit]
 
 
 def _demonstration(prompt: Prompt, response: str) -> Demonstration:

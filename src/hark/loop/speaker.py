@@ -9,9 +9,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.data.formats import read_demonstrations
 from hark.data.records import Demonstration, Dialogue
-from hark.errors import SettingsError
+from hark.errors import DataError, SettingsError
 from hark.loop.judges import Scorer
 from hark.models.best_of_n import best_of_n
 from hark.models.few_shot import few_shot_prompt, few_shot_settings
@@ -71,28 +70,36 @@ class Speaker:
         settings: SpeakerSettings,
         *,
         sampling: SamplingSettings,
+        examples: Sequence[Demonstration] = (),
         score: Scorer | None = None,
         rows: int = 64,
         device: str = "auto",
         dtype: str = "float32",
     ) -> Speaker:
-        """Raises: SettingsError if best-of-N lacks a scorer; ModelError for an unusable model."""
+        """`examples` are what the settings' files of that name hold.
+
+        Raises: SettingsError if best-of-N lacks a scorer; ModelError for an unusable model."""
         if settings.best_of > 1 and score is None:
             raise SettingsError(f"best_of is {settings.best_of} but no scorer is named")
         path = resolve_model(settings.model)
         model = load_language_model(str(path), device=str(choose_device(device)), dtype=dtype)
         tokenizer = load_tokenizer(str(path))
         check_match(model, tokenizer)
-        shown = read_demonstrations(list(settings.examples)) if settings.examples else []
+        shown = tuple(examples[: settings.example_count])
         return cls(
             model=model,
             tokenizer=tokenizer,
             sampling=few_shot_settings(sampling) if shown else sampling,
             rows=rows,
-            examples=tuple(shown[: settings.example_count]),
+            examples=shown,
             best_of=settings.best_of,
             score=score,
         )
+
+    def fits(self, prompt: Dialogue) -> bool:
+        """Whether the context has room for the prompt and a longest reply."""
+        room = context_length(self.model) - self.sampling.max_response_tokens
+        return len(encode_prompt(self.tokenizer, prompt)) <= room
 
     def encode(self, prompt: Dialogue) -> list[int]:
         """Token ids of the prompt, after the examples where there are any."""
@@ -124,3 +131,15 @@ class Speaker:
             PromptTree(prompt=tuple(self.encode(prompt)), responses=(tuple(reply.tokens),))
             for prompt, reply in zip(prompts, replies, strict=True)
         ]
+
+
+def prompts_that_fit(prompts: Sequence[Dialogue], speakers: Sequence[Speaker]) -> list[Dialogue]:
+    """The prompts that fit every speaker's context. Raises: DataError if none is left."""
+    kept = [each for each in prompts if all(speaker.fits(each) for speaker in speakers)]
+    if prompts and not kept:
+        context = min(context_length(speaker.model) for speaker in speakers)
+        raise DataError(
+            f"all {len(prompts)} prompts are too long for a context of {context} tokens with the "
+            "reply; lower max_response_tokens"
+        )
+    return kept

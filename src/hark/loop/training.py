@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -11,9 +10,10 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from hark.data.formats import read_prompts, read_texts
-from hark.data.records import Prompt, answered
+from hark.data.records import answered
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.scores import score as scored
+from hark.loop.inputs import read_files
 from hark.loop.judges import Scorer, scorer
 from hark.models.generation import generate
 from hark.models.language_model import context_length, load_language_model
@@ -28,8 +28,6 @@ from hark.training.sft import SFTSettings
 
 EVALUATION_SEED = 1_000_003
 """Added to a run's seed where its evaluations sample, so that they share no draw with training."""
-
-ReadPrompts = Callable[[Any], Sequence[Prompt]]
 
 
 class PPOStageSettings(PPOSettings):
@@ -76,24 +74,19 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
         for name in settings.preference_model
     ]
     score = weighted_scorer(scorers, settings.weights)
-    read = functools.partial(
-        read_prompts, on_bad_line=settings.on_bad_line, skipped_directory=run.path / "skipped"
-    )
-    prompts = read(list(settings.data))
+    prompts = read_files(read_prompts, settings.data, settings, run)
     return ppo.train(
-        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score, read)
+        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score, run)
     )
 
 
-def _evaluation(
-    settings: PPOStageSettings, score: Scorer, read: ReadPrompts
-) -> ppo.Evaluate | None:
+def _evaluation(settings: PPOStageSettings, score: Scorer, run: Run) -> ppo.Evaluate | None:
     """What PPO calls now and then with the model it would leave behind."""
     measures: list[Callable[[PreTrainedModel], dict[str, float]]] = []
     if settings.evaluation_data:
-        measures.append(_score_of_answers(settings, score, read))
+        measures.append(_score_of_answers(settings, score, run))
     if settings.evaluation_text:
-        measures.append(_loss_on_text(settings))
+        measures.append(_loss_on_text(settings, run))
     if not measures:
         return None
 
@@ -104,12 +97,14 @@ def _evaluation(
 
 
 def _score_of_answers(
-    settings: PPOStageSettings, score: Scorer, read: ReadPrompts
+    settings: PPOStageSettings, score: Scorer, run: Run
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
     tokenizer = load_tokenizer(str(resolve_model(settings.model)))
-    held_out = read(list(settings.evaluation_data))[: settings.evaluation_samples]
+    held_out = read_files(read_prompts, settings.evaluation_data, settings, run)
     context = context_length(load_language_model(str(resolve_model(settings.model))))
-    encoded = encode_prompts(held_out, tokenizer, settings, context=context).prompts
+    encoded = encode_prompts(
+        held_out[: settings.evaluation_samples], tokenizer, settings, context=context
+    ).prompts
     dialogues = [prompt.dialogue for prompt in encoded]
     tokens = [list(prompt.tokens) for prompt in encoded]
     judges = {"evaluation_score": score}
@@ -128,10 +123,10 @@ def _score_of_answers(
 
 
 def _loss_on_text(
-    settings: PPOStageSettings,
+    settings: PPOStageSettings, run: Run
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
     tokenizer = load_tokenizer(str(resolve_model(settings.model)))
-    texts = [text.text for text in read_texts(list(settings.evaluation_text))]
+    texts = [text.text for text in read_files(read_texts, settings.evaluation_text, settings, run)]
 
     @torch.no_grad()
     def measure(model: PreTrainedModel) -> dict[str, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -102,6 +103,8 @@ class ModelScorer:
     """A `Scorer`: what a preference model thinks of answered dialogues.
 
     A prompt too long for the context loses its beginning; `truncated` counts how often.
+    long_responses: what happens to a response too long for the context: an error, or its end is
+        cut, counted in `responses_cut`.
     """
 
     def __init__(
@@ -110,18 +113,21 @@ class ModelScorer:
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_batch_tokens: int = 8192,
+        long_responses: Literal["stop", "cut"] = "stop",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch_tokens = max_batch_tokens
+        self.long_responses = long_responses
         self.truncated = 0
+        self.responses_cut = 0
 
     @torch.no_grad()
     def __call__(self, dialogues: list[Dialogue]) -> Tensor:
         """[n] float32 on the CPU, in the order of `dialogues`; each ends with an assistant turn.
 
-        Raises: DataError for a dialogue that does not, ModelError for a response longer than the
-        context.
+        Raises: DataError for a dialogue that does not, ModelError for a response too long for the
+        context unless it is to be cut.
         """
         trees, members = self._trees(dialogues)
         scores = torch.empty(len(dialogues))
@@ -142,15 +148,31 @@ class ModelScorer:
                     f"dialogue {place} to be scored does not end with an assistant turn; "
                     "append the response as one"
                 )
-            before, response = dialogue[:-1], dialogue[-1].content
-            ids = encode_response(self.tokenizer, before, response, allow_empty=True)
-            whole = encode_prompt(self.tokenizer, before)
-            prompt, cut = truncate_prompt(whole, limit - len(ids))
+            prompt, response = self._encode(dialogue)
+            if self.long_responses == "cut" and len(response) >= limit:
+                response = response[: limit - min(len(prompt), limit // 2)]
+                self.responses_cut += 1
+            if len(response) >= limit:
+                raise ModelError(
+                    f"the response of dialogue {place} has {len(response)} tokens, more than the "
+                    f"context of {limit} leaves room for; leave it out, have long responses cut, "
+                    "or use a model with a longer context"
+                )
+            prompt, cut = truncate_prompt(prompt, limit - len(response))
             self.truncated += cut
-            branches.setdefault(tuple(prompt), []).append(tuple(ids))
+            branches.setdefault(tuple(prompt), []).append(tuple(response))
             members.setdefault(tuple(prompt), []).append(place)
         trees = [PromptTree(prompt, tuple(responses)) for prompt, responses in branches.items()]
         return trees, list(members.values())
+
+    def fits(self, dialogue: Dialogue) -> bool:
+        """Whether the response leaves room for a prompt without being cut."""
+        return len(self._encode(dialogue)[1]) < context_length(self.model)
+
+    def _encode(self, dialogue: Dialogue) -> tuple[list[int], list[int]]:
+        before, response = dialogue[:-1], dialogue[-1].content
+        ids = encode_response(self.tokenizer, before, response, allow_empty=True)
+        return encode_prompt(self.tokenizer, before), ids
 
 
 def _head(model: PreTrainedModel, hidden: Tensor) -> Tensor:

@@ -27,3 +27,10 @@ class StageSettings(Settings):
 
     dtype: Dtype = "float32"
     """Precision of the arithmetic; weights being trained stay in float32."""
+
+
+class DataStageSettings(StageSettings):
+    """What every stage that reads files of records can be told as well."""
+
+    on_bad_line: Literal["stop", "skip"] = "stop"
+    """A malformed line of a data file: stop, or skip it and write it to a side file."""

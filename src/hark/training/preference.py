@@ -28,6 +28,7 @@ from hark.data.formats import read_comparisons, read_demonstrations, read_prompt
 from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
 from hark.models.checkpoint import save_model
+from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate
 from hark.models.language_model import (
     check_match,
@@ -41,9 +42,7 @@ from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.progress import progress
 from hark.runs.run import Run, resolve_model
 from hark.training.examples import (
-    CutCounts,
     Located,
-    LongResponses,
     Paths,
     RecordReader,
     encode_tree,

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.records import Comparison
 from hark.errors import DataError, SettingsError
+from hark.models.fitting import CutCounts, LongResponses
 from hark.models.packing import PackedBatch, PromptTree, pack_for
-from hark.training.examples import CutCounts, Located, LongResponses, encode_tree
+from hark.training.examples import Located, encode_tree
 from hark.training.objectives import Ties, ranked_pairs
 
 PreferenceLoss = Literal["ranking", "best_of_k"]

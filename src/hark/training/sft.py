@@ -31,6 +31,7 @@ from hark.data.mixing import permutation
 from hark.data.records import Demonstration, Dialogue, answered
 from hark.errors import DataError, SettingsError
 from hark.models.checkpoint import save_model
+from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate
 from hark.models.language_model import (
     check_match,
@@ -43,9 +44,7 @@ from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.run import Run, resolve_model
 from hark.training.examples import (
-    CutCounts,
     Located,
-    LongResponses,
     Paths,
     RecordReader,
     encode_tree,

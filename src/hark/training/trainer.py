@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ from hark.models.checkpoint import (
 )
 from hark.runs.progress import progress
 from hark.runs.run import Run
-from hark.runs.settings import StageSettings
+from hark.runs.settings import DataStageSettings, StageSettings
 from hark.training.optimizer import OptimizerSettings, build_optimizer, update
 
 Batch = TypeVar("Batch")
 
 
-class TrainingSettings(StageSettings):
+class TrainingSettings(DataStageSettings):
     """What every stage that follows gradients can be told."""
 
     micro_batch_tokens: int = Field(default=8192, ge=1)
@@ -56,8 +56,6 @@ class TrainingSettings(StageSettings):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay on the disk."""
-    on_bad_line: Literal["stop", "skip"] = "stop"
-    """A malformed line of a data file: stop, or skip it and write it to a side file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
