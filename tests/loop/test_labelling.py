@@ -6,7 +6,7 @@ import pytest
 
 from hark.data.formats import read_comparisons, write_comparisons
 from hark.data.records import Comparison, ask
-from hark.errors import DataError
+from hark.errors import DataError, SettingsError
 from hark.loop.labelling import LabelSettings, run_label, without_ties
 from hark.runs.run import Run
 
@@ -66,3 +66,41 @@ def constant_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "import torch\ndef score(dialogues): return torch.zeros(len(dialogues))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_labelers.py").write_text(
+        "import dataclasses\n"
+        "def last(comparison):\n"
+        "    ranks = tuple(range(len(comparison.responses), 0, -1))\n"
+        "    return dataclasses.replace(comparison, ranks=ranks, labeler='last')\n"
+        "def careless(comparison):\n"
+        "    return comparison\n"
+        "def broken(dialogues):\n"
+        "    return 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_labelers"
+
+
+def test_a_function_of_a_comparison_is_a_labeler(tmp_path: Path, own_module: str) -> None:
+    unjudged = Comparison(prompt=PROMPT, responses=("Rome.", "Paris."))
+    run, _ = label(tmp_path, unjudged, labeler=f"{own_module}:last", held_out=0)
+    [judged] = read_comparisons([run.data_path("comparisons.jsonl")])
+    assert (judged.ranks, judged.labeler) == ((2, 1), "last")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("careless", "'own_labelers:careless' returned Comparison without a judgement"),
+        ("broken", r"'own_labelers:broken' failed at .*own_labelers.py:8: ZeroDivisionError"),
+    ],
+)
+def test_what_a_persons_own_function_does_wrong_is_told_as_theirs(
+    tmp_path: Path, own_module: str, function: str, said: str
+) -> None:
+    unjudged = Comparison(prompt=PROMPT, responses=("Rome.", "Paris."))
+    with pytest.raises(SettingsError, match=said):
+        label(tmp_path, unjudged, labeler=f"{own_module}:{function}")

@@ -182,4 +182,4 @@ def test_a_response_too_long_for_the_context_is_an_error_or_is_cut(scorer: Model
     same_beginning = answered(ask("a"), "b " * 90 + "c")
     scores = cutting([too_long, same_beginning])
     assert cutting.responses_cut == 2
-    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert float(scores[0]) == pytest.approx(float(scores[1]), abs=1e-5)

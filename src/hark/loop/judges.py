@@ -7,7 +7,9 @@ turns the word a person typed into one.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +50,7 @@ def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer
 
         return positive_sentiment
     if ":" in name and not Path(name).exists():
-        return _python_function(name)
+        return _python_scorer(name)
     return preference_model_scorer(name, device=device, dtype=dtype)
 
 
@@ -78,11 +80,16 @@ def gold_scorer(dialogues: list[Dialogue]) -> Tensor:
 def labeler(name: str, *, population: LabelerSettings, device: str = "auto") -> Labeler:
     """The labeler a person named.
 
-    "playground" is a noisy population of labelers, each comparison judged by one of them; anything
-    else is a scorer, whose order of scores becomes the ranks (equal scores tie).
+    "playground" is a noisy population of labelers, each comparison judged by one of them; a
+    `module:function` whose parameter is named `comparison` is a labeler itself; anything else is a
+    scorer, whose order of scores becomes the ranks (equal scores tie).
     """
     if name == "playground":
         return LabelerPopulation(population)
+    if ":" in name and not Path(name).exists():
+        function = _python_function(name)
+        if next(iter(inspect.signature(function).parameters), None) == "comparison":
+            return _python_labeler(name, function)
     return labeler_from_scorer(scorer(name, device=device), name)
 
 
@@ -104,6 +111,39 @@ def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
         )
 
     return judge
+
+
+def _python_scorer(name: str) -> Scorer:
+    function = _python_function(name)
+
+    def score(dialogues: list[Dialogue]) -> Tensor:
+        return torch.as_tensor(_call(name, function, dialogues))
+
+    return score
+
+
+def _python_labeler(name: str, function: Callable[..., Any]) -> Labeler:
+    def judge(comparison: Comparison) -> Comparison:
+        judged = _call(name, function, comparison)
+        if not isinstance(judged, Comparison) or not judged.judged:
+            raise SettingsError(
+                f"labeler '{name}' returned {type(judged).__name__} without a judgement; return "
+                "the comparison with ranks, such as dataclasses.replace(comparison, ranks=(1, 2))"
+            )
+        return judged
+
+    return judge
+
+
+def _call(name: str, function: Callable[..., Any], argument: object) -> Any:
+    """Whatever a person's own function raises is told as theirs, with the line it came from."""
+    try:
+        return function(argument)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise SettingsError(
+            f"'{name}' failed at {place.filename}:{place.lineno}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _python_function(name: str) -> Callable[..., Any]:

@@ -31,7 +31,8 @@ class LabelSettings(DataStageSettings):
     """Files of comparisons to judge, such as `hark sample --responses-per-prompt 4` makes."""
 
     labeler: str = "playground"
-    """Who judges: playground (a noisy population), or any scorer (its order becomes the ranks)."""
+    """Who judges: playground (a noisy population), module:function of a labeler of yours, or any
+    scorer (its order becomes the ranks)."""
 
     population: LabelerSettings = LabelerSettings()
     """The playground's labelers: how many, how noisy, how biased."""
