@@ -95,16 +95,26 @@ def finish(command: Sequence[str]) -> Path:
 
 def kill_after(command: Sequence[str], output: Path, *, lines: int) -> None:
     """Start a command and kill it once its metrics have so many more lines than they had."""
+    status, _ = stop_after(command, output, lines=lines, by=signal.SIGKILL)
+    assert status == -signal.SIGKILL, "it ended before it could be killed"
+
+
+def stop_after(
+    command: Sequence[str], output: Path, *, lines: int, by: signal.Signals
+) -> tuple[int, str]:
+    """The exit status and the last line on stderr of a command that a signal has stopped."""
     before = metric_lines(output)
     process = subprocess.Popen(
-        [*HARK, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+        [*HARK, *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
     deadline = time.monotonic() + LIMIT_SECONDS
     while metric_lines(output) < before + lines and process.poll() is None:
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.send_signal(by)
+    _, said = process.communicate(timeout=LIMIT_SECONDS)
+    return process.returncode, said.splitlines()[-1] if said else ""
 
 
 def metric_lines(output: Path) -> int:
@@ -123,6 +133,22 @@ def test_kill_nine_changes_nothing(stage: str, world: Path, models: Path, tmp_pa
     assert [path.name for path in output.iterdir()] == [killed.name], "it began anew"
     for name in ("metrics.jsonl", "model/model.safetensors"):
         assert (killed / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_control_c_says_how_to_go_on_and_changes_nothing(
+    world: Path, models: Path, tmp_path: Path
+) -> None:
+    command = settings(world, models)["sft"]
+    undisturbed = finish([*command, "--output", str(tmp_path / "undisturbed")])
+    output = tmp_path / "stopped"
+    status, said = stop_after(
+        [*command, "--output", str(output)], output, lines=4, by=signal.SIGINT
+    )
+    assert status == 130
+    assert said == "error: interrupted; the same command continues where it stopped"
+    went_on = finish([*command, "--output", str(output)])
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+        assert (went_on / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
 RECIPE = """
