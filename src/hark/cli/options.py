@@ -100,15 +100,27 @@ class Option:
 
 def options_of(settings: type[Settings], *, title: str) -> list[Option]:
     """Every field of a settings class and of the settings nested in it, grouped for the help."""
-    own = Group(title, sort_key=1)
-    run = Group("Where and how to run", sort_key=80)
-    shared = StageSettings.model_fields if issubclass(settings, StageSettings) else {}
+    groups = _panels(settings, title)
     fields = sorted(settings.model_fields.items(), key=lambda item: not item[1].is_required())
     options: list[Option] = []
     for name, field in fields:
-        group = run if name in shared else own
-        options.extend(_options_below((name,), field, _default_of(field), group))
+        options.extend(_options_below((name,), field, _default_of(field), groups[name]))
     return options
+
+
+def _panels(settings: type[Settings], title: str) -> dict[str, Group]:
+    """Name of each field → the panel of the help it is shown in."""
+    own = Group(title, sort_key=1)
+    run = Group("Where and how to run", sort_key=80)
+    shared = StageSettings.model_fields if issubclass(settings, StageSettings) else {}
+    groups: dict[str, Group] = {}
+    current = own
+    for name in settings.model_fields:
+        if name in settings.help_panels:
+            # Panels of nested settings come after these: see `_options_below`.
+            current = Group(settings.help_panels[name], sort_key=1 + len(groups) / 1000)
+        groups[name] = run if name in shared else current
+    return groups
 
 
 def nested_settings(annotation: Any) -> type[Settings] | None:

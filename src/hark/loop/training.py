@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -32,6 +32,11 @@ EVALUATION_SEED = 1_000_003
 
 class PPOStageSettings(PPOSettings):
     """Improve a language model against a preference model or another scorer."""
+
+    help_panels: ClassVar[dict[str, str]] = {
+        **PPOSettings.help_panels,
+        "evaluation_data": "Evaluation during training",
+    }
 
     evaluation_data: Paths = ()
     """Files of held-out prompts, answered at each evaluation."""

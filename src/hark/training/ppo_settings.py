@@ -7,7 +7,7 @@ ours, and each says so.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -43,7 +43,17 @@ class PolicyOptimizerSettings(OptimizerSettings):
 class PPOSettings(TrainingSettings):
     """Reinforcement learning from a preference model with PPO."""
 
-    # What goes in
+    help_panels: ClassVar[dict[str, str]] = {
+        "model": "What goes in",
+        "temperature": "Sampling",
+        "total_episodes": "Episodes",
+        "kl_coefficient": "Reward",
+        "discount": "Advantages",
+        "clip_range": "Losses",
+        "pretraining_data": "Pretraining mix (PPO-ptx)",
+        "ema_decay": "What comes out",
+    }
+
     model: str
     """The SFT model, where the policy starts and the reference that the KL penalty holds it to:
     directory, run or Hub name."""
@@ -59,7 +69,6 @@ class PPOSettings(TrainingSettings):
     """Prompts that, with a longest response, exceed the model's context: 'stop' with an error,
     'skip' them (InstructGPT), or 'cut' them to their end."""
 
-    # Sampling
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Divides the logits in sampling and in the policy's and the reference's log-probabilities
     (InstructGPT 1, Ziegler and Stiennon 0.7)."""
@@ -72,7 +81,6 @@ class PPOSettings(TrainingSettings):
     generation_rows: int = Field(default=64, ge=1)
     """Responses that are sampled side by side; the samples do not depend on it."""
 
-    # Episodes
     total_episodes: int = Field(default=256_000, ge=1)
     """Episodes in the whole run; an episode is one response to one prompt."""
     batch_episodes: int = Field(default=512, ge=1)
@@ -84,7 +92,6 @@ class PPOSettings(TrainingSettings):
     inner_epochs: int = Field(default=1, ge=1)
     """Times each step's episodes are trained on, in a fresh order each time (Ziegler: 4)."""
 
-    # Reward
     kl_coefficient: float = Field(default=0.02, ge=0)
     """β, the weight of the KL penalty for each token; the initial value if kl_target is set."""
     kl_target: float | None = Field(default=None, gt=0)
@@ -106,7 +113,6 @@ class PPOSettings(TrainingSettings):
     whiten_rewards: bool = False
     """Divide rewards by their deviation, keeping their mean (Ziegler)."""
 
-    # Advantages
     discount: float = Field(default=1.0, gt=0, le=1)
     """γ of GAE."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
@@ -114,7 +120,6 @@ class PPOSettings(TrainingSettings):
     whiten_advantages: bool = True
     """Give the advantages of a step mean 0 and variance 1."""
 
-    # Losses
     clip_range: float = Field(default=0.2, gt=0)
     """ε of the policy's probability ratio."""
     value_clip_range: float | None = Field(default=0.2, gt=0)
@@ -135,7 +140,6 @@ class PPOSettings(TrainingSettings):
     """Take old log-probabilities from a forward pass instead of from sampling, whose cache rounds
     differently by about 1e-6; the first ratio is then exactly 1."""
 
-    # Pretraining mix
     pretraining_data: Paths = ()
     """Texts whose language-model loss is mixed in: PPO-ptx. Without it: PPO."""
     pretraining_coefficient: float = Field(default=27.8, gt=0)
@@ -145,7 +149,6 @@ class PPOSettings(TrainingSettings):
     pretraining_row_tokens: int = Field(default=256, ge=2)
     """Tokens of one row of pretraining text."""
 
-    # What comes out
     ema_decay: float | None = Field(default=0.992, gt=0, lt=1)
     """The model saved is the moving average of the weights after each update with this decay; none
     saves the last weights. Rollouts always use the current weights."""
