@@ -78,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--warmup-steps", type=int, default=20)
+    parser.add_argument("--head-initial-std", type=float, help="of the new head, for both")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", default=str(ROOT / "runs" / "reward-accuracy"))
@@ -134,6 +135,7 @@ def _train_hark(asked: argparse.Namespace, work: Path, source: Path, seed: int) 
             "seed": seed,
             "dtype": asked.dtype,
             "batch_size": asked.batch_size,
+            "head_initial_std": asked.head_initial_std,
             "optimizer": {
                 "learning_rate": asked.learning_rate,
                 "warmup_steps": asked.warmup_steps,
@@ -148,7 +150,9 @@ def _train_hark(asked: argparse.Namespace, work: Path, source: Path, seed: int) 
 def _train_trl(asked: argparse.Namespace, work: Path, source: Path, seed: int) -> Path:
     output, initial = work / f"trl-{seed}", work / f"initial-{seed}"
     if not (output / "result.json").exists():
-        model = new_scalar_model(load_language_model(source), seed=seed)
+        model = new_scalar_model(
+            load_language_model(source), initial_std=asked.head_initial_std, seed=seed
+        )
         save_model(initial, model, load_tokenizer(source))
         given = {
             "model": str(initial), "data": str(work / "tokens.jsonl"), "output": str(output),

@@ -2,7 +2,7 @@
 
 Both are `AutoModelForSequenceClassification` with one label and a head named `score` without bias,
 so that any Hugging Face program can load them. The constant that makes demonstrations score 0
-(InstructGPT 3.5, Stiennon C.1) is `config.reward_bias`: it is added here to every score and value,
+(InstructGPT 3.5, Stiennon 3.4) is `config.reward_bias`: it is added here to every score and value,
 while a gain is folded into the head's weights. A program that does not know `reward_bias` sees
 scores that differ by that constant.
 """
