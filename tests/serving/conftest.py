@@ -28,6 +28,8 @@ class Served:
 
     url: str
     models: dict[str, Path]
+    rows: int = ROWS
+    context: int = CONTEXT
 
     def client(self) -> OpenAI:
         return OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=30)

@@ -173,7 +173,7 @@ def _reply(
 async def _whole(reply: Reply, job: Job) -> dict[str, Any]:
     texts = [""] * len(reply.choices)
     async for index, drawn in job.drawn():
-        texts[index] += reply.choices[index].add(drawn)
+        texts[index] += reply.choices[index].add(drawn, at_once=False)
     return reply.whole(texts)
 
 
@@ -184,7 +184,7 @@ async def _events(reply: Reply, job: Job, *, with_usage: bool) -> AsyncIterator[
     try:
         async for index, drawn in job.drawn():
             choice = reply.choices[index]
-            piece = choice.add(drawn)
+            piece = choice.add(drawn, at_once=True)
             if piece or drawn.finish:
                 yield _event(reply.chunk(choice, piece))
     except Refusal as error:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -39,6 +39,10 @@ class Drawn:
     """What this token ended; None for all but the last."""
 
 
+Drawings = list[tuple[int, Drawn]]
+"""Tokens of one step, each with the index of its response in the job."""
+
+
 @dataclass(eq=False)
 class Job:
     """The responses that one HTTP request asked for."""
@@ -46,7 +50,8 @@ class Job:
     requests: Sequence[Request]
     alternatives: int
     """How many alternatives to tell of each token."""
-    events: asyncio.Queue[tuple[int, Drawn] | Refusal] = field(default_factory=asyncio.Queue)
+    steps: asyncio.Queue[Drawings | Refusal] = field(default_factory=asyncio.Queue)
+    """What each step drew of this job."""
     left: int = 0
     """Responses that have not ended."""
 
@@ -59,11 +64,14 @@ class Job:
         Raises: Refusal if the engine could not finish.
         """
         while self.left > 0:
-            event = await self.events.get()
-            if isinstance(event, Refusal):
-                raise event
-            self.left -= event[1].finish is not None
-            yield event
+            step = await self.steps.get()
+            if isinstance(step, Refusal):
+                raise step
+            for index, drawn in step:
+                self.left -= drawn.finish is not None
+                yield index, drawn
+            # A queue that is never empty never waits: other requests want their turn.
+            await asyncio.sleep(0)
 
 
 class ModelThread:
@@ -130,7 +138,7 @@ class ModelThread:
 
     def _refuse_all(self) -> None:
         for job in self.jobs:
-            job.events.put_nowait(_stopped())
+            job.steps.put_nowait(_stopped())
 
     # What follows runs in the thread.
 
@@ -139,12 +147,12 @@ class ModelThread:
         try:
             while self._follow_orders():
                 try:
-                    events = self._events_of(self.engine.step())
+                    news: Mapping[Job, Drawings | Refusal] = self._by_job(self.engine.step())
                 except Exception as error:
                     # Out of memory, mostly: one request too many must not end the server.
                     log.exception("drawing failed; every response under way is given up")
-                    events = self._give_up(f"the model failed: {type(error).__name__}")
-                self._tell(partial(_put_all, events))
+                    news = self._give_up(f"the model failed: {type(error).__name__}")
+                self._tell(partial(_deliver, news))
         finally:
             self._tell(self._refuse_all)
 
@@ -170,20 +178,20 @@ class ModelThread:
         for owner in owners:
             del self._owners[owner]
 
-    def _events_of(self, step: Step) -> list[tuple[Job, tuple[int, Drawn] | Refusal]]:
+    def _by_job(self, step: Step) -> dict[Job, Drawings]:
         finishes = {each.owner: each.finish for each in step.finished}
         alternatives = self._alternatives(step)
-        events: list[tuple[Job, tuple[int, Drawn] | Refusal]] = []
+        drawings: dict[Job, Drawings] = {}
         drawn = zip(step.owners, step.tokens.tolist(), step.logprobs.tolist(), strict=True)
         for row, (owner, token, logprob) in enumerate(drawn):
-            job, place = self._owners[owner]
+            job, index = self._owners[owner]
             finish = finishes.get(owner)
-            others = alternatives.get(row, ())
-            events.append((job, (place, Drawn(token, logprob, others, finish))))
+            one = Drawn(token, logprob, alternatives.get(row, ()), finish)
+            drawings.setdefault(job, []).append((index, one))
             if finish is not None:
                 del self._owners[owner]
-        self.drawn_tokens += len(events)
-        return events
+        self.drawn_tokens += len(step.owners)
+        return drawings
 
     def _alternatives(self, step: Step) -> dict[int, tuple[tuple[int, float], ...]]:
         """The most probable tokens of the rows that want them, by row."""
@@ -195,12 +203,12 @@ class ModelThread:
                 found[row] = _most_probable(step.logits[row], temperature, job.alternatives)
         return found
 
-    def _give_up(self, why: str) -> list[tuple[Job, tuple[int, Drawn] | Refusal]]:
+    def _give_up(self, why: str) -> dict[Job, Refusal]:
         jobs = {job for job, _ in self._owners.values()}
         self._owners.clear()
         del self.engine  # its memory is needed for the next one
         self.engine = self.make_engine()
-        return [(job, Refusal(500, why, code="model_failed")) for job in jobs]
+        return dict.fromkeys(jobs, Refusal(500, why, code="model_failed"))
 
     def _tell(self, what: Callable[[], None]) -> None:
         assert self._loop is not None
@@ -212,9 +220,9 @@ def _stopped() -> Refusal:
     return Refusal(503, "the model has stopped: the server is shutting down", code="stopped")
 
 
-def _put_all(events: Sequence[tuple[Job, tuple[int, Drawn] | Refusal]]) -> None:
-    for job, event in events:
-        job.events.put_nowait(event)
+def _deliver(news: Mapping[Job, Drawings | Refusal]) -> None:
+    for job, what in news.items():
+        job.steps.put_nowait(what)
 
 
 def _most_probable(logits: Tensor, temperature: float, count: int) -> tuple[tuple[int, float], ...]:

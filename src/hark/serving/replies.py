@@ -45,13 +45,17 @@ class Choice:
     offset: int = 0
     """Characters of the tokens told before, for the completions endpoint."""
 
-    def add(self, drawn: Drawn) -> str:
-        """One more token; the text that it makes certain."""
+    def add(self, drawn: Drawn, *, at_once: bool) -> str:
+        """One more token; the text that it makes certain, all of it at the end if not `at_once`."""
         self.tokens += 1
         self.untold.append(drawn)
         self.finish = drawn.finish
+        piece = ""
         # As in `Generated.text`: the end token's own text is no part of the response.
-        piece = "" if drawn.finish == "end" else self.text.add(drawn.token)
+        if drawn.finish != "end" and at_once:
+            piece = self.text.add(drawn.token)
+        elif drawn.finish != "end":
+            self.text.hold(drawn.token)
         return piece + self.text.finish() if drawn.finish else piece
 
     def told(self, text: str, *, as_delta: bool) -> dict[str, Any]:

@@ -29,9 +29,13 @@ class ResponseText:
         # Tokens before `_context` have no influence on the text of the ones after `_read`.
         self._context = self._read = 0
 
+    def hold(self, token: int) -> None:
+        """One more token, whose text can wait."""
+        self.tokens.append(token)
+
     def add(self, token: int) -> str:
         """One more token; the text that it makes certain."""
-        self.tokens.append(token)
+        self.hold(token)
         self._decode_new(at_end=False)
         return self._give(self._certain())
 
