@@ -36,6 +36,11 @@ class Generated:
     finish: Finish
     """What ended it: an end token, the limit of tokens, or a stop string."""
 
+    @property
+    def token_count(self) -> int:
+        """Tokens drawn, the end token included."""
+        return len(self.tokens)
+
 
 def generate(
     model: PreTrainedModel,

@@ -19,9 +19,6 @@ from hark.data.records import Dialogue, Message, Role
 from hark.models.sampling import SamplingSettings
 from hark.serving.refusal import Refusal
 
-CANDIDATE_STRIDE = 2**40
-"""Choice j of a sequence has its id + j · 2⁴⁰, as in `hark.models.best_of_n`."""
-
 MOST_CHOICES = 128
 TEMPLATE_ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
@@ -53,7 +50,7 @@ class Body(BaseModel):
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
-    sequence_id: Annotated[int, Field(ge=0, lt=CANDIDATE_STRIDE)] = 0
+    sequence_id: Annotated[int, Field(ge=0, lt=2**62)] = 0
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.records import Dialogue
 from hark.errors import HarkError, SettingsError
+from hark.models.best_of_n import candidate_id
 from hark.models.engine import Engine, Request
 from hark.models.language_model import (
     check_match,
@@ -23,7 +24,7 @@ from hark.models.language_model import (
 )
 from hark.models.tokenizer import encode_prompt, load_tokenizer
 from hark.runs.run import resolve_model
-from hark.serving.bodies import CANDIDATE_STRIDE, Body
+from hark.serving.bodies import Body
 from hark.serving.model_thread import Job, ModelThread
 from hark.serving.refusal import Refusal
 
@@ -138,7 +139,7 @@ class ServedModel:
             requests += [
                 Request(
                     prompt=prompt, settings=settings, limit=limit, seed=seed,
-                    sequence_id=body.sequence_id + place + choice * CANDIDATE_STRIDE,
+                    sequence_id=candidate_id(body.sequence_id + place, choice),
                 )
                 for choice in range(body.choices)
             ]  # fmt: skip
