@@ -15,7 +15,7 @@ from hark.cli.main import run
 from hark.data.records import Demonstration, ask
 from hark.errors import HarkError, ModelError, RunError, SettingsError
 from hark.loop import endpoint as endpoints
-from hark.loop.endpoint import Endpoint, EndpointSettings
+from hark.loop.endpoint import Endpoint, EndpointSettings, wait_seconds
 from hark.loop.judges import scorer
 from hark.loop.speaker import SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.sampling import SamplingSettings
@@ -79,7 +79,6 @@ def refused(status: int, message: str, code: str | None = None) -> Answer:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     monkeypatch.delenv("HARK_API_KEY", raising=False)
-    # Retries wait 0.5 s and more; the waits are tested on their own.
     monkeypatch.setattr(endpoints, "LONGEST_WAIT_SECONDS", 0.01)
     with FakeServer() as fake:
         thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.01})
@@ -142,6 +141,14 @@ def test_passing_failures_are_tried_again(server: FakeServer) -> None:
     assert speaker(server).reply([ask("one")], seed=0)[0].text == "at last"
     assert len(server.requests) == 4
     assert len({request["seed"] for request in server.requests}) == 1
+
+
+def test_waits_double_and_heed_the_server_within_a_minute() -> None:
+    assert [wait_seconds(attempt, None) for attempt in (0, 1, 5, 9)] == [0.5, 1.0, 16.0, 60.0]
+    assert wait_seconds(0, "7") == 7.0
+    assert wait_seconds(5, "7") == 16.0
+    assert wait_seconds(0, "9999") == 60.0
+    assert wait_seconds(1, "Wed, 21 Oct 2026 07:28:00 GMT") == 1.0
 
 
 def test_lasting_failures_are_told(server: FakeServer) -> None:

@@ -117,7 +117,7 @@ class Endpoint:
         body: dict[str, Any] | None = None,
     ) -> httpx2.Response:
         for attempt in range(attempts):
-            wait = min(0.5 * 2.0**attempt, LONGEST_WAIT_SECONDS)
+            retry_after = None
             try:
                 response = await client.request(method, path, json=body)
             except httpx2.RequestError as error:
@@ -125,9 +125,9 @@ class Endpoint:
             else:
                 if response.status_code not in PASSING or attempt + 1 == attempts:
                     return response
-                wait = max(wait, _seconds(response.headers.get("Retry-After")))
+                retry_after = response.headers.get("Retry-After")
             if attempt + 1 < attempts:
-                await asyncio.sleep(min(wait, LONGEST_WAIT_SECONDS))
+                await asyncio.sleep(wait_seconds(attempt, retry_after))
         reason = str(failure) or type(failure).__name__
         raise ModelError(
             f"endpoint '{self.url}' does not answer ({reason}, {attempts} attempts); "
@@ -210,9 +210,11 @@ def _told(response: httpx2.Response) -> tuple[str, str | None]:
         return " ".join(response.text.split())[:200] or response.reason_phrase, None
 
 
-def _seconds(header: str | None) -> float:
-    """Retry-After in seconds; 0 where it is a date or absent."""
+def wait_seconds(attempt: int, retry_after: str | None) -> float:
+    """Between attempt 0, 1, … and the next: doubling from half a second, longer if the server asks
+    for it in seconds (a date is not read), at most a minute."""
     try:
-        return max(0.0, float(header or 0))
+        asked = float(retry_after or 0)
     except ValueError:
-        return 0.0
+        asked = 0.0
+    return min(max(0.5 * 2.0**attempt, asked), LONGEST_WAIT_SECONDS)
