@@ -35,7 +35,7 @@ class FakeServer(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.answer: Callable[[dict[str, Any]], Answer] = lambda body: chat("yes")
-        self.models: Answer = (200, {"data": [{"id": "m", "max_model_len": 50}]})
+        self.models: Answer = (200, {"data": [{"id": "m"}]})
         self.at_once = self.most_at_once = 0
 
     @property

@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from hark.cli.options import Json
 from hark.cli.outcome import print_json
 from hark.errors import SettingsError
 from hark.runs.settings import Dtype
@@ -55,7 +54,14 @@ def serve_model(
             validator=Number(gte=2),
         ),
     ] = None,
-    json: Json = False,
+    json: Annotated[
+        bool,
+        Parameter(
+            help="Print one line of JSON on stdout once requests are answered: url, port, models.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
 ) -> None:
     """Serve models until Ctrl-C; with --json, one line says when and where they are ready."""
     # Imported here: `--help` should not wait for torch.

@@ -8,6 +8,7 @@ environment when the endpoint is opened, and goes nowhere but into the requests'
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -53,8 +54,6 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     is_hark: bool = False
     """Whether `hark serve-model` answers, which takes sequence ids."""
-    context: int | None = None
-    """Most tokens of a prompt with its reply, where the endpoint says so."""
 
     @classmethod
     def open(cls, name: str, settings: EndpointSettings) -> Self:
@@ -161,16 +160,8 @@ class Endpoint:
                 f"endpoint '{self.url}' has {what}{did_you_mean(name, models)}, as "
                 f"{self.url}#NAME; models: {known}"
             )
-        told = models[name]
-        context = told.get("max_model_len")
-        return type(self)(
-            url=self.url,
-            model=name,
-            settings=self.settings,
-            key=self.key,
-            is_hark=told.get("owned_by") == "hark",
-            context=context if isinstance(context, int) else None,
-        )
+        is_hark = models[name].get("owned_by") == "hark"
+        return dataclasses.replace(self, model=name, is_hark=is_hark)
 
     def _failure(self, response: httpx2.Response) -> ModelError:
         """What the endpoint said, in a sentence, without the key should it repeat that."""

@@ -52,11 +52,6 @@ class RemoteSpeaker:
     score: Scorer | None = None
     """What the best of N goes by."""
 
-    @property
-    def context(self) -> int | None:
-        """Most tokens of a prompt with its reply, where the endpoint says so."""
-        return self.endpoint.context
-
     def fits(self, prompt: Dialogue) -> NoReturn:
         """Raises: SettingsError: nobody here can count the model's tokens."""
         raise SettingsError(

@@ -183,7 +183,7 @@ def prompts_that_fit(prompts: Sequence[Dialogue], speakers: Sequence[AnySpeaker]
     """The prompts that fit every speaker's context. Raises: DataError if none is left."""
     kept = [each for each in prompts if all(speaker.fits(each) for speaker in speakers)]
     if prompts and not kept:
-        context = min(speaker.context or 0 for speaker in speakers)
+        context = min(each.context for each in speakers if isinstance(each, Speaker))
         raise DataError(
             f"all {len(prompts)} prompts are too long for a context of {context} tokens with the "
             "reply; lower max_response_tokens"

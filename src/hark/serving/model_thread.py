@@ -151,7 +151,7 @@ class ModelThread:
                 except Exception as error:
                     # Out of memory, mostly: one request too many must not end the server.
                     log.exception("drawing failed; every response under way is given up")
-                    news = self._give_up(f"the model failed: {type(error).__name__}")
+                    news = self._give_up(error)
                 self._tell(partial(_deliver, news))
         finally:
             self._tell(self._refuse_all)
@@ -203,7 +203,10 @@ class ModelThread:
                 found[row] = _most_probable(step.logits[row], temperature, job.alternatives)
         return found
 
-    def _give_up(self, why: str) -> dict[Job, Refusal]:
+    def _give_up(self, error: Exception) -> dict[Job, Refusal]:
+        why = f"the model failed: {type(error).__name__}"
+        if isinstance(error, torch.OutOfMemoryError):
+            why += "; the server needs fewer --rows or a smaller --context"
         jobs = {job for job, _ in self._owners.values()}
         self._owners.clear()
         del self.engine  # its memory is needed for the next one
