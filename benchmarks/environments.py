@@ -12,10 +12,11 @@ ROOT = Path(__file__).parent.parent
 PINNED = ("torch", "transformers", "tokenizers", "numpy")
 """What a peer shares with hark, so that the two differ in nothing but themselves."""
 
-TRL = "trl==1.16.0"
-TRL_WITH_PPO = "trl==1.12.0"
+TRL = ("trl==1.16.0",)
+TRL_WITH_PPO = ("trl==1.12.0",)
 """The last version with PPO; it runs with the transformers that hark pins."""
-LM_EVAL = "lm-eval==0.4.13"
+LM_EVAL = ("lm-eval==0.4.13", "accelerate==1.15.0")
+"""Its `hf` model needs accelerate, which it does not bring along."""
 
 
 def peer_python(*requirements: str) -> Path:

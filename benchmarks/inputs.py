@@ -6,6 +6,7 @@ A person's own, or random weights and the playground's dialogues, so that a benc
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ SIZE, VOCABULARY, CONTEXT = "8m", 8192, 512
 """Of the random-weight model."""
 WORLD = 4000
 """Playground records to draw from."""
+EARLIER_TURNS = (0, 1, 2, 3, 5)
+"""Questions before the last one, equally often: prompts of 20 to 300 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,11 @@ class Inputs:
 
     def _comparisons(self, responses: int) -> Iterable[Comparison]:
         if not self.files:
-            return mixed_comparisons(WORLD, self.seed, responses=responses)
+            made = mixed_comparisons(WORLD, self.seed, responses=responses)
+            return (
+                dataclasses.replace(record, prompt=earlier + record.prompt)
+                for earlier, record in zip(openings(self.seed), made, strict=False)
+            )
         found = read_comparisons(
             list(self.files), on_bad_line="skip", skipped_directory=self.skipped
         )
@@ -155,17 +162,22 @@ def scalar_model(inputs: Inputs, directory: Path) -> Path:
     return directory
 
 
-def conversations(seed: int, *, turns: Sequence[int] = (1, 2, 3, 4, 6)) -> Iterator[Demonstration]:
+def conversations(seed: int) -> Iterator[Demonstration]:
     """Playground demonstrations after a few turns of others: dialogues of many lengths."""
-    draw = random.Random(f"{seed}/conversations")
-    singles = itertools.cycle(demonstrations(WORLD, seed))
-    for _ in range(WORLD):
-        before: Dialogue = ()
-        for _ in range(draw.choice(turns) - 1):
-            earlier = next(singles)
-            before = (*before, *answered(earlier.prompt, earlier.response))
-        last = next(singles)
-        yield Demonstration(prompt=(*before, *last.prompt), response=last.response)
+    last = demonstrations(WORLD, seed + 1)
+    for opening, record in zip(openings(seed), last, strict=False):
+        yield dataclasses.replace(record, prompt=opening + record.prompt)
+
+
+def openings(seed: int) -> Iterator[Dialogue]:
+    """Beginnings of dialogues: no, one or several questions with their answers; endless."""
+    draw = random.Random(f"{seed}/openings")
+    records = itertools.cycle(demonstrations(WORLD, seed))
+    while True:
+        turns = (next(records) for _ in range(draw.choice(EARLIER_TURNS)))
+        yield tuple(
+            message for turn in turns for message in answered(turn.prompt, turn.response)
+        )
 
 
 def _take(found: Iterator[object], count: int, what: str) -> list:

@@ -33,10 +33,13 @@ def hark(workload: str, settings: Mapping[str, Any], asked: argparse.Namespace) 
 
 
 def peer(
-    script: str, requirement: str | None, settings: Mapping[str, Any], asked: argparse.Namespace
+    script: str,
+    requirements: tuple[str, ...],
+    settings: Mapping[str, Any],
+    asked: argparse.Namespace,
 ) -> Contender:
-    """`benchmarks/peers/<script>.py`, in the environment of `requirement`, or hark's if None."""
-    python = sys.executable if requirement is None else peer_python(requirement)
+    """`benchmarks/peers/<script>.py`, in the environment of `requirements`; hark's without any."""
+    python = peer_python(*requirements) if requirements else sys.executable
     return _start(script, [python, PEERS / f"{script}.py"], settings, asked)
 
 
