@@ -59,7 +59,8 @@ class Contest:
     ours: Contender
     theirs: Contender
     settings: Mapping[str, Mapping[str, Any]]
-    """The peer's settings to try, by name: what its request holds besides the precision."""
+    """The peer's settings to try, by name: what its request holds besides the precision; `only`
+    names the one precision for which a setting is tried."""
     request: Callable[[Repetition], Mapping[str, Any]]
     """What hark is asked, besides the precision, after the peer's trial."""
     useful: Callable[[Repetition], int]
@@ -98,6 +99,8 @@ class Contest:
 
     def _trials(self, dtype: str) -> Iterator[tuple[str, Repetition]]:
         for name, setting in self.settings.items():
+            if setting.get("only", dtype) != dtype:
+                continue
             trial = self.theirs.repeat(dtype=dtype, **setting)
             _told(f"{self.theirs.name}, {name}, {dtype}", trial)
             yield name, trial

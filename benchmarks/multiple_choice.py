@@ -25,9 +25,9 @@ from benchmarks.table import Report
 from hark.models.packing import PromptTree
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    f"batches of {size}": {"batch": size} for size in (1, 4, 8, 16, 32, 64)
+    f"batches of {size}": {"batch": size} for size in (1, 2, 4, 8, 16, 32, 64)
 }
-TRIED = ("batches of 4", "batches of 16", "batches of 64")
+TRIED = ("batches of 2", "batches of 4", "batches of 16")
 CONTEXT_TOKENS = range(60, 301)
 OPTIONS, OPTION_TOKENS = 4, 16
 
@@ -42,7 +42,7 @@ class Question:
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
-    options.add_argument("--questions", type=int, default=64)
+    options.add_argument("--questions", type=int, default=48)
     options.add_argument("--pool", type=int, default=1000, help="dialogues to make them from")
     options.add_argument("--batch-tokens", type=int, default=8192, help="of one pass of hark")
     asked = options.parse_args()

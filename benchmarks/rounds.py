@@ -57,13 +57,14 @@ class DisagreementError(RuntimeError):
 
 
 def relative_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The largest difference between two lists of numbers, relative to the larger one."""
+    """The largest difference between two lists of numbers, relative to the largest number."""
     if len(ours) != len(theirs):
         raise DisagreementError(f"hark gives {len(ours)} numbers and the peer {len(theirs)}")
-    return max(
-        abs(a - b) / max(abs(a), abs(b), 1e-12) if math.isfinite(a - b) else math.inf
-        for a, b in zip(ours, theirs, strict=True)
-    )
+    if not all(map(math.isfinite, (*ours, *theirs))):
+        return math.inf
+    scale = max(map(abs, (*ours, *theirs)))
+    difference = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    return difference / scale if scale else 0.0
 
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
