@@ -76,12 +76,13 @@ class Contender:
         self.name, self.log = name, work / f"{name}.log"
         file = work / f"{name}.json"
         file.write_text(json.dumps({**settings, "threads": threads}))
+        self._output = self.log.open("w")
         self._process = subprocess.Popen(
             [*command, file],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
+            stderr=self._output,
             text=True,
             env=os.environ
             | {
@@ -107,6 +108,7 @@ class Contender:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._output.close()
 
     def ready(self) -> None:
         """Wait until it is ready. Raises: ContenderError if it fails to start."""

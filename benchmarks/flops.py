@@ -90,5 +90,3 @@ def ppo_episodes(policy: Shape, scalar: Shape, sequence: Sequence, *, inner_epoc
 def training(forward: int) -> int:
     """Forward and backward."""
     return 3 * forward
-
-

@@ -40,7 +40,9 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
     options.add_argument("--continuous", action="store_true", help="the peer batches continuously")
     options.add_argument("--prompts", type=int, default=256)
-    options.add_argument("--tokens", type=int, default=128, help="new tokens of a response, at most")
+    options.add_argument(
+        "--tokens", type=int, default=128, help="new tokens of a response, at most"
+    )
     options.add_argument("--rows", type=int, default=64, help="responses hark draws side by side")
     asked = options.parse_args()
     if asked.continuous and asked.settings == list(TRIED):

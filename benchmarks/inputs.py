@@ -175,9 +175,7 @@ def openings(seed: int) -> Iterator[Dialogue]:
     records = itertools.cycle(demonstrations(WORLD, seed))
     while True:
         turns = (next(records) for _ in range(draw.choice(EARLIER_TURNS)))
-        yield tuple(
-            message for turn in turns for message in answered(turn.prompt, turn.response)
-        )
+        yield tuple(message for turn in turns for message in answered(turn.prompt, turn.response))
 
 
 def _take(found: Iterator[object], count: int, what: str) -> list:
@@ -185,5 +183,3 @@ def _take(found: Iterator[object], count: int, what: str) -> list:
     if len(taken) < count:
         raise SystemExit(f"only {len(taken)} {what} fit the context, not {count}; give more data")
     return taken
-
-

@@ -1,9 +1,9 @@
-"""Preference models from pairs, or from rankings of nine, beside TRL's `RewardTrainer`.
+"""Preference models from pairs, or from rankings of K, beside TRL's `RewardTrainer`.
 
     python -m benchmarks.preference [--rankings] [--model SFT_RUN --data COMPARISONS ...]
 
 Both train the same scalar model on the same comparisons in the same order. A ranking of nine is one
-comparison to hark and 36 pairs to the peer; the means of their losses are the same.
+comparison to hark and 36 pairs to the peer; the mean of their losses is the same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from benchmarks.table import Report
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import load_scalar_model
 
-RANKED = 9
-
 
 def _passes(pairs: int, *, by_length: bool) -> dict[str, Any]:
     return {"pairs_per_pass": pairs, "by_length": by_length}
@@ -46,13 +44,14 @@ TRIED = ("all at once", "4 at once, by length", "1 at once")
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
-    options.add_argument("--rankings", action="store_true", help="of nine, instead of pairs")
+    options.add_argument("--rankings", action="store_true", help="of K responses, not pairs")
+    options.add_argument("--responses", type=int, default=9, help="K, of a ranking")
     options.add_argument("--batch-size", type=int, help="comparisons a step (16 pairs, 1 ranking)")
     options.add_argument("--steps", type=int, help="of one repetition (2, and 1 for rankings)")
     asked = options.parse_args()
     steps = asked.steps or (1 if asked.rankings else 2)
     size = asked.batch_size or (1 if asked.rankings else 16)
-    responses = RANKED if asked.rankings else 2
+    responses = asked.responses if asked.rankings else 2
     pairs_per_unit = responses * (responses - 1) // 2
     unit = "rankings" if asked.rankings else "pairs"
 
@@ -82,8 +81,9 @@ def main() -> None:
         results = contest.run(asked.dtypes, asked.repetitions)
     prompt = sum(len(tree.prompt) for tree in trees) / len(trees)
     Report(
-        workload=f"Preference model, {unit}" + (f" of K = {RANKED}" if asked.rankings else ""),
-        peer="TRL 1.16 RewardTrainer" + (" on 36 pairs each" if asked.rankings else ""),
+        workload=f"Preference model, {unit}" + (f" of K = {responses}" if asked.rankings else ""),
+        peer="TRL 1.16 RewardTrainer"
+        + (f" on {pairs_per_unit} pairs each" if asked.rankings else ""),
         unit=unit,
         circumstances=sides.circumstances(
             inputs, asked, f"{size} {unit} a step, prompts of {prompt:.0f} tokens on average"

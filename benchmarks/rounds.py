@@ -83,5 +83,4 @@ def require_agreement(
 
 
 def _few(values: Sequence[float]) -> str:
-    shown = ", ".join(f"{value:.6g}" for value in values[:4])
-    return shown + (", …" if len(values) > 4 else "")
+    return f"{values[0]:.6g}" + (", …" if len(values) > 1 else "")

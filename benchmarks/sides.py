@@ -59,6 +59,4 @@ def circumstances(inputs: Inputs, asked: argparse.Namespace, data: str) -> list[
 def _start(
     name: str, command: list[str | Path], settings: Mapping[str, Any], asked: argparse.Namespace
 ) -> Contender:
-    return Contender(
-        name, command, settings, threads=asked.threads, huge_pages=asked.huge_pages
-    )
+    return Contender(name, command, settings, threads=asked.threads, huge_pages=asked.huge_pages)

@@ -1,4 +1,7 @@
-"""hark's `generate` on the same prompts; asked to `check`, the most probable tokens of the first."""
+"""hark's `generate` on the same prompts.
+
+Asked to `check`, it takes the most probable tokens of the first prompts instead.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,7 @@ def prepare(settings: dict[str, Any]) -> Any:
             "amount": len(rows),
             "losses": [float(value) for value in logprobs],
             "sequences": [
-                [len(tree.prompt), [len(response) for response in tree.responses]]
-                for tree in trees
+                [len(tree.prompt), [len(response) for response in tree.responses]] for tree in trees
             ],
         }
 

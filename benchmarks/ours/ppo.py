@@ -5,7 +5,6 @@ Asked to `check`, it also says what its models made of the last step's episodes,
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -107,7 +106,12 @@ def findings(rollout: Rollout, preference_model: PreTrainedModel) -> list[float]
     trees = [PromptTree(prompt, (response,)) for prompt, response in episodes(rollout)]
     with torch.no_grad():
         scores = response_scores(preference_model, pack_for(preference_model, trees))
-    return [*old.tolist(), *reference.tolist(), *(values / rollout.lengths).tolist(), *scores.tolist()]
+    return [
+        *old.tolist(),
+        *reference.tolist(),
+        *(values / rollout.lengths).tolist(),
+        *scores.tolist(),
+    ]
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ from serving import Answer, serve
 def prepare(settings: dict[str, Any]) -> Any:
     rows = [json.loads(line) for line in Path(settings["data"]).read_text().splitlines()]
     requests = [
-        Instance(
-            request_type="loglikelihood", doc={}, idx=i, arguments=(row["context"], option)
-        )
+        Instance(request_type="loglikelihood", doc={}, idx=i, arguments=(row["context"], option))
         for row in rows
         for i, option in enumerate(row["options"])
     ]

@@ -74,9 +74,7 @@ def in_batches(
     for start in range(0, len(order), request["batch"]):
         chosen = order[start : start + request["batch"]]
         tokens, mask = padded([prompts[i] for i in chosen], config.pad_token_id)
-        output = model.generate(
-            input_ids=tokens, attention_mask=mask, generation_config=config
-        )
+        output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=config)
         for i, row in zip(chosen, output[:, tokens.shape[1] :].tolist(), strict=True):
             drawn[i] = until_end(row, config.eos_token_id)
     return drawn
