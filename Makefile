@@ -45,12 +45,12 @@ BENCHMARK = $(BIN)/python -m benchmarks.
 BENCHMARK_OPTIONS = $(if $(MODEL),--model $(MODEL)) --append docs/performance.md $(OPTIONS)
 data = $(if $(1),--data $(1))
 
-bench: setup ## hark beside its peers: make bench MODEL=RUN DEMONSTRATIONS=FILES PAIRS=FILES RANKINGS=FILES PROMPTS=FILES
+bench: setup ## hark beside its peers (MODEL=, DEMONSTRATIONS=, PAIRS=, RANKINGS=, PROMPTS=)
 	$(BENCHMARK)sft $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))
 	$(BENCHMARK)preference $(BENCHMARK_OPTIONS) $(call data,$(PAIRS))
 	$(BENCHMARK)preference --rankings $(BENCHMARK_OPTIONS) $(call data,$(RANKINGS))
-	$(BENCHMARK)generation $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
-	$(BENCHMARK)generation --continuous $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)generation --prompts 256 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)generation --prompts 256 --continuous $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)ppo $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)ppo --inner-epochs 4 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)multiple_choice $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))

@@ -73,6 +73,8 @@ class Contest:
 
     def _measure(self, dtype: str, repetitions: int) -> Result:
         trials = dict(self._trials(dtype))
+        if not trials:
+            raise SystemExit(f"none of the settings to try is for {dtype}; name others")
         setting, trial = max(trials.items(), key=lambda item: item[1].rate)
         request = {"dtype": dtype, **self.request(trial)}
         agreement = self.check(dtype, self.ours.repeat(**request), trial)

@@ -39,7 +39,7 @@ LEAST_ALIKE = {"float32": 0.9, "bfloat16": 0.5}
 def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
     options.add_argument("--continuous", action="store_true", help="the peer batches continuously")
-    options.add_argument("--prompts", type=int, default=256)
+    options.add_argument("--prompts", type=int, default=128, help="the goals are for 256")
     options.add_argument(
         "--tokens", type=int, default=128, help="new tokens of a response, at most"
     )

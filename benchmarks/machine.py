@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -61,7 +62,5 @@ def _line(path: str, name: str) -> str | None:
 
 
 def _cores() -> range | set[int]:
-    import os
-
     affinity = getattr(os, "sched_getaffinity", None)
     return affinity(0) if affinity else range(os.cpu_count() or 1)

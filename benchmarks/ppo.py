@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "64 drawn, 16 trained at once, autocast": _setting(64, 16, autocast=True, only="bfloat16"),
 }
 """The peer's mixed precision is that of its updates alone; `autocast` is around all it does."""
-TRIED = tuple(SETTINGS)[1:]
+TRIED = ("64 drawn, 16 trained at once", "64 drawn, 16 trained at once, autocast")
 KINDS = ("log π", "log π_ref", "mean values", "scores")
 
 

@@ -41,7 +41,7 @@ TRIED = ("packed 1×512", "packed 4×512", "padded by length 4")
 def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
     options.add_argument("--demonstrations", type=int, default=400, help="to draw batches from")
-    options.add_argument("--steps", type=int, default=2, help="of one repetition")
+    options.add_argument("--steps", type=int, default=1, help="of one repetition")
     asked = options.parse_args()
     work = sides.work_directory(asked, "sft")
     inputs = Inputs.of(asked)
