@@ -3,7 +3,8 @@
 Trees lie end to end in one row without padding, and the row is cut into blocks: a branch, say, with
 the prompt it sees, or several short trees. Each block is one call of scaled dot-product attention
 over its own tokens and its prompt's, so that no [T, T] mask exists and nothing is computed between
-trees. The result equals dense attention under `PackedBatch.attends` to rounding, gradients included.
+trees. The result equals dense attention under `PackedBatch.attends` to rounding, and so do its
+gradients.
 
 The layout goes to a model's forward pass as the argument `tree_layout`, which transformers hands
 down to the attention of every layer, also when activation checkpointing computes a layer again.
@@ -38,8 +39,8 @@ Measured on a CPU at width 256; wider models make pairs dearer and calls as good
 """
 
 LONGEST_BLOCK = 128
-"""Longer branches are cut into blocks of at most so many tokens, none of which sees the next: half
-the pairs of a causal square are computed in vain, and only the last blocks' squares remain."""
+"""Longer branches are cut into blocks of at most so many tokens, because half of a causal square is
+computed in vain: what lies after the end of its block no token is compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,21 +156,28 @@ def _additive(attends: Tensor) -> Tensor:
 
 
 def attends_by_tree(model: PreTrainedModel) -> bool:
-    """Whether the model was made or loaded with this attention and lies where it is fast.
+    """Whether the model was made or loaded with this attention and can use it now.
 
-    On a GPU many small calls cost more than one masked large one, so rows stay dense there.
+    Not on a GPU, where many small calls may cost more than one masked large one, and not while
+    attention itself has dropout, which models that hark loads never have.
     """
-    named: str | None = model.config._attn_implementation
-    return named == TREE_ATTENTION and model.device.type == "cpu"
+    config = model.config
+    dropout = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
+    return (
+        config._attn_implementation == TREE_ATTENTION
+        and model.device.type == "cpu"
+        and model.dtype in (torch.float32, torch.bfloat16)
+        and not (model.training and dropout)
+    )
 
 
-def unread_mask(dtype: torch.dtype, device: torch.device) -> Tensor:
+def unread_mask(dtype: torch.dtype) -> Tensor:
     """[1, 1, 1, 1] NaN: the `attention_mask` of a forward pass with a `tree_layout`.
 
     Four dimensions keep transformers from building a [T, T] mask. An attention that took this one
     instead of the layout would make everything NaN rather than let trees see each other.
     """
-    return torch.full((1, 1, 1, 1), float("nan"), dtype=dtype, device=device)
+    return torch.full((1, 1, 1, 1), float("nan"), dtype=dtype)
 
 
 def _forward(
@@ -189,13 +197,12 @@ def _forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
         return plain
-    # No model of ours has dropout inside its attention (`language_model.switch_dropout_off`).
-    assert dropout == 0.0
+    assert dropout == 0.0, "attends_by_tree"
     copies = getattr(module, "num_key_value_groups", 1)
-    inputs = (query, repeat_kv(key, copies), repeat_kv(value, copies))
+    inputs = [query, repeat_kv(key, copies), repeat_kv(value, copies)]
     if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        inputs = tuple(tensor.to(dtype) for tensor in inputs)
+        # Autocast knows the public function, not the kernels behind it.
+        inputs = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in inputs]
     output: Tensor = _TreeAttention.apply(*inputs, tree_layout, scaling)
     return output, None
 
