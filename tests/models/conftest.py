@@ -20,6 +20,8 @@ from transformers import (
     Qwen3Config,
 )
 
+from hark.models.language_model import attention_implementation
+
 VOCABULARY, CONTEXT = 61, 64
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -70,7 +72,10 @@ CONFIGS = {
 def make_model(family: str, seed: int = 0) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(CONFIGS[family]())
+        config = CONFIGS[family]()
+        model = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention_implementation(config)
+        )
         # The usual 0.02 would leave attention nearly uniform and hide a wrong mask.
         for parameter in model.parameters():
             parameter.data.add_(0.2 * torch.randn_like(parameter))

@@ -22,6 +22,7 @@ from hark.models.language_model import (
     new_language_model,
 )
 from hark.models.tokenizer import train_tokenizer
+from hark.models.tree_attention import TREE_ATTENTION
 
 TINY = Architecture(width=32, layers=2, heads=2, mlp_width=48, named_vocabulary=300)
 
@@ -78,7 +79,7 @@ def test_saved_and_loaded_it_is_the_same_to_the_last_bit(
     assert torch.equal(again(tokens).logits, family_model(tokens).logits)
     assert context_length(again) == 64
     assert again.config._attn_implementation == (
-        "eager" if again.config.model_type == "gemma2" else "sdpa"
+        "eager" if again.config.model_type == "gemma2" else TREE_ATTENTION
     )
 
 

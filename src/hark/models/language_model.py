@@ -27,6 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import ModelError, SettingsError, did_you_mean
+from hark.models.tree_attention import ATTENDING_BY_TREE, TREE_ATTENTION
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -97,7 +98,7 @@ def new_language_model(
         pad_token_id=pad_token_id,
         bos_token_id=None,
         eos_token_id=eos_token_id,
-        attn_implementation="sdpa",
+        attn_implementation=TREE_ATTENTION,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -159,9 +160,11 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
 
 
 def attention_implementation(config: Any) -> str | None:
-    """`eager` where attention logits are capped (SDPA cannot), else what transformers prefers."""
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
-    return "eager" if capped else None
+    """`eager` where attention logits are capped (SDPA cannot), by trees where the tests show that
+    it is exact, else what transformers prefers."""
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None):
+        return "eager"
+    return TREE_ATTENTION if config.model_type in ATTENDING_BY_TREE else None
 
 
 def choose_device(name: str) -> torch.device:

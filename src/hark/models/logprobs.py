@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from hark.errors import SettingsError
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch
+from hark.models.tree_attention import attends_by_tree, tree_layout, unread_mask
 
 LOGITS_KEPT = 2**25
 """Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
@@ -30,11 +31,15 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """[R·T, D]: the last hidden state of every token of the batch (of padding too: never read)."""
     trunk = backbone(model)
     dtype = next(trunk.parameters()).dtype
+    by_tree = batch.trees and attends_by_tree(model)
+    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0]) if by_tree else None
     output = trunk(
         input_ids=batch.tokens,
-        attention_mask=batch.attention_mask(dtype),
+        attention_mask=unread_mask(dtype) if layout else batch.attention_mask(dtype),
         position_ids=None if batch.one_sequence_per_row else batch.positions,
         use_cache=False,
+        # Not None for other models: an architecture may refuse arguments that it does not know.
+        **({"tree_layout": layout} if layout else {}),
     )
     return output.last_hidden_state.flatten(0, 1)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.errors import DataError, SettingsError
+from hark.models.tree_attention import attends_by_tree
 
 PACKABLE = frozenset(
     {"llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma", "gemma2", "mistral", "gemma3_text"}
@@ -80,6 +81,9 @@ class PackedBatch:
     """[N] long; index into R·T of each response's last token."""
     one_sequence_per_row: bool = False
     """True: rows are right-padded sequences and a plain [R, T] mask is enough."""
+    trees: tuple[tuple[int, ...], ...] = ()
+    """Lengths of each tree's prompt and responses, where all lie end to end in one row without
+    padding (`tree_attention`); empty for other layouts."""
 
     @property
     def response_count(self) -> int:
@@ -144,6 +148,7 @@ def pack(
     row_tokens: int | None = None,
     share_prompts: bool = True,
     one_sequence_per_row: bool = False,
+    end_to_end: bool = False,
 ) -> PackedBatch:
     """Lay trees out in rows, longest first, each in the first row with room (deterministic).
 
@@ -151,6 +156,7 @@ def pack(
         longer than `row_tokens` widens all rows: it cannot be cut without losing what it sees.
     share_prompts: False repeats the prompt for each response (the padded computation, packed).
     one_sequence_per_row: repeats prompts and gives each response a right-padded row of its own.
+    end_to_end: one row without padding, in the order given; a dense mask of it would be large.
     pad_token_id: any id the model has, since padding is masked; None means 0.
 
     Raises: DataError for an empty prompt, an empty response, or a tree without responses.
@@ -163,11 +169,17 @@ def pack(
     sizes = [tree.tokens for tree in trees]
     if one_sequence_per_row:
         width, rows = max(sizes), [[index] for index in range(len(sizes))]
+    elif end_to_end:
+        width, rows = sum(sizes), [list(range(len(sizes)))]
     else:
         width = max(row_tokens or 0, max(sizes))
         width = width if row_tokens else -(-width // 8) * 8
         rows = _first_fit_decreasing(sizes, width)
-    return _lay_out(trees, rows, width, pad_token_id or 0, one_sequence_per_row)
+    batch = _lay_out(trees, rows, width, pad_token_id or 0, one_sequence_per_row)
+    if not end_to_end or one_sequence_per_row:
+        return batch
+    lengths = ((len(tree.prompt), *map(len, tree.responses)) for tree in trees)
+    return dataclasses.replace(batch, trees=tuple(lengths))
 
 
 def pack_for(
@@ -178,7 +190,10 @@ def pack_for(
     row_tokens: int | None = None,
     share_prompts: bool = True,
 ) -> PackedBatch:
-    """`pack` as densely as `model` allows: shared rows, or one sequence per row."""
+    """`pack` as densely as `model` allows: end to end, shared rows, or one sequence per row.
+
+    row_tokens: asks for shared rows of this width.
+    """
     longest = max((tree.longest_sequence for tree in trees if tree.responses), default=0)
     fits = supports_packing(model) and longest <= _attention_window(model)
     return pack(
@@ -187,6 +202,7 @@ def pack_for(
         row_tokens=row_tokens if fits else None,
         share_prompts=share_prompts,
         one_sequence_per_row=not fits,
+        end_to_end=fits and row_tokens is None and attends_by_tree(model),
     )
 
 

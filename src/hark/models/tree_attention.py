@@ -1,0 +1,280 @@
+"""Attention over prompt trees that costs what the tokens cost that are seen.
+
+Trees lie end to end in one row without padding, and the row is cut into blocks: a branch, say, with
+the prompt it sees, or several short trees. Each block is one call of scaled dot-product attention
+over its own tokens and its prompt's, so that no [T, T] mask exists and nothing is computed between
+trees. The result equals dense attention under `PackedBatch.attends` to rounding, and so do its
+gradients.
+
+The layout goes to a model's forward pass as the argument `tree_layout`, which transformers hands
+down to the attention of every layer, also when activation checkpointing computes a layer again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+TREE_ATTENTION = "hark_trees"
+"""The name under which transformers knows this attention; without a layout it is `sdpa`."""
+
+ATTENDING_BY_TREE = frozenset(
+    {"llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma", "mistral", "gemma3_text"}
+)
+"""The `model_type`s for which the tests show that it is exact."""
+
+CALL_COST = 1024
+"""What a call costs beside its pairs of tokens, in such pairs: the price at which blocks merge.
+
+Measured on a CPU at width 256; wider models make pairs dearer and calls as good as free.
+"""
+
+LONGEST_BLOCK = 128
+"""Longer branches are cut into blocks of at most so many tokens, because half of a causal square is
+computed in vain: what lies after the end of its block no token is compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Tokens `start` to `end` of the row: the queries of one call."""
+
+    start: int
+    end: int
+    first_key: int
+    """They see tokens from here to `end`, under the mask; `start` unless a branch was cut."""
+    prompt_start: int
+    prompt_tokens: int
+    """The prompt they see where it does not lie between `first_key` and `end`; else 0 tokens."""
+    is_causal: bool
+    """Each token sees all that precede it, so that the mask has a shape known beforehand."""
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return self.end - self.start
+
+    @property
+    def keys(self) -> int:
+        """Number of keys, masked ones included."""
+        return self.prompt_tokens + self.end - self.first_key
+
+    @property
+    def cost(self) -> int:
+        """In pairs of a query and a key."""
+        return CALL_COST + self.queries * self.keys
+
+    def cut(self) -> list[Block]:
+        """Shorter blocks that do the same, of about equal length."""
+        parts = -(-self.queries // LONGEST_BLOCK) if self.is_causal else 1
+        bounds = [self.start + self.queries * part // parts for part in range(parts + 1)]
+        return [replace(self, start=a, end=b) for a, b in itertools.pairwise(bounds)]
+
+    def with_next(self, following: Block) -> Block:
+        """One block for this and the next in the row."""
+        return replace(self, end=following.end, is_causal=False)
+
+
+def plan_blocks(trees: Sequence[Sequence[int]]) -> tuple[Block, ...]:
+    """Cut a row into blocks; each tree is the length of its prompt, then of its responses.
+
+    A prompt goes with its first response, and every other response is on its own. Neighbours merge
+    where the pairs that they would then compute in vain cost less than calls.
+    """
+    blocks: list[Block] = []
+    for branch in _branches(trees):
+        if blocks:
+            together = blocks[-1].with_next(branch)
+            apart = sum(block.cost for whole in (blocks[-1], branch) for block in whole.cut())
+            if together.cost <= apart:
+                blocks[-1] = together
+                continue
+        blocks.append(branch)
+    return tuple(part for block in blocks for part in block.cut())
+
+
+def _branches(trees: Sequence[Sequence[int]]) -> Iterator[Block]:
+    end = 0
+    for prompt, first, *others in trees:
+        tree = end
+        for number, length in enumerate((prompt + first, *others)):
+            start, end = end, end + length
+            yield Block(
+                start=start, end=end, first_key=start, prompt_start=tree,
+                prompt_tokens=prompt if number else 0, is_causal=True,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLayout:
+    """How the attention of one forward pass goes over a row of trees."""
+
+    blocks: tuple[Block, ...]
+    masks: tuple[Tensor, ...]
+    """For each block [queries, keys] float32, added to the logits: 0 or −∞."""
+
+
+def tree_layout(trees: Sequence[Sequence[int]], group: Tensor, branch: Tensor) -> TreeLayout:
+    """Blocks and their masks.
+
+    trees: as for `plan_blocks`; group, branch: [T] long, as in `PackedBatch`.
+    """
+    blocks = plan_blocks(trees)
+    causal = [block for block in blocks if block.is_causal]
+    rows = max((block.queries for block in causal), default=0)
+    columns = max((block.keys for block in causal), default=0)
+    # The last query sees the last key, so that the lower right corner serves every causal block.
+    ordered = _additive(torch.ones(rows, columns, dtype=torch.bool).tril(columns - rows))
+    masks = [
+        ordered[rows - block.queries :, columns - block.keys :]
+        if block.is_causal
+        else _mask(block, group, branch)
+        for block in blocks
+    ]
+    return TreeLayout(blocks=blocks, masks=tuple(masks))
+
+
+def _mask(block: Block, group: Tensor, branch: Tensor) -> Tensor:
+    queries = torch.arange(block.start, block.end)
+    prompt = torch.arange(block.prompt_start, block.prompt_start + block.prompt_tokens)
+    keys = torch.cat([prompt, torch.arange(block.first_key, block.end)])
+    same_tree = group[queries, None] == group[keys]
+    same_branch = (branch[keys] < 0) | (branch[queries, None] == branch[keys])
+    return _additive(same_tree & same_branch & (keys <= queries[:, None]))
+
+
+def _additive(attends: Tensor) -> Tensor:
+    return torch.zeros(attends.shape).masked_fill_(~attends, float("-inf"))
+
+
+def attends_by_tree(model: PreTrainedModel) -> bool:
+    """Whether the model was made or loaded with this attention and can use it now.
+
+    Not on a GPU, where many small calls may cost more than one masked large one, and not while
+    attention itself has dropout, which models that hark loads never have.
+    """
+    config = model.config
+    dropout = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
+    return (
+        config._attn_implementation == TREE_ATTENTION
+        and model.device.type == "cpu"
+        and model.dtype in (torch.float32, torch.bfloat16)
+        and not (model.training and dropout)
+    )
+
+
+def unread_mask(dtype: torch.dtype) -> Tensor:
+    """[1, 1, 1, 1] NaN: the `attention_mask` of a forward pass with a `tree_layout`.
+
+    Four dimensions keep transformers from building a [T, T] mask. An attention that took this one
+    instead of the layout would make everything NaN rather than let trees see each other.
+    """
+    return torch.full((1, 1, 1, 1), float("nan"), dtype=dtype)
+
+
+def _forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    tree_layout: TreeLayout | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls: query [R, heads, T, d] -> [R, T, heads, d]."""
+    if tree_layout is None:
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
+        return plain
+    assert dropout == 0.0, "attends_by_tree"
+    copies = getattr(module, "num_key_value_groups", 1)
+    inputs = [query, repeat_kv(key, copies), repeat_kv(value, copies)]
+    if torch.is_autocast_enabled("cpu"):
+        # Autocast knows the public function, not the kernels behind it.
+        inputs = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in inputs]
+    output: Tensor = _TreeAttention.apply(*inputs, tree_layout, scaling)
+    return output, None
+
+
+_attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class _TreeAttention(torch.autograd.Function):
+    """[1, T, heads, d] from query, key and value [1, heads, T, d].
+
+    Written out with the kernels behind `scaled_dot_product_attention`, because its own gradients
+    of overlapping slices would each be a row of zeros to be filled and added up.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
+    ) -> Tensor:
+        output = query.new_empty(query.transpose(1, 2).shape)
+        normalisers = []
+        for block, mask in zip(layout.blocks, layout.masks, strict=True):
+            part, normaliser = _attend(
+                query[:, :, block.start : block.end], _seen(key, block), _seen(value, block),
+                attn_mask=mask[None, None], scale=scale,
+            )  # fmt: skip
+            output[:, block.start : block.end] = part.transpose(1, 2)
+            normalisers.append(normaliser)
+        ctx.save_for_backward(query, key, value, output, *normalisers)
+        ctx.layout, ctx.scale = layout, scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, *normalisers = ctx.saved_tensors
+        of_query = torch.empty_like(query)
+        # Many blocks add to one prompt: sums in float32 also where keys are bfloat16.
+        of_key, of_value = (torch.zeros_like(t, dtype=torch.float32) for t in (key, value))
+        for block, mask, normaliser in zip(
+            ctx.layout.blocks, ctx.layout.masks, normalisers, strict=True
+        ):
+            rows = slice(block.start, block.end)
+            of_query[:, :, rows], to_key, to_value = _attend_backward(
+                gradient[:, rows].transpose(1, 2), query[:, :, rows],
+                _seen(key, block), _seen(value, block),
+                output[:, rows].transpose(1, 2), normaliser, 0.0, False,
+                attn_mask=mask[None, None], scale=ctx.scale,
+            )  # fmt: skip
+            _add_seen(of_key, block, to_key)
+            _add_seen(of_value, block, to_value)
+        return of_query, of_key.to(key.dtype), of_value.to(value.dtype), None, None
+
+
+def _seen(whole: Tensor, block: Block) -> Tensor:
+    """The keys (or values) of a block."""
+    own = whole[:, :, block.first_key : block.end]
+    if block.prompt_tokens == 0:
+        return own
+    return torch.cat([_prompt(whole, block), own], dim=2)
+
+
+def _add_seen(whole: Tensor, block: Block, gradient: Tensor) -> None:
+    """The reverse of `_seen`: add what a block's keys (or values) receive."""
+    whole[:, :, block.first_key : block.end] += gradient[:, :, block.prompt_tokens :]
+    if block.prompt_tokens:
+        _prompt(whole, block).add_(gradient[:, :, : block.prompt_tokens])
+
+
+def _prompt(whole: Tensor, block: Block) -> Tensor:
+    return whole[:, :, block.prompt_start : block.prompt_start + block.prompt_tokens]
+
+
+AttentionInterface.register(TREE_ATTENTION, _forward)
+AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from hark.models import tree_attention
+from hark.models.checkpoint import save_model
+from hark.models.logprobs import hidden_states, response_logprobs
+from hark.models.packing import PackedBatch, PromptTree, pack, pack_for
+from hark.models.tree_attention import (
+    ATTENDING_BY_TREE,
+    attends_by_tree,
+    plan_blocks,
+    tree_layout,
+    unread_mask,
+)
+
+
+def numbers(first: int, count: int) -> tuple[int, ...]:
+    return tuple(2 + (first + 7 * place) % 59 for place in range(count))
+
+
+TREES = [
+    # A pair, one response, K = 9 of several lengths, and a text with a prompt of one token.
+    PromptTree(numbers(3, 5), (numbers(4, 6), numbers(9, 2))),
+    PromptTree(numbers(8, 2), (numbers(1, 3),)),
+    PromptTree(numbers(11, 7), tuple(numbers(20 + k, 1 + 2 * k) for k in range(9))),
+    PromptTree(numbers(5, 1), (numbers(30, 20),)),
+]
+
+
+@pytest.fixture
+def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every branch on its own, cut into blocks of at most four tokens."""
+    monkeypatch.setattr(tree_attention, "CALL_COST", 0)
+    monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", 4)
+
+
+def outcome(model: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-probabilities, and the gradients of a loss that weighs each token differently."""
+    model.zero_grad()
+    logprobs = response_logprobs(model, batch)
+    (logprobs.exp() * torch.arange(1, logprobs.numel() + 1)).sum().backward()
+    return logprobs.detach(), {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def assert_same(
+    got: tuple[Tensor, dict[str, Tensor]],
+    expected: tuple[Tensor, dict[str, Tensor]],
+    tolerance: float = 1e-5,
+) -> None:
+    assert float((got[0] - expected[0]).abs().max()) <= tolerance * float(expected[0].abs().max())
+    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
+    assert got[1].keys() == expected[1].keys()
+    for name, gradient in expected[1].items():
+        # Relative to the tensor, or to the whole where a gradient is zero but for rounding.
+        scale = max(float(gradient.abs().max()), 1e-3 * largest)
+        assert float((got[1][name] - gradient).abs().max()) <= tolerance * scale, name
+
+
+def test_blocks_worked_by_hand(many_blocks: None) -> None:
+    # Row: prompt 0 1 2, response 3 4 5; response 6 7. Then a prompt 8, response 9.
+    blocks = [
+        (b.start, b.end, b.first_key, b.prompt_start, b.prompt_tokens)
+        for b in plan_blocks([(3, 3, 2), (1, 1)])
+    ]
+    assert blocks == [
+        (0, 3, 0, 0, 0),  # six tokens are cut in two
+        (3, 6, 0, 0, 0),
+        (6, 8, 6, 0, 3),
+        (8, 10, 8, 8, 0),
+    ]
+
+
+def test_short_neighbours_share_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 6² + 2·(3 + 2) + 2² = 50 pairs apart; all ten tokens in one call are 100. The first two
+    # together are 8² = 64, 18 more than 36 + 10; the last two 4·(3 + 4) = 28, 14 more than 10 + 4.
+    def bounds(call_cost: int) -> list[tuple[int, int]]:
+        monkeypatch.setattr(tree_attention, "CALL_COST", call_cost)
+        return [(block.start, block.end) for block in plan_blocks([(3, 3, 2), (1, 1)])]
+
+    assert bounds(13) == [(0, 6), (6, 8), (8, 10)]
+    assert bounds(14) == [(0, 6), (6, 10)]
+    # Left to right: 18 buys the first, and then 100 − 64 − 4 = 32 would be needed.
+    assert bounds(18) == [(0, 8), (8, 10)]
+    assert bounds(32) == [(0, 10)]
+
+
+@pytest.mark.parametrize(("call_cost", "longest"), [(0, 4), (60, 5), (10**6, 128)])
+def test_the_masks_are_those_of_dense_attention(
+    monkeypatch: pytest.MonkeyPatch, call_cost: int, longest: int
+) -> None:
+    monkeypatch.setattr(tree_attention, "CALL_COST", call_cost)
+    monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", longest)
+    batch = pack(TREES, end_to_end=True)
+    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0])
+    sees = torch.zeros_like(batch.attends()[0])
+    for block, mask in zip(layout.blocks, layout.masks, strict=True):
+        prompt = range(block.prompt_start, block.prompt_start + block.prompt_tokens)
+        keys = torch.tensor([*prompt, *range(block.first_key, block.end)])
+        sees[block.start : block.end, keys] = mask == 0
+    assert torch.equal(sees, batch.attends()[0])
+
+
+def test_trees_lie_end_to_end_without_padding(make_family: Callable[..., PreTrainedModel]) -> None:
+    batch = pack_for(make_family("llama-tied"), TREES)
+    # 5+6+2, 2+3, 7+(1+3+…+17 = 81), 1+20.
+    assert batch.tokens.shape == (1, 127)
+    assert bool(batch.is_token.all())
+    assert batch.trees[:2] == ((5, 6, 2), (2, 3))
+    # A width that is asked for is kept to.
+    assert pack_for(make_family("llama-tied"), TREES, row_tokens=96).tokens.shape == (2, 96)
+
+
+def test_it_equals_the_padded_computation(
+    family_model: PreTrainedModel, many_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = outcome(family_model, pack(TREES, one_sequence_per_row=True))
+    batch = pack_for(family_model, TREES)
+    assert bool(batch.trees) == (family_model.config.model_type in ATTENDING_BY_TREE)
+    assert bool(batch.trees) != (family_model.config.model_type == "gemma2")
+    if batch.trees:
+        monkeypatch.setattr(PackedBatch, "attends", None)  # no dense mask is made
+    assert_same(outcome(family_model, batch), expected)
+
+
+def test_activation_checkpointing_changes_nothing(
+    make_family: Callable[..., PreTrainedModel], many_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_family("llama-tied").train()
+    batch = pack_for(model, TREES)
+    logprobs, gradients = outcome(model, batch)
+    calls = []
+    kernel = tree_attention._attend
+    monkeypatch.setattr(
+        tree_attention, "_attend", lambda *a, **k: calls.append(None) or kernel(*a, **k)
+    )
+    model.activation_checkpointing_enable()
+    again, recomputed = outcome(model, batch)
+    # Two layers, each computed forward and once more for its gradients.
+    assert len(calls) == 2 * 2 * len(plan_blocks(batch.trees))
+    assert torch.equal(again, logprobs)
+    assert all(torch.equal(recomputed[name], gradients[name]) for name in gradients)
+
+
+def test_under_autocast_it_is_bfloat16_attention(
+    make_family: Callable[..., PreTrainedModel], many_blocks: None
+) -> None:
+    model = make_family("llama-tied")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = outcome(model, pack(TREES))
+        got = outcome(model, pack_for(model, TREES))
+    # bfloat16 keeps 8 bits of a number; the errors of two layers add up.
+    assert_same(got, expected, tolerance=0.1)
+    assert not torch.allclose(got[0], outcome(model, pack_for(model, TREES))[0], rtol=1e-4)
+
+
+def test_bfloat16_weights(make_family: Callable[..., PreTrainedModel], many_blocks: None) -> None:
+    model = make_family("llama-tied").bfloat16()
+    batch = pack_for(model, TREES)
+    assert batch.trees
+    got, expected = outcome(model, batch)[0], outcome(model, pack(TREES))[0]
+    assert float((got - expected).abs().max()) <= 0.05 * float(expected.abs().max())
+
+
+def test_a_model_of_another_attention_reads_the_same_row(
+    make_family: Callable[..., PreTrainedModel], many_blocks: None
+) -> None:
+    model = make_family("llama-tied")
+    batch = pack_for(model, TREES)
+    expected = response_logprobs(model, batch)
+    model.set_attn_implementation("sdpa")
+    assert not attends_by_tree(model)
+    torch.testing.assert_close(response_logprobs(model, batch), expected)
+
+
+def test_an_attention_that_does_not_know_layouts_gives_nan(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    model = make_family("llama-tied")
+    model.set_attn_implementation("sdpa")
+    tokens = torch.tensor([[5, 6, 7]])
+    assert model(tokens, attention_mask=unread_mask(torch.float32)).logits.isnan().all()
+
+
+def test_attention_dropout_keeps_rows_dense(make_family: Callable[..., PreTrainedModel]) -> None:
+    model = make_family("gpt2-tied-no-pad")  # whose attn_pdrop is 0.1 by default
+    assert attends_by_tree(model)
+    assert not attends_by_tree(model.train())
+    batch = pack(TREES, end_to_end=True)
+    assert hidden_states(model, batch).isfinite().all()
+
+
+def test_saved_models_do_not_name_it(
+    make_family: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model", make_family("llama-tied"), None)
+    assert "hark" not in json.dumps(json.loads((tmp_path / "model/config.json").read_text()))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert plain.config._attn_implementation == "sdpa"
