@@ -27,11 +27,13 @@ from hark.errors import ModelError
 from hark.models.active_rows import ActiveRows
 from hark.models.decoders import choose_decoder
 from hark.models.language_model import context_length
+from hark.models.parallel import whole
+from hark.models.processes import gather_shares, own_share
 from hark.models.sampling import SamplingSettings, choose_tokens, uniforms
 from hark.models.stop_strings import StopStrings
 from hark.models.tokenizer import end_token_ids
 
-__all__ = ["Generated", "SamplingSettings", "generate"]
+__all__ = ["Generated", "SamplingSettings", "generate", "generate_shared"]
 
 _PREFILL_TOKENS = 16384
 """Most tokens, padding included, of one prefill: bounds the memory of its activations."""
@@ -92,6 +94,27 @@ def generate(
         engine = _Engine(model, tokenizer, prompts, settings, limits, seed, ids, rows)
         finished = engine.run(on_progress or (lambda count: None))
     return [_generated(finished[index], engine.stop) for index in range(len(prompts))]
+
+
+def generate_shared(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    seed: int,
+    sequence_ids: Sequence[int] | None = None,
+    rows: int = 64,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """`generate`, each process of the run answering its share; all processes get all responses."""
+    ids = range(len(prompts)) if sequence_ids is None else sequence_ids
+    with whole(model):
+        drawn = generate(
+            model, tokenizer, own_share(prompts), settings, seed=seed,
+            sequence_ids=own_share(ids), rows=rows, on_progress=on_progress,
+        )  # fmt: skip
+    return gather_shares(drawn)
 
 
 def _response_limits(

@@ -27,6 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import ModelError, SettingsError, did_you_mean
+from hark.models.shards import SHARDS, fill_from_shards
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -137,6 +138,8 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
         switch_dropout_off(config)
+        if (shards := Path(name) / SHARDS).is_dir():
+            return _read_sharded(auto_class, config, shards, dtype=DTYPES[dtype])
         model, report = auto_class.from_pretrained(
             name,
             config=config,
@@ -155,6 +158,16 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
     # aligned ones make a loaded model bit-identical to the one that was saved.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
+    return model.eval()
+
+
+def _read_sharded(auto_class: Any, config: Any, shards: Path, *, dtype: torch.dtype) -> Any:
+    """A model whose weights several processes wrote into a checkpoint of training."""
+    with torch.random.fork_rng(devices=[]):
+        model = auto_class.from_config(
+            config, dtype=dtype, attn_implementation=attention_implementation(config)
+        )
+    fill_from_shards(shards, model.state_dict())
     return model.eval()
 
 
