@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 import torch
 
+from hark.models.checkpoint import save_model
 from hark.models.language_model import load_language_model
+from hark.models.scalar_head import new_scalar_model
+from hark.models.tokenizer import load_tokenizer
 from hark.runs.manifest import Manifest
 from hark.runs.metrics import read_metrics
 
@@ -94,8 +97,20 @@ def comparisons(directory: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def prompts(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "preference_model": str(directory / "preference-model"),
+        "data": [str(directory / "prompts.jsonl")], "total_episodes": 20 * 10, "batch_episodes": 10,
+        "minibatch_episodes": 5, "max_response_tokens": 8, "micro_batch_tokens": 60,
+        "value_learning_rate": 1e-4, "optimizer": {"learning_rate": 1e-4, "warmup_steps": 0},
+        "pretraining_data": [str(directory / "texts.jsonl")], "pretraining_row_tokens": 16,
+        "pretraining_rows_per_episode": 1, "evaluation_data": [str(directory / "prompts.jsonl")],
+        "evaluation_text": [str(directory / "texts.jsonl")], "evaluation_every": 10,
+    }  # fmt: skip
+
+
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "pretrain": texts, "sft": demonstrations, "preference": comparisons,
+    "pretrain": texts, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
 }  # fmt: skip
 
 
@@ -103,11 +118,14 @@ SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> World:
     directory = tmp_path_factory.mktemp("parallel")
     (directory / "model").symlink_to(language_model)
+    scalar = new_scalar_model(load_language_model(language_model), seed=2)
+    save_model(directory / "preference-model", scalar, load_tokenizer(language_model))
     rows = {
         "texts": [{"text": f"{text} So it was. {text}"} for _, text in SAID],
         "demonstrations": [
             {"prompt": f"Where did the {animal} sit?", "completion": text} for animal, text in SAID
         ],
+        "prompts": [{"prompt": f"Where is the {animal}?"} for animal, _ in SAID[::2]],
         "comparisons": [
             {"prompt": f"Where is the {animal}?", "chosen": text, "rejected": text[::-3]}
             for animal, text in SAID
@@ -149,6 +167,8 @@ def assert_same(one: Path, other: Path) -> None:
     for left, right in itertools.zip_longest(expected, found):
         assert right == pytest.approx(left, rel=1e-5, abs=1e-5)
     results = [json.loads((run / "results.json").read_text()) for run in (one, other)]
+    signs = [len(values.pop("warnings", [])) for values in results]
+    assert signs[0] == signs[1]
     assert results[0] == pytest.approx(results[1], rel=1e-5, abs=1e-5)
 
 
@@ -157,7 +177,9 @@ def test_two_processes_give_the_metrics_of_one(runs: World, stage: str) -> None:
     one, two = runs.run("alone", stage), runs.run("together", stage)
     assert_same(one, two)
     assert Manifest.read(two).status == "complete"
-    losses = [record["loss"] for record in read_metrics(two / "metrics.jsonl") if "loss" in record]
+    records = read_metrics(two / "metrics.jsonl")
+    name = "pretraining_loss" if stage == "ppo" else "loss"
+    losses = [record[name] for record in records if name in record]
     assert losses[-1] < losses[0] - 0.01
     assert not list(two.glob("checkpoints/.*"))
 

@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import ModelError, SettingsError, did_you_mean
@@ -168,6 +170,8 @@ def _read_sharded(auto_class: Any, config: Any, shards: Path, *, dtype: torch.dt
             config, dtype=dtype, attn_implementation=attention_implementation(config)
         )
     fill_from_shards(shards, model.state_dict())
+    if (shards.parent / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(shards.parent)
     return model.eval()
 
 

@@ -252,6 +252,17 @@ def plan_batches(
     return groups
 
 
+def rows_per_pass(rows: int, row_tokens: int, max_tokens: int, *, shares: int = 1) -> int:
+    """How many of `rows` rows of one length make a pass of at most `max_tokens`, at least one.
+
+    shares: as in `plan_batches`.
+    """
+    most = max(1, max_tokens // row_tokens)
+    if shares == 1:
+        return most
+    return -(-rows // (shares * -(-rows // (shares * most))))
+
+
 def _even_groups(sizes: Sequence[int], most: int, shares: int) -> list[list[int]]:
     """The longest first, each to the group that has least; a multiple of `shares` groups."""
     order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))

@@ -76,13 +76,15 @@ def compute(model: nn.Module, function: Callable[..., T], *arguments: Any) -> T:
     if not isinstance(model, FSDPModule):
         return function(*arguments)
     computing: Callable[..., T] = model.compute  # type: ignore[assignment]
-    return computing(function, *arguments)
+    # As one opaque argument: FSDP would cast and move tensors that it finds among several.
+    return computing(functools.partial(function, *arguments))
 
 
 @contextlib.contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
     """Within the block every process has all weights; no gradients, and no change of them."""
-    if not isinstance(model, FSDPModule):
+    if not isinstance(model, FSDPModule) or not model._forward_hooks:
+        # Not sharded, or whole already.
         yield
         return
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
@@ -107,7 +109,7 @@ def full_state(model: nn.Module) -> dict[str, Tensor] | None:
 
     All processes take part. For a model that is not sharded: its own state, in every process.
     """
-    if not isinstance(model, FSDPModule):
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model.state_dict()
     gathered: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
@@ -157,8 +159,8 @@ def _recomputed(forward: Callable[..., Any], *arguments: Any, **named: Any) -> A
     return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
 
-def _call(_model: nn.Module, function: Callable[..., T], *arguments: Any) -> T:
-    return function(*arguments)
+def _call(_model: nn.Module, function: Callable[[], T]) -> T:
+    return function()
 
 
 @functools.cache

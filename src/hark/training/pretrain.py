@@ -43,6 +43,7 @@ from hark.models.language_model import (
     new_language_model,
 )
 from hark.models.logprobs import token_losses
+from hark.models.packing import rows_per_pass
 from hark.models.processes import first_before_others, own_share, summed, world_size
 from hark.models.tokenizer import load_tokenizer, padding_id, set_template, train_tokenizer
 from hark.runs.files import atomic_directory
@@ -303,11 +304,9 @@ def micro_batches(
 ) -> list[MicroBatch[Tensor]]:
     """Rows of one width in groups of at most `limit` tokens, at least one row each.
 
-    shares: for so many processes, groups of which each gets as many, where there are rows enough.
+    shares: as in `plan_batches`.
     """
-    per_group = max(1, limit // len(rows[0]))
-    if shares > 1:
-        per_group = -(-len(rows) // (shares * -(-len(rows) // (shares * per_group))))
+    per_group = rows_per_pass(len(rows), len(rows[0]), limit, shares=shares)
     groups = [rows[start : start + per_group] for start in range(0, len(rows), per_group)]
     return [
         MicroBatch(

@@ -17,4 +17,5 @@ def shared_scores(score: Scorer, dialogues: Sequence[Dialogue]) -> Tensor:
     if world_size() == 1 or len(dialogues) < world_size():
         return score(list(dialogues))
     own = list(own_share(dialogues))
-    return torch.tensor(gather_shares(torch.as_tensor(score(own)).tolist()))
+    scores = torch.as_tensor(score(own))
+    return torch.tensor(gather_shares(scores.tolist()), dtype=scores.dtype)
