@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group
 from cyclopts.exceptions import UnknownCommandError
@@ -18,6 +19,7 @@ from cyclopts.exceptions import UnknownCommandError
 from hark import __version__
 from hark.cli.outcome import announce_error
 from hark.errors import HarkError, did_you_mean
+from hark.runs.progress import is_first_process
 
 START = Group("Start here", sort_key=1)
 TRAIN = Group("Train", sort_key=2)
@@ -145,6 +147,9 @@ def build_app() -> App:
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line and return its exit status."""
     as_json = "--json" in tokens
+    if not is_first_process():
+        # Results are said once.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         build_app()(list(tokens), exit_on_error=False, print_error=False)
         sys.stdout.flush()

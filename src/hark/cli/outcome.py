@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from hark.runs.progress import is_first_process
 
 RESERVED = ("status", "run")
 
@@ -33,7 +36,8 @@ def announce(
 def announce_error(message: str, *, as_json: bool) -> None:
     """`error: …` on stderr and, for a program that reads along, a JSON object on stdout."""
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    who = "" if is_first_process() else f"[process {os.environ['RANK']}] "
+    print(f"{who}error: {message}", file=sys.stderr)
     if as_json:
         print_json({"status": "failed", "error": message})
 

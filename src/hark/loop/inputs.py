@@ -28,9 +28,7 @@ def read_files(
     run: Run,
 ) -> Records[Record]:
     """The records of a stage's files; skipped lines are kept in the run directory."""
-    return read(
-        list(paths), on_bad_line=settings.on_bad_line, skipped_directory=run.path / "skipped"
-    )
+    return read(list(paths), on_bad_line=settings.on_bad_line, skipped_directory=run.skipped_path)
 
 
 def read_examples(

@@ -16,6 +16,7 @@ from typing import Any
 from hark.errors import HarkError
 from hark.loop.plan import Plan
 from hark.loop.stages import run_stage
+from hark.runs.progress import is_first_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def run_plan(plan: Plan, *, command: Sequence[str]) -> list[FinishedStage]:
     for number, planned in enumerate(plan.stages, start=1):
         runs = {stage.name: stage.run_path for stage in finished}
         label = f"[{number}/{len(plan.stages)}] {planned.name}"
-        print(f"{label} ({planned.kind})", file=sys.stderr, flush=True)
+        say(f"{label} ({planned.kind})")
         began = time.monotonic()
         try:
             settings = planned.resolve(runs)
@@ -56,8 +57,14 @@ def run_plan(plan: Plan, *, command: Sequence[str]) -> list[FinishedStage]:
         )  # fmt: skip
         finished.append(stage)
         how = "already complete" if stage.reused else f"done in {duration(stage.seconds)}"
-        print(f"{label}: {how}: {stage.run_path}", file=sys.stderr, flush=True)
+        say(f"{label}: {how}: {stage.run_path}")
     return finished
+
+
+def say(line: str) -> None:
+    """A line on stderr, once however many processes run the recipe."""
+    if is_first_process():
+        print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -19,9 +19,10 @@ from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
+from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
 from hark.playground.world import PlaygroundSettings, write_world
 from hark.runs.files import content_hash
-from hark.runs.run import Run, find_complete, fingerprint, read_results
+from hark.runs.run import FollowedRun, Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
 from hark.training import preference, pretrain
 from hark.training.preference import PreferenceSettings
@@ -43,6 +44,9 @@ class Stage:
     """Files and directories whose contents decide the result."""
     code: tuple[str, ...]
     """Units of hark whose sources decide the result; part of the fingerprint."""
+    shared: bool = False
+    """Whether all processes that torchrun started take part; if not, the first one does the work
+    and the others wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +66,39 @@ def run_stage(
 
     Raises: HarkError for what a person can mend.
     """
+    join(settings.device)
     stage = STAGES[name]
-    inputs = stage.inputs(settings)
-    if reuse_complete:
-        hashes = {str(path): content_hash(path) for path in inputs}
-        wanted = fingerprint(name, settings, hashes, stage.code)
-        complete = find_complete(settings.output, name, wanted)
-        if complete is not None:
+    own: list[Run] = []
+
+    def start() -> StageOutcome | Path:
+        inputs = stage.inputs(settings)
+        if reuse_complete and (complete := _complete(stage, settings, inputs)) is not None:
             return StageOutcome(run_path=complete, results=read_results(complete), reused=True)
-    with Run.start(
-        stage=name,
-        settings=settings,
-        inputs=inputs,
-        parents=_parents(inputs),
-        command=command,
-        code=stage.code,
-    ) as run:
-        results = dict(stage.function(settings, run))
+        run = Run.start(
+            stage=name, settings=settings, inputs=inputs, parents=_parents(inputs),
+            command=command, code=stage.code,
+        )  # fmt: skip
+        own.append(run)
+        return run.path
+
+    started = from_first(start)
+    if isinstance(started, StageOutcome):
+        return started
+    with lost_processes_explained(), own[0] if own else FollowedRun(started) as run:
+        if stage.shared:
+            results = dict(stage.function(settings, run))
+        else:
+            results = from_first(lambda: dict(stage.function(settings, run)))
         run.finish(results)
-    return StageOutcome(run_path=run.path, results=results, reused=False)
+        wait_for_all()
+    return StageOutcome(run_path=started, results=results, reused=False)
+
+
+def _complete(stage: Stage, settings: StageSettings, inputs: Sequence[Path]) -> Path | None:
+    """An earlier complete run of the same stage, settings, inputs and code."""
+    hashes = {str(path): content_hash(path) for path in inputs}
+    wanted = fingerprint(stage.name, settings, hashes, stage.code)
+    return find_complete(settings.output, stage.name, wanted)
 
 
 def _parents(inputs: Sequence[Path]) -> list[Path]:
@@ -150,6 +168,7 @@ _ALL = (
         function=pretrain.train,
         inputs=_files("data", "evaluation_data", "model", "tokenizer"),
         code=TRAINING,
+        shared=True,
     ),
     Stage(
         name="sft",
@@ -158,6 +177,7 @@ _ALL = (
         function=run_sft,
         inputs=_files("data", "evaluation_data", "model", "pretraining_data", "scorer"),
         code=(*TRAINING, "loop/training.py", "loop/judges.py"),
+        shared=True,
     ),
     Stage(
         name="sample",
@@ -182,6 +202,7 @@ _ALL = (
         function=preference.train,
         inputs=_files("data", "evaluation_data", "model", "normalise_data"),
         code=TRAINING,
+        shared=True,
     ),
     Stage(
         name="ppo",
@@ -199,6 +220,7 @@ _ALL = (
             "judge",
         ),
         code=(*TRAINING, "evaluation", "playground", "loop/training.py", "loop/judges.py"),
+        shared=True,
     ),
     Stage(
         name="evaluate",

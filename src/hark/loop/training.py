@@ -10,13 +10,15 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from hark.data.formats import read_prompts, read_texts
-from hark.data.records import answered
+from hark.data.records import Dialogue, answered
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.scores import score as scored
 from hark.loop.inputs import read_files
 from hark.loop.judges import Scorer, scorer
-from hark.models.generation import generate
+from hark.models.generation import generate_shared
 from hark.models.language_model import context_length, load_language_model
+from hark.models.parallel import shard
+from hark.models.scalar_head import ModelScorer
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
 from hark.training import ppo, sft
@@ -25,6 +27,7 @@ from hark.training.ppo_episodes import encode_prompts
 from hark.training.ppo_settings import PPOSettings
 from hark.training.rewards import weighted_scorer
 from hark.training.sft import SFTSettings
+from hark.training.shared_scores import shared_scores
 
 EVALUATION_SEED = 1_000_003
 """Added to a run's seed where its evaluations sample, so that they share no draw with training."""
@@ -68,14 +71,14 @@ class PPOStageSettings(PPOSettings):
 
 def run_sft(settings: SFTSettings, run: Run) -> dict[str, Any]:
     """SFT with the scorer that chooses its checkpoint."""
-    score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
+    score = _sharded(scorer(settings.scorer, device=settings.device)) if settings.scorer else None
     return sft.train(settings, run, score=score)
 
 
 def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
     """PPO against the weighted sum of the scorers named in `preference_model`."""
     scorers = [
-        scorer(name, device=settings.device, dtype=settings.dtype)
+        _sharded(scorer(name, device=settings.device, dtype=settings.dtype))
         for name in settings.preference_model
     ]
     score = weighted_scorer(scorers, settings.weights)
@@ -83,6 +86,13 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
     return ppo.train(
         settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score, run)
     )
+
+
+def _sharded(score: Scorer) -> Scorer:
+    """The scorer, its model spread over the processes of the run where it has one."""
+    if isinstance(score, ModelScorer):
+        shard(score.model.requires_grad_(False), bfloat16=False)
+    return score
 
 
 def _evaluation(settings: PPOStageSettings, score: Scorer, run: Run) -> ppo.Evaluate | None:
@@ -114,17 +124,22 @@ def _score_of_answers(
     tokens = [list(prompt.tokens) for prompt in encoded]
     judges = {"evaluation_score": score}
     if settings.judge is not None:
-        judges["judge_score"] = scorer(settings.judge, device=settings.device)
+        judges["judge_score"] = _sharded(scorer(settings.judge, device=settings.device))
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
-        replies = generate(
+        replies = generate_shared(
             model, tokenizer, tokens, settings.sampling,
             seed=settings.seed + EVALUATION_SEED, rows=settings.generation_rows,
         )  # fmt: skip
         answers = [answered(d, reply.text) for d, reply in zip(dialogues, replies, strict=True)]
-        return {name: float(scored(each, answers).mean()) for name, each in judges.items()}
+        return {name: _mean_score(each, answers) for name, each in judges.items()}
 
     return measure
+
+
+def _mean_score(score: Scorer, answers: list[Dialogue]) -> float:
+    scores = shared_scores(lambda own: torch.as_tensor(scored(score, own)), answers)
+    return float(scores.numpy().mean())
 
 
 def _loss_on_text(

@@ -9,6 +9,10 @@ that one torn by a copy or a crash is recognised.
       value/                                             any other model
       state.safetensors                                  optimizer, EMA, random number generators
       state.json                                         step, scalars, file sizes; written last
+
+In a run of several processes each writes its own shards, with torch.distributed.checkpoint, into
+`shards/` (of a model, in place of its safetensors) and `state-shards/` (in place of
+state.safetensors). Such a checkpoint loads like any other, in any number of processes.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,8 +35,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import RunError
+from hark.models.parallel import full_state, laid_out_like
+from hark.models.processes import from_first, world_size
+from hark.models.shards import SHARDS, read_shards, write_shards
 
-STATE, TENSORS = "state.json", "state.safetensors"
+STATE, TENSORS, STATE_SHARDS = "state.json", "state.safetensors", "state-shards"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +59,16 @@ def save_model(
 ) -> None:
     """Write a Hugging Face directory with safetensors, replacing what was there.
 
-    Raises: RunError if the disk refuses; the previous directory then stays as it was.
+    A sharded model is gathered in the first process, which alone writes. Raises: RunError if the
+    disk refuses; the previous directory then stays as it was.
     """
-    with _written_aside(directory) as aside:
-        _write_model(aside, model, tokenizer)
+    state = full_state(model)
+
+    def write() -> None:
+        with _written_aside(directory) as aside:
+            _write_model(aside, model, tokenizer, state)
+
+    from_first(write)
 
 
 def save_checkpoint(
@@ -67,20 +81,63 @@ def save_checkpoint(
     """Write models and training state.
 
     models: "" is written at the top level, any other name into the subdirectory of that name.
+    In a run of several processes each writes its shards of weights and tensors.
     Raises: RunError if the disk refuses; what was there before then stays as it was.
     """
+    if world_size() > 1:
+        _save_sharded_checkpoint(directory, models=models, tokenizer=tokenizer, state=state)
+        return
     with _written_aside(directory) as aside:
         for name, model in models.items():
             _write_model(aside / name, model, tokenizer)
         tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}
         save_file(tensors, aside / TENSORS)
-        sizes = {
-            path.relative_to(aside).as_posix(): path.stat().st_size
-            for path in sorted(aside.rglob("*"))
-            if path.is_file()
-        }
-        content = {"step": state.step, "scalars": state.scalars, "files": sizes}
-        (aside / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _write_state(aside, state)
+
+
+def _save_sharded_checkpoint(
+    directory: Path,
+    *,
+    models: dict[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase | None,
+    state: TrainingState,
+) -> None:
+    aside = _place_aside(directory)
+
+    def prepare() -> None:
+        with _disk_errors_explained(directory, aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            for name, model in models.items():
+                (aside / name).mkdir(parents=True, exist_ok=True)
+                model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
+                model.config.save_pretrained(aside / name)
+                if model.can_generate():
+                    model.generation_config.save_pretrained(aside / name)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(aside / name)
+
+    def finish() -> None:
+        with _disk_errors_explained(directory, aside):
+            _write_state(aside, state)
+            _put_in_place(aside, directory)
+
+    from_first(prepare)
+    with _disk_errors_explained(directory, aside):
+        for name, model in models.items():
+            write_shards(aside / name / SHARDS, model.state_dict())
+        write_shards(aside / STATE_SHARDS, state.tensors)
+    from_first(finish)
+
+
+def _write_state(aside: Path, state: TrainingState) -> None:
+    """The last file of a checkpoint: the sizes of all others."""
+    sizes = {
+        path.relative_to(aside).as_posix(): path.stat().st_size
+        for path in sorted(aside.rglob("*"))
+        if path.is_file()
+    }
+    content = {"step": state.step, "scalars": state.scalars, "files": sizes}
+    (aside / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def is_whole(directory: Path) -> bool:
@@ -88,9 +145,13 @@ def is_whole(directory: Path) -> bool:
     return _damage(directory) is None
 
 
-def load_state(directory: Path) -> TrainingState:
+def load_state(
+    directory: Path, optimizers: Mapping[str, torch.optim.Optimizer] = MappingProxyType({})
+) -> TrainingState:
     """Read the training state of a checkpoint, on the CPU.
 
+    optimizers: by the prefix of their tensors; of a sharded checkpoint each process reads only what
+        belongs to its shards of their parameters.
     Raises: RunError if the checkpoint is torn.
     """
     if damage := _damage(directory):
@@ -99,6 +160,11 @@ def load_state(directory: Path) -> TrainingState:
             "before"
         )
     content = json.loads((directory / STATE).read_text(encoding="utf-8"))
+    step, scalars = content["step"], content["scalars"]
+    if (directory / STATE_SHARDS).is_dir():
+        like = _parameters_by_name(optimizers)
+        tensors = read_shards(directory / STATE_SHARDS, lambda name: like.get(_without_name(name)))
+        return TrainingState(step=step, tensors=tensors, scalars=scalars)
     try:
         # Cloned to aligned addresses, where kernels round as they did before the checkpoint.
         tensors = {name: tensor.clone() for name, tensor in load_file(directory / TENSORS).items()}
@@ -107,7 +173,7 @@ def load_state(directory: Path) -> TrainingState:
             f"cannot read '{directory / TENSORS}' ({error}); delete the checkpoint to go on from "
             "the one before"
         ) from None
-    return TrainingState(step=content["step"], tensors=tensors, scalars=content["scalars"])
+    return TrainingState(step=step, tensors=tensors, scalars=scalars)
 
 
 def optimizer_tensors(
@@ -143,8 +209,9 @@ def restore_optimizer(
                 "of this model; resume with the model and settings it was written by"
             )
         # Counters stay on the CPU, where torch's optimizers keep them; moments follow the weights.
-        device = parameter.device if tensor.dim() else "cpu"
-        optimizer.state[parameter][name] = tensor.to(device, copy=True)
+        if tensor.dim():
+            tensor = laid_out_like(parameter, tensor.to(parameter.device))
+        optimizer.state[parameter][name] = tensor.clone()
 
 
 def random_tensors() -> dict[str, Tensor]:
@@ -162,16 +229,32 @@ def restore_random(tensors: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(tensors["random.cuda"])
 
 
+def _parameters_by_name(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """`<prefix>.<number>` to the parameter whose moments bear that name."""
+    return {
+        f"{prefix}.{number}": parameter
+        for prefix, optimizer in optimizers.items()
+        for number, parameter in enumerate(_parameters(optimizer))
+    }
+
+
+def _without_name(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _write_model(
-    directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+    directory: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    state: dict[str, Tensor] | None = None,
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, state_dict=state)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 
@@ -195,20 +278,35 @@ def _damage(directory: Path) -> str | None:
 @contextmanager
 def _written_aside(directory: Path) -> Iterator[Path]:
     """Yield an empty sibling directory that takes the place of `directory` if all goes well."""
-    aside = directory.with_name(f".{directory.name}.writing")
-    before = directory.with_name(f".{directory.name}.replaced")
-    try:
+    aside = _place_aside(directory)
+    with _disk_errors_explained(directory, aside):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
-        for path in (*aside.rglob("*"), aside):
-            _flush(path)
-        if directory.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            directory.rename(before)
-        aside.rename(directory)
-        _flush(directory.parent)
+        _put_in_place(aside, directory)
+
+
+def _place_aside(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.writing")
+
+
+def _put_in_place(aside: Path, directory: Path) -> None:
+    """Flush what was written aside and let it replace `directory`."""
+    before = directory.with_name(f".{directory.name}.replaced")
+    for path in (*aside.rglob("*"), aside):
+        _flush(path)
+    if directory.exists():
         shutil.rmtree(before, ignore_errors=True)
+        directory.rename(before)
+    aside.rename(directory)
+    _flush(directory.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors_explained(directory: Path, aside: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -16,10 +16,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.errors import ModelError
 from hark.models.engine import Engine, Finish, Finished, Request
 from hark.models.language_model import context_length
+from hark.models.parallel import whole
+from hark.models.processes import gather_shares, own_share
 from hark.models.sampling import SamplingSettings
 from hark.models.stop_strings import StopStrings
 
-__all__ = ["Generated", "SamplingSettings", "generate"]
+__all__ = ["Generated", "SamplingSettings", "generate", "generate_shared"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,27 @@ def _finish(
         if ended:
             on_progress(len(ended))
     return [finished[owner] for owner in owners]
+
+
+def generate_shared(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    seed: int,
+    sequence_ids: Sequence[int] | None = None,
+    rows: int = 64,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """`generate`, each process of the run answering its share; all processes get all responses."""
+    ids = range(len(prompts)) if sequence_ids is None else sequence_ids
+    with whole(model):
+        drawn = generate(
+            model, tokenizer, own_share(prompts), settings, seed=seed,
+            sequence_ids=own_share(ids), rows=rows, on_progress=on_progress,
+        )  # fmt: skip
+    return gather_shares(drawn)
 
 
 def _response_limits(

@@ -19,14 +19,17 @@ from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import ModelError, SettingsError, did_you_mean
+from hark.models.shards import SHARDS, fill_from_shards
 from hark.models.tree_attention import ATTENDING_BY_TREE, TREE_ATTENTION
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -138,6 +141,8 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
         switch_dropout_off(config)
+        if (shards := Path(name) / SHARDS).is_dir():
+            return _read_sharded(auto_class, config, shards, dtype=DTYPES[dtype])
         model, report = auto_class.from_pretrained(
             name,
             config=config,
@@ -156,6 +161,18 @@ def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **override
     # aligned ones make a loaded model bit-identical to the one that was saved.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
+    return model.eval()
+
+
+def _read_sharded(auto_class: Any, config: Any, shards: Path, *, dtype: torch.dtype) -> Any:
+    """A model whose weights several processes wrote into a checkpoint of training."""
+    with torch.random.fork_rng(devices=[]):
+        model = auto_class.from_config(
+            config, dtype=dtype, attn_implementation=attention_implementation(config)
+        )
+    fill_from_shards(shards, model.state_dict())
+    if (shards.parent / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(shards.parent)
     return model.eval()
 
 

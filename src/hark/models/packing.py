@@ -245,12 +245,18 @@ def text_rows(token_ids: Sequence[int] | Tensor, row_tokens: int) -> Tensor:
     return stream[: rows * row_tokens].view(rows, row_tokens)
 
 
-def plan_batches(trees: Sequence[PromptTree], max_tokens: int) -> list[list[int]]:
+def plan_batches(
+    trees: Sequence[PromptTree], max_tokens: int, *, shares: int = 1
+) -> list[list[int]]:
     """Group indices of trees, longest first, so that each group has at most `max_tokens` tokens.
 
     Trees of like length share a group, which keeps rows full. A tree longer than `max_tokens` gets
     a group of its own.
+    shares: make a multiple of so many groups, of nearly equal size, where there are trees enough:
+        that many processes then have as much to do.
     """
+    if shares > 1:
+        return _even_groups([tree.tokens for tree in trees], max_tokens, shares)
     groups: list[list[int]] = []
     filled = max_tokens
     for index in sorted(range(len(trees)), key=lambda i: (-trees[i].tokens, i)):
@@ -260,6 +266,33 @@ def plan_batches(trees: Sequence[PromptTree], max_tokens: int) -> list[list[int]
         groups[-1].append(index)
         filled += trees[index].tokens
     return groups
+
+
+def rows_per_pass(rows: int, row_tokens: int, max_tokens: int, *, shares: int = 1) -> int:
+    """How many of `rows` rows of one length make a pass of at most `max_tokens`, at least one.
+
+    shares: as in `plan_batches`.
+    """
+    most = max(1, max_tokens // row_tokens)
+    if shares == 1:
+        return most
+    return -(-rows // (shares * -(-rows // (shares * most))))
+
+
+def _even_groups(sizes: Sequence[int], most: int, shares: int) -> list[list[int]]:
+    """The longest first, each to the group that has least; a multiple of `shares` groups."""
+    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
+    count = shares * max(1, -(-sum(sizes) // (most * shares)))
+    while True:
+        groups: list[list[int]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for index in order:
+            least = filled.index(min(filled))
+            groups[least].append(index)
+            filled[least] += sizes[index]
+        if max(filled) <= most or count >= len(sizes):
+            return [group for group in groups if group]
+        count += shares
 
 
 def _refuse_empty(trees: Sequence[PromptTree]) -> None:

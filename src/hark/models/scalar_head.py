@@ -31,6 +31,7 @@ from hark.models.language_model import (
 )
 from hark.models.logprobs import hidden_states
 from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
+from hark.models.parallel import whole
 from hark.models.tokenizer import encode_prompt, encode_response, truncate_prompt
 
 
@@ -102,6 +103,7 @@ def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
 class ModelScorer:
     """A `Scorer`: what a preference model thinks of answered dialogues.
 
+    A sharded model is whole while it scores, for which all processes must score at the same time.
     A prompt too long for the context loses its beginning; `truncated` counts how often.
     long_responses: what happens to a response too long for the context: an error, or its end is
         cut, counted in `responses_cut`.
@@ -131,10 +133,11 @@ class ModelScorer:
         """
         trees, members = self._trees(dialogues)
         scores = torch.empty(len(dialogues))
-        for indices in plan_batches(trees, self.max_batch_tokens):
-            batch = pack_for(self.model, [trees[index] for index in indices])
-            places = torch.tensor([place for index in indices for place in members[index]])
-            scores[places] = response_scores(self.model, batch.to(self.model.device)).cpu()
+        with whole(self.model):
+            for indices in plan_batches(trees, self.max_batch_tokens):
+                batch = pack_for(self.model, [trees[index] for index in indices])
+                places = torch.tensor([place for index in indices for place in members[index]])
+                scores[places] = response_scores(self.model, batch.to(self.model.device)).cpu()
         return scores
 
     def _trees(self, dialogues: list[Dialogue]) -> tuple[list[PromptTree], list[list[int]]]:

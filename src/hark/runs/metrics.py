@@ -37,6 +37,16 @@ class MetricsWriter:
             aside.replace(self.path)
 
 
+class SilentWriter(MetricsWriter):
+    """Writes nothing: for a process that is not the first of its run."""
+
+    def log(self, *, step: int, **values: float | int | str | None) -> None:
+        return
+
+    def rewind(self, step: int) -> None:
+        return
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read the whole records of a metrics file; a last line cut by a crash is left out."""
     records: list[dict[str, Any]] = []

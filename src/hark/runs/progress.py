@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -71,6 +72,16 @@ class _LiveBar(ProgressBar):
         return f"{(self.done - self._start) / elapsed:.3g} {self.unit}s/s" if elapsed > 0 else ""
 
 
+class _NoBar(ProgressBar):
+    def _show(self) -> None:
+        return
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks to people: of those that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def progress(
     *, total: int | None, label: str, unit: str = "step", start: int = 0
@@ -79,6 +90,9 @@ def progress(
 
     Work of under a few seconds prints nothing where there is no terminal.
     """
+    if not is_first_process():
+        yield _NoBar(total=total, label=label, unit=unit, start=start)
+        return
     if not sys.stderr.isatty():
         bar = ProgressBar(total=total, label=label, unit=unit, start=start)
         yield bar

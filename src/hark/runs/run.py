@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ from hark.runs.manifest import (
     commit_of_checkout,
     installed_versions,
 )
-from hark.runs.metrics import MetricsWriter
+from hark.runs.metrics import MetricsWriter, SilentWriter
 from hark.runs.settings import StageSettings
 
 
@@ -131,6 +132,15 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    @property
+    def skipped_path(self) -> Path:
+        """The directory that keeps malformed rows that were skipped."""
+        return self.path / "skipped"
+
+    def writer(self, name: str) -> MetricsWriter:
+        """A file of records of the run's own, beside the metrics."""
+        return MetricsWriter(self.path / name)
+
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write the results, then, last, say that the run is complete."""
         write_json(self.path / "results.json", dict(results))
@@ -168,6 +178,48 @@ class Run:
                 raise
         finally:
             self._lock.close()
+
+
+class FollowedRun(Run):
+    """The run directory as the other processes of a run see it: read, never written.
+
+    Its first process holds the lock and writes; what these would write goes nowhere.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = Manifest.read(path)
+        self.resumed = False
+        self.metrics = SilentWriter(path / "metrics.jsonl")
+        self.timing = SilentWriter(path / "timing.jsonl")
+        self._nowhere = tempfile.TemporaryDirectory(prefix="hark-")
+
+    def keep_checkpoints(self, count: int) -> None:
+        return
+
+    def samples_path(self, step: int) -> Path:
+        return Path(self._nowhere.name) / f"step-{step:06d}.jsonl"
+
+    @property
+    def skipped_path(self) -> Path:
+        return Path(self._nowhere.name) / "skipped"
+
+    def writer(self, name: str) -> MetricsWriter:
+        return SilentWriter(self.path / name)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        return
+
+    def fail(self, message: str) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._nowhere.cleanup()
 
 
 def fingerprint(

@@ -56,7 +56,7 @@ class RecordReader:
 
     @classmethod
     def of(cls, settings: TrainingSettings, run: Run) -> Self:
-        return cls(on_bad_line=settings.on_bad_line, skipped_directory=run.path / "skipped")
+        return cls(on_bad_line=settings.on_bad_line, skipped_directory=run.skipped_path)
 
     def read(
         self, read: Callable[..., Records[Record]], paths: Sequence[Path]

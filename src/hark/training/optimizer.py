@@ -18,6 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from hark.models.parallel import full_tensor
 from hark.settings import Settings
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -149,7 +150,7 @@ def clip(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> flo
     norm = nn.utils.get_total_norm(gradients)
     if settings.gradient_clip is not None:
         nn.utils.clip_grads_with_norm_(with_gradient, settings.gradient_clip, norm)
-    return float(norm)
+    return float(full_tensor(norm))
 
 
 class TensorFlowAdam(torch.optim.Optimizer):

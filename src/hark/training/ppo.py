@@ -30,6 +30,8 @@ from transformers import PreTrainedModel
 
 from hark.data.records import Prompt
 from hark.errors import SettingsError
+from hark.models.parallel import whole
+from hark.models.processes import is_first
 from hark.runs.metrics import MetricsWriter
 from hark.runs.progress import progress
 from hark.runs.run import Run
@@ -88,7 +90,7 @@ def train(
     state = start(settings, run)
     encoded = encode_prompts(prompts, state.tokenizer, settings, context=state.context)
     rows = open_pretraining_rows(settings, run, state.tokenizer, context=state.context)
-    warnings = MetricsWriter(run.path / WARNINGS)
+    warnings = run.writer(WARNINGS)
     warnings.rewind(state.step if state.step else -1)
     every = settings.evaluation_every or settings.steps
     if state.step == 0:
@@ -188,13 +190,14 @@ def _warn(state: PPOState, settings: PPOSettings, warnings: MetricsWriter) -> No
         if sign.sign not in state.signs:
             state.signs[sign.sign] = sign.message
             warnings.log(step=state.step, sign=sign.sign, message=sign.message)
-            print(f"warning (step {state.step}): {sign.message}", file=sys.stderr, flush=True)
+            if is_first():
+                print(f"warning (step {state.step}): {sign.message}", file=sys.stderr, flush=True)
 
 
 def _evaluate(state: PPOState, run: Run, evaluate: Evaluate | None) -> None:
     if evaluate is None:
         return
-    with state.watch.phase("evaluation"), torch.no_grad():
+    with state.watch.phase("evaluation"), torch.no_grad(), whole(state.product):
         state.evaluation = evaluate(state.product, state.step)
     run.metrics.log(step=state.step, **state.evaluation)
 

@@ -15,12 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from hark.data.records import Dialogue, Prompt, answered
 from hark.errors import DataError
-from hark.models.generation import Generated, generate
+from hark.models.generation import Generated, generate_shared
 from hark.models.tokenizer import decode_response, encode_prompt
 from hark.training.ppo_settings import PPOSettings
 from hark.training.ppo_state import PPOState
 from hark.training.rewards import Scorer, check_scores, dealt_with_incomplete, tokens_to_score
 from hark.training.rollout import Episodes
+from hark.training.shared_scores import shared_scores
 from hark.training.trainer import autocast, seed_of
 
 PROMPT_ORDER, SAMPLING, MINIBATCHES, PRETRAINING = 1, 2, 3, 4
@@ -113,7 +114,7 @@ def sample(state: PPOState, prompts: Sequence[EncodedPrompt], settings: PPOSetti
     repeated = [prompt for prompt in prompts for _ in range(settings.responses_per_prompt)]
     first = state.step * settings.batch_episodes
     with state.watch.phase("generate"), autocast(state.policy, settings):
-        drawn = generate(
+        drawn = generate_shared(
             state.policy,
             state.tokenizer,
             [list(prompt.tokens) for prompt in repeated],
@@ -146,7 +147,10 @@ def judge(
         for prompt, text in zip(episodes.dialogues, episodes.texts, strict=True)
     ]
     with state.watch.phase("score"), torch.no_grad():
-        raw = check_scores(score(dialogues), len(dialogues)) + settings.reward_bias
+        raw = (
+            shared_scores(lambda own: check_scores(score(own), len(own)), dialogues)
+            + settings.reward_bias
+        )
     return raw, dealt_with_incomplete(
         raw,
         episodes.is_complete,

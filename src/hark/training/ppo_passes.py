@@ -3,6 +3,8 @@
 The packing of the first epoch serves the reference, the values, recomputed log-probabilities and
 the first updates: the same tokens in the same rows, so that a recomputed probability ratio is
 exactly 1 before the first update.
+
+Of a run of several processes each has the whole rollout, which is small, and passes for its share.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from transformers import PreTrainedModel
 
 from hark.models.logprobs import response_logprobs
 from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
+from hark.models.parallel import whole
+from hark.models.processes import summed, world_size
 from hark.models.scalar_head import token_values
 from hark.training.ppo_episodes import MINIBATCHES
 from hark.training.ppo_settings import PPOSettings
 from hark.training.ppo_state import PPOState
 from hark.training.rollout import Episodes
-from hark.training.trainer import autocast, seed_of
+from hark.training.trainer import autocast, own_turns, seed_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +38,18 @@ class Pass:
     """M_b response tokens."""
     places: Tensor
     """[M_b] long: where each of them lies among the rollout's M tokens."""
+    counts: bool
+    """False for a pass without weight, which keeps step with processes that have one more."""
 
 
-Minibatch = Sequence[Pass]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minibatch:
+    """The episodes of one update."""
+
+    passes: tuple[Pass, ...]
+    """Those of this process."""
+    tokens: int
+    """Response tokens of all passes of all processes."""
 
 
 def minibatches(
@@ -55,14 +68,14 @@ def minibatches(
     groups = [episodes_of[int(prompt)] for prompt in order]
     size = settings.minibatch_episodes // settings.responses_per_prompt
     return [
-        _passes(episodes, groups[first : first + size], policy, settings.micro_batch_tokens)
+        _minibatch(episodes, groups[first : first + size], policy, settings.micro_batch_tokens)
         for first in range(0, len(groups), size)
     ]
 
 
-def _passes(
+def _minibatch(
     episodes: Episodes, groups: Sequence[Sequence[int]], policy: PreTrainedModel, max_tokens: int
-) -> list[Pass]:
+) -> Minibatch:
     """Pack groups of episodes that answer the same prompt."""
     lengths = episodes.lengths
     starts = lengths.cumsum(0) - lengths
@@ -74,12 +87,13 @@ def _passes(
         for group in groups
     ]
     passes = []
-    for chosen in plan_batches(trees, max_tokens):
+    for chosen, counts in own_turns(plan_batches(trees, max_tokens, shares=world_size())):
         batch = pack_for(policy, [trees[index] for index in chosen])
         members = torch.tensor([episode for index in chosen for episode in groups[index]])
         places = starts[members[batch.response_of]] + batch.step_of
-        passes.append(Pass(batch=batch.to(policy.device), places=places))
-    return passes
+        passes.append(Pass(batch=batch.to(policy.device), places=places, counts=counts))
+    tokens = sum(int(lengths[episode]) for group in groups for episode in group)
+    return Minibatch(passes=tuple(passes), tokens=tokens)
 
 
 def reference_logprobs(
@@ -102,23 +116,22 @@ def behaviour_logprobs(
 
 def token_values_of(state: PPOState, epoch: Sequence[Minibatch], settings: PPOSettings) -> Tensor:
     """[M] V_old of the states before the sampled tokens."""
-    with state.watch.phase("value"), autocast(state.critic, settings):
+    with state.watch.phase("value"), state.whole_critic(), autocast(state.critic, settings):
         return over_tokens(epoch, lambda batch: token_values(state.critic, batch))
 
 
 def over_tokens(epoch: Sequence[Minibatch], measure: Callable[[PackedBatch], Tensor]) -> Tensor:
     """Measure every response token once, without gradients. Returns [M] on the CPU."""
-    passes = [one for minibatch in epoch for one in minibatch]
-    measured = torch.empty(sum(len(one.places) for one in passes))
+    measured = torch.zeros(sum(minibatch.tokens for minibatch in epoch))
     with torch.no_grad():
-        for one in passes:
+        for one in (one for minibatch in epoch for one in minibatch.passes if one.counts):
             measured[one.places] = measure(one.batch).float().cpu()
-    return measured
+    return summed(measured)
 
 
 def _logprobs(model: PreTrainedModel, epoch: Sequence[Minibatch], settings: PPOSettings) -> Tensor:
     temperature = settings.temperature
-    with autocast(model, settings):
+    with whole(model), autocast(model, settings):
         return over_tokens(
             epoch, lambda batch: response_logprobs(model, batch, temperature=temperature)
         )

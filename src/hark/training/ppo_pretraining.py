@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hark.errors import DataError, SettingsError
+from hark.models.processes import first_before_others
 from hark.runs.run import Run
 from hark.training.examples import RecordReader
 from hark.training.ppo_episodes import PRETRAINING, endless_order
@@ -65,7 +66,8 @@ def open_pretraining_rows(
             "lower it"
         )
     texts = RecordReader.of(settings, run).stream_texts(settings.pretraining_data)
-    tokens = write_token_file(run.data_path("pretraining-tokens.bin"), texts, tokenizer)
+    with first_before_others():
+        tokens = write_token_file(run.data_path("pretraining-tokens.bin"), texts, tokenizer)
     if not any(rows_of(source, width) for source in tokens.sources):
         raise DataError(
             f"pretraining_data has no file of {width} tokens, one row; give more text or lower "

@@ -7,7 +7,9 @@ checkpoint: a resumed run is held to the same policy as before.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.errors import ModelError, SettingsError
+from hark.models import parallel
 from hark.models.checkpoint import (
     TrainingState,
     load_state,
@@ -39,7 +42,7 @@ from hark.training.optimizer import build_optimizer
 from hark.training.ppo_settings import PPOSettings
 from hark.training.trainer import Stopwatch
 
-VALUE, EMA = "value", "ema"
+POLICY, VALUE, EMA = "policy", "value", "ema"
 
 
 @dataclass(kw_only=True)
@@ -79,6 +82,13 @@ class PPOState:
         """The longest prompt with response, in tokens, that policy and critic can read."""
         return min(context_length(self.policy), context_length(self.critic))
 
+    @contextlib.contextmanager
+    def whole_critic(self) -> Iterator[None]:
+        """Within the block every process has all weights of the critic, the trunk's included."""
+        trunk, head = self.critic, self.critic.score
+        with parallel.whole(self.policy if self.shares_trunk else trunk), parallel.whole(head):
+            yield
+
     @property
     def product(self) -> PreTrainedModel:
         """The model the run leaves behind: the moving average, or the policy without one."""
@@ -98,6 +108,11 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     policy = load_language_model(checkpoint or str(source), device=device)
     shares_trunk = settings.critic == "shared"
     critic = _critic(settings, policy, checkpoint)
+    average = _average(settings, policy, checkpoint)
+    _prepare(settings, policy, critic)
+    for model in (policy, critic.score if shares_trunk else critic, reference, average):
+        if model is not None:
+            parallel.shard(model, bfloat16=settings.dtype == "bfloat16")
     trained = [*policy.parameters(), *(critic.score.parameters() if shares_trunk else ())]
     state = PPOState(
         tokenizer=tokenizer,
@@ -105,7 +120,7 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
         reference=reference,
         critic=critic,
         shares_trunk=shares_trunk,
-        average=_average(settings, policy, checkpoint),
+        average=average,
         policy_optimizer=build_optimizer(trained, settings.optimizer),
         value_optimizer=None
         if shares_trunk
@@ -119,8 +134,23 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     if checkpoint is None:
         run.rewind(-1)
     else:
-        _restore(state, load_state(checkpoint), run)
+        _restore(state, load_state(checkpoint, _optimizers(state)), run)
     return state
+
+
+def _prepare(settings: PPOSettings, policy: PreTrainedModel, critic: PreTrainedModel) -> None:
+    if settings.activation_checkpointing:
+        parallel.recompute_blocks(policy)
+        if settings.critic != "shared":
+            parallel.recompute_blocks(critic)
+
+
+def _optimizers(state: PPOState) -> dict[str, torch.optim.Optimizer]:
+    """By the prefix of their tensors in a checkpoint."""
+    optimizers = {POLICY: state.policy_optimizer}
+    return (
+        optimizers if state.value_optimizer is None else optimizers | {VALUE: state.value_optimizer}
+    )
 
 
 def save(state: PPOState, run: Run, *, keep: int) -> None:
@@ -128,9 +158,9 @@ def save(state: PPOState, run: Run, *, keep: int) -> None:
     models = {"": state.policy, VALUE: state.critic}
     if state.average is not None:
         models[EMA] = state.average
-    tensors = optimizer_tensors(state.policy_optimizer, prefix="policy")
-    if state.value_optimizer is not None:
-        tensors |= optimizer_tensors(state.value_optimizer, prefix=VALUE)
+    tensors: dict[str, Tensor] = {}
+    for prefix, optimizer in _optimizers(state).items():
+        tensors |= optimizer_tensors(optimizer, prefix=prefix)
     save_checkpoint(
         run.checkpoint_path(state.step),
         models=models,
@@ -228,9 +258,8 @@ def _average(
 
 
 def _restore(state: PPOState, saved: TrainingState, run: Run) -> None:
-    restore_optimizer(state.policy_optimizer, saved.tensors, prefix="policy")
-    if state.value_optimizer is not None:
-        restore_optimizer(state.value_optimizer, saved.tensors, prefix=VALUE)
+    for prefix, optimizer in _optimizers(state).items():
+        restore_optimizer(optimizer, saved.tensors, prefix=prefix)
     state.controller = replace(state.controller, coefficient=saved.scalars["kl_coefficient"])
     state.step = saved.step
     state.metrics = saved.scalars["metrics"]

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from torch import Tensor
 
 from hark.errors import RunError
 from hark.models.logprobs import hidden_states, logprobs_of_hidden, token_losses
+from hark.models.packing import rows_per_pass
+from hark.models.parallel import compute
+from hark.models.processes import gather, world_size
 from hark.models.scalar_head import token_values
 from hark.training.kl import k2
 from hark.training.optimizer import update
@@ -37,7 +41,7 @@ from hark.training.ppo_pretraining import PretrainingRows
 from hark.training.ppo_settings import PPOSettings
 from hark.training.ppo_state import PPOState, update_average, values_of_hidden
 from hark.training.rollout import Rollout
-from hark.training.trainer import autocast
+from hark.training.trainer import autocast, own_turns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,9 +64,16 @@ class UpdateReport:
             self.weights[name] += weight
 
     def means(self) -> dict[str, float]:
-        """The weighted mean of everything added."""
-        means = {name: total / self.weights[name] for name, total in self.sums.items()}
-        return means | {"first_ratio_error": self.first_ratio_error}
+        """The weighted mean of everything added, in all processes of the run."""
+        sums: dict[str, float] = defaultdict(float)
+        weights: dict[str, float] = defaultdict(float)
+        reports = gather((dict(self.sums), dict(self.weights), self.first_ratio_error))
+        for added, weight, _ in reports:
+            for name in added:
+                sums[name] += added[name]
+                weights[name] += weight[name]
+        means = {name: total / weights[name] for name, total in sums.items()}
+        return means | {"first_ratio_error": max(error for _, _, error in reports)}
 
 
 def update_from(
@@ -100,17 +111,15 @@ def add_rollout_gradients(
     report: UpdateReport,
 ) -> None:
     """Accumulate the gradients of the policy and value losses of one minibatch."""
-    tokens = sum(len(one.places) for one in minibatch)
+    # Two networks with nothing in common need no weights, and one backward pass serves both.
+    value_weight = settings.value_coefficient if state.shares_trunk else 1.0
     with state.watch.phase("update"):
-        for one in minibatch:
+        for one in minibatch.passes:
+            losses = functools.partial(_losses, state, rollout, one, settings, report)
             with autocast(state.policy, settings):
-                policy_loss, value_loss = _losses(state, rollout, one, settings, report)
-            if state.shares_trunk:
-                loss = policy_loss + settings.value_coefficient * value_loss
-                (loss / tokens).backward()
-            else:
-                # Two networks with nothing in common: one backward pass serves both.
-                ((policy_loss + value_loss) / tokens).backward()
+                policy_loss, value_loss = compute(state.policy, compute, state.critic, losses)
+            loss = (policy_loss + value_weight * value_loss) * one.counts
+            (loss / minibatch.tokens).backward()
 
 
 def _losses(
@@ -134,11 +143,26 @@ def _losses(
         values = token_values(state.critic, batch)
     policy_loss = policy_losses(logprobs, old_logprobs, advantages, clip_range=settings.clip_range)
     value_loss = value_losses(values, old_values, returns, clip_range=settings.value_clip_range)
+    if one.counts:
+        _report_pass(logprobs, old_logprobs, advantages, policy_loss, value_loss, settings, report)
+    return policy_loss.sum(), value_loss.sum()
+
+
+def _report_pass(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    policy_loss: Tensor,
+    value_loss: Tensor,
+    settings: PPOSettings,
+    report: UpdateReport,
+) -> None:
+    """Count the means over a pass's tokens; every tensor [M_b]."""
     with torch.no_grad():
         ratio = probability_ratio(logprobs, old_logprobs)
         clipped = is_clipped(logprobs, old_logprobs, advantages, clip_range=settings.clip_range)
         report.add(
-            len(one.places),
+            len(logprobs),
             policy_loss=policy_loss.mean(),
             value_loss=value_loss.mean(),
             clipped_share=clipped.float().mean(),
@@ -148,7 +172,6 @@ def _losses(
         if report.updates == 0:
             error = float((ratio - 1.0).abs().max())
             report.first_ratio_error = max(report.first_ratio_error, error)
-    return policy_loss.sum(), value_loss.sum()
 
 
 def add_pretraining_gradients(
@@ -156,14 +179,18 @@ def add_pretraining_gradients(
 ) -> None:
     """Accumulate γ times the gradient of the mean loss per token of pretraining rows [r, T]."""
     tokens = rows.numel() - len(rows)
-    rows_of_pass = max(1, settings.micro_batch_tokens // rows.shape[1])
+    count, width = rows.shape
+    most = settings.micro_batch_tokens
+    rows_of_pass = rows_per_pass(count, width, most, shares=world_size())
     with state.watch.phase("pretraining"):
-        for part in rows.split(rows_of_pass):
+        for part, counts in own_turns(rows.split(rows_of_pass)):
             with autocast(state.policy, settings):
-                losses = token_losses(state.policy, part.to(state.policy.device))
-            loss: Tensor = settings.pretraining_coefficient * losses.sum() / tokens
+                on_device = part.to(state.policy.device)
+                losses = compute(state.policy, token_losses, state.policy, on_device)
+            loss: Tensor = settings.pretraining_coefficient * losses.sum() * counts / tokens
             loss.backward()
-            report.add(losses.numel(), pretraining_loss=losses.detach().mean())
+            if counts:
+                report.add(losses.numel(), pretraining_loss=losses.detach().mean())
 
 
 def _take_update(state: PPOState, settings: PPOSettings, report: UpdateReport) -> None:

@@ -29,7 +29,7 @@ from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
 from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
-from hark.models.generation import SamplingSettings, generate
+from hark.models.generation import SamplingSettings, generate_shared
 from hark.models.language_model import (
     check_match,
     choose_device,
@@ -37,6 +37,8 @@ from hark.models.language_model import (
     load_language_model,
 )
 from hark.models.packing import PromptTree, plan_batches
+from hark.models.parallel import whole
+from hark.models.processes import own_share, summed, world_size
 from hark.models.scalar_head import load_scalar_model, new_scalar_model, response_scores
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.progress import progress
@@ -188,7 +190,8 @@ def normalise(
     model: PreTrainedModel, trees: Sequence[PromptTree], settings: PreferenceSettings
 ) -> None:
     """Fix the bias, and under "reference" the gain, by the scores of answered prompts."""
-    scores = score_trees(model, trees, micro_batch_tokens=settings.micro_batch_tokens)
+    with whole(model):
+        scores = score_trees(model, trees, micro_batch_tokens=settings.micro_batch_tokens)
     if settings.normalise == "demonstrations":
         shift_to_zero_mean(model, scores)
     else:
@@ -245,17 +248,20 @@ def _task(
             step, count=len(examples), batch_size=settings.batch_size, seed=settings.seed
         )
         return micro_batches(
-            model, [examples[index] for index in chosen], limit=settings.micro_batch_tokens
-        )
+            model, [examples[index] for index in chosen], limit=settings.micro_batch_tokens,
+            shares=world_size(),
+        )  # fmt: skip
 
     def evaluate() -> dict[str, float]:
         total = sum(example.weight for example in held_out)
-        sums = {"evaluation_loss": 0.0, "evaluation_accuracy": 0.0}
-        for micro_batch in micro_batches(model, held_out, limit=settings.micro_batch_tokens):
+        losses = right = 0.0
+        own, limit = own_share(held_out), settings.micro_batch_tokens
+        for micro_batch in micro_batches(model, own, limit=limit):
             report = loss(micro_batch.batch)
-            sums["evaluation_loss"] += float(report.loss)
-            sums["evaluation_accuracy"] += float(report.sums["accuracy"].sum)
-        return {name: value / total for name, value in sums.items()}
+            losses += float(report.loss)
+            right += float(report.sums["accuracy"].sum)
+        losses, right = summed(torch.tensor([losses, right], dtype=torch.float64)).tolist()
+        return {"evaluation_loss": losses / total, "evaluation_accuracy": right / total}
 
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,
@@ -266,16 +272,19 @@ def _task(
 
 
 def micro_batches(
-    model: PreTrainedModel, examples: Sequence[PreferenceExample], *, limit: int
+    model: PreTrainedModel, examples: Sequence[PreferenceExample], *, limit: int, shares: int = 1
 ) -> list[MicroBatch[PreferenceBatch]]:
-    """Whole comparisons in groups of at most `limit` tokens; a prompt counts once."""
+    """Whole comparisons in groups of at most `limit` tokens; a prompt counts once.
+
+    shares: as in `plan_batches`.
+    """
     return [
         MicroBatch(
             batch=collate(model, [examples[place] for place in group]).to(model.device),
             weight=sum(examples[place].weight for place in group),
             tokens=sum(examples[place].tree.tokens for place in group),
         )
-        for group in plan_batches([example.tree for example in examples], limit)
+        for group in plan_batches([example.tree for example in examples], limit, shares=shares)
     ]
 
 
@@ -349,7 +358,9 @@ def sample_reference(
     limit = context - sampling.max_response_tokens
     encoded = [truncate_prompt(encode_prompt(tokenizer, prompt), limit)[0] for prompt in chosen]
     with progress(total=count, label="reference samples", unit="sample") as bar:
-        replies = generate(policy, tokenizer, encoded, sampling, seed=seed, on_progress=bar.advance)
+        replies = generate_shared(
+            policy, tokenizer, encoded, sampling, seed=seed, on_progress=bar.advance
+        )
     return [
         PromptTree(tuple(prompt), (reply.tokens,))
         for prompt, reply in zip(encoded, replies, strict=True)

@@ -43,6 +43,8 @@ from hark.models.language_model import (
     new_language_model,
 )
 from hark.models.logprobs import token_losses
+from hark.models.packing import rows_per_pass
+from hark.models.processes import first_before_others, own_share, summed, world_size
 from hark.models.tokenizer import load_tokenizer, padding_id, set_template, train_tokenizer
 from hark.runs.files import atomic_directory
 from hark.runs.run import Run, resolve_model
@@ -137,17 +139,18 @@ def train(settings: PretrainSettings, run: Run) -> dict[str, Any]:
     be used.
     """
     device = choose_device(settings.device)
-    model, tokenizer = _model_and_tokenizer(settings, run, device)
-    reader = RecordReader.of(settings, run)
-    texts = reader.stream_texts([source.path for source in settings.sources])
-    tokens = write_token_file(
-        run.data_path("tokens.bin"), texts, tokenizer,
-        bad_lines_skipped=lambda: reader.bad_lines_skipped,
-    )  # fmt: skip
-    held_out = None
-    if settings.evaluation_data:
-        texts = reader.stream_texts(settings.evaluation_data)
-        held_out = write_token_file(run.data_path("evaluation-tokens.bin"), texts, tokenizer)
+    with first_before_others():
+        model, tokenizer = _model_and_tokenizer(settings, run, device)
+        reader = RecordReader.of(settings, run)
+        texts = reader.stream_texts([source.path for source in settings.sources])
+        tokens = write_token_file(
+            run.data_path("tokens.bin"), texts, tokenizer,
+            bad_lines_skipped=lambda: reader.bad_lines_skipped,
+        )  # fmt: skip
+        held_out = None
+        if settings.evaluation_data:
+            texts = reader.stream_texts(settings.evaluation_data)
+            held_out = write_token_file(run.data_path("evaluation-tokens.bin"), texts, tokenizer)
     order = row_order(
         tokens, mixture_weights(settings.sources),
         row_tokens=settings.context_length, seed=settings.seed,
@@ -274,7 +277,9 @@ def _task(
         positions = range(step * per_step, min((step + 1) * per_step, end))
         places = [order.locate(position) for position in positions]
         rows = [tokens.row(tokens.sources[source], row, width) for source, row in places]
-        return micro_batches(rows, limit=settings.micro_batch_tokens, device=model.device)
+        return micro_batches(
+            rows, limit=settings.micro_batch_tokens, device=model.device, shares=world_size()
+        )
 
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer, steps=steps, batch=batch,
@@ -295,10 +300,13 @@ def steps_to_train(settings: PretrainSettings, order: RowOrder) -> int:
 
 
 def micro_batches(
-    rows: Sequence[npt.NDArray[np.int64]], *, limit: int, device: torch.device
+    rows: Sequence[npt.NDArray[np.int64]], *, limit: int, device: torch.device, shares: int = 1
 ) -> list[MicroBatch[Tensor]]:
-    """Rows of one width in groups of at most `limit` tokens, at least one row each."""
-    per_group = max(1, limit // len(rows[0]))
+    """Rows of one width in groups of at most `limit` tokens, at least one row each.
+
+    shares: as in `plan_batches`.
+    """
+    per_group = rows_per_pass(len(rows), len(rows[0]), limit, shares=shares)
     groups = [rows[start : start + per_group] for start in range(0, len(rows), per_group)]
     return [
         MicroBatch(
@@ -320,11 +328,12 @@ def _evaluate(
             row = held_out.row(source, index, settings.context_length)
             by_width.setdefault(len(row), []).append(row)
     total = count = 0.0
-    for rows in by_width.values():
+    for rows in map(own_share, by_width.values()):
         limit = settings.micro_batch_tokens
-        for micro_batch in micro_batches(rows, limit=limit, device=model.device):
+        for micro_batch in micro_batches(rows, limit=limit, device=model.device) if rows else ():
             total += float(token_losses(model, micro_batch.batch).double().sum())
             count += micro_batch.weight
+    total, count = summed(torch.tensor([total, count], dtype=torch.float64)).tolist()
     return {"evaluation_loss": total / count}
 
 

@@ -32,7 +32,7 @@ from hark.data.records import Demonstration, Dialogue, answered
 from hark.errors import DataError, SettingsError
 from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
-from hark.models.generation import SamplingSettings, generate
+from hark.models.generation import SamplingSettings, generate_shared
 from hark.models.language_model import (
     check_match,
     choose_device,
@@ -41,6 +41,7 @@ from hark.models.language_model import (
 )
 from hark.models.logprobs import response_logprobs
 from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
+from hark.models.processes import first_before_others, own_share, summed, world_size
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.run import Run, resolve_model
 from hark.training.examples import (
@@ -50,6 +51,8 @@ from hark.training.examples import (
     encode_tree,
 )
 from hark.training.optimizer import OptimizerSettings
+from hark.training.rewards import Scorer
+from hark.training.shared_scores import shared_scores
 from hark.training.token_file import TokenFile, write_token_file
 from hark.training.trainer import (
     LossReport,
@@ -61,9 +64,6 @@ from hark.training.trainer import (
     fit,
     steps_per_epoch,
 )
-
-Scorer = Callable[[list[Dialogue]], Tensor]
-"""Answered dialogues to one float each, [n]."""
 
 
 class SFTOptimizer(OptimizerSettings):
@@ -252,7 +252,8 @@ def _pretraining_mix(
     if not settings.pretraining_data:
         return None
     texts = RecordReader.of(settings, run).stream_texts(settings.pretraining_data)
-    tokens = write_token_file(run.data_path("pretraining-tokens.bin"), texts, tokenizer)
+    with first_before_others():
+        tokens = write_token_file(run.data_path("pretraining-tokens.bin"), texts, tokenizer)
     return PretrainingMix(
         tokens=tokens, fraction=settings.pretraining_fraction, piece_tokens=context,
         seed=settings.seed,
@@ -276,7 +277,9 @@ def _task(
         demonstrations = [trees[index] for index in chosen]
         response_tokens = sum(len(tree.responses[0]) for tree in demonstrations)
         pieces = mix.pieces(step, response_tokens=response_tokens) if mix else []
-        return micro_batches(model, demonstrations, pieces, limit=settings.micro_batch_tokens)
+        return micro_batches(
+            model, demonstrations, pieces, limit=settings.micro_batch_tokens, shares=world_size()
+        )
 
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,
@@ -300,11 +303,12 @@ def micro_batches(
     pieces: Sequence[PromptTree] = (),
     *,
     limit: int,
+    shares: int = 1,
 ) -> list[MicroBatch[SFTBatch]]:
-    """Groups of at most `limit` tokens, packed."""
+    """Groups of at most `limit` tokens, packed; `shares` as in `plan_batches`."""
     trees = [*demonstrations, *pieces]
     micro = []
-    for group in plan_batches(trees, limit):
+    for group in plan_batches(trees, limit, shares=shares):
         packed = pack_for(model, [trees[place] for place in group])
         is_pretraining = torch.tensor([place >= len(demonstrations) for place in group])
         micro.append(
@@ -335,13 +339,15 @@ class Evaluation:
     def __call__(self) -> dict[str, float]:
         total = count = 0.0
         for micro_batch in micro_batches(
-            self.model, self.trees, limit=self.settings.micro_batch_tokens
+            self.model, own_share(self.trees), limit=self.settings.micro_batch_tokens
         ):
             total += float(batch_loss(self.model, micro_batch.batch).loss)
             count += micro_batch.weight
+        total, count = summed(torch.tensor([total, count], dtype=torch.float64)).tolist()
         values = {"evaluation_loss": total / count}
         if self.score is not None:
-            values["evaluation_score"] = float(self.score(self.replies()).double().mean())
+            scores = shared_scores(self.score, self.replies())
+            values["evaluation_score"] = float(scores.double().mean())
         return values
 
     def replies(self) -> list[Dialogue]:
@@ -352,7 +358,9 @@ class Evaluation:
             truncate_prompt(encode_prompt(self.tokenizer, prompt), limit)[0]
             for prompt in self.prompts
         ]
-        drawn = generate(self.model, self.tokenizer, encoded, sampling, seed=self.settings.seed)
+        drawn = generate_shared(
+            self.model, self.tokenizer, encoded, sampling, seed=self.settings.seed
+        )
         return [
             answered(prompt, reply.text) for prompt, reply in zip(self.prompts, drawn, strict=True)
         ]

@@ -8,6 +8,9 @@ autocast over float32 weights.
 Averages: a stage's loss is a weighted mean over its units (tokens, or comparisons). Each
 micro-batch reports sums; the loop divides by the weight of the whole batch, so that gradient
 accumulation equals one large batch.
+
+Several processes (`hark.models.parallel`): the batch is the same, its micro-batches are dealt out,
+and gradients and sums add up over processes to those of one. Dropout alone draws differently.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.mixing import permutation
 from hark.errors import RunError
+from hark.models import parallel
 from hark.models.checkpoint import (
     TrainingState,
     load_state,
@@ -37,12 +42,14 @@ from hark.models.checkpoint import (
     save_checkpoint,
     save_model,
 )
+from hark.models.processes import gather, own_share, rank, world_size
 from hark.runs.progress import progress
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings, StageSettings
 from hark.training.optimizer import OptimizerSettings, build_optimizer, update
 
 Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 
 
 class TrainingSettings(DataStageSettings):
@@ -50,6 +57,9 @@ class TrainingSettings(DataStageSettings):
 
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Most tokens of one forward and backward pass; a batch of more is accumulated."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer for the backward pass and compute the rest again: far less
+    memory for a third more time."""
     evaluation_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations on evaluation_data; without it, once an epoch."""
     checkpoint_every: int = Field(default=200, ge=1)
@@ -77,13 +87,12 @@ class WeightedSum(NamedTuple):
     weight: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossReport:
+class LossReport(NamedTuple):
     """Sums over one micro-batch, of which the loop makes means over the batch."""
 
     loss: Tensor
     """[] the weighted sum of losses, to be differentiated; its weight is the micro-batch's."""
-    sums: dict[str, WeightedSum] = field(default_factory=dict)
+    sums: Mapping[str, WeightedSum] = MappingProxyType({})
     """Other metrics, by the name they are logged under."""
 
 
@@ -138,6 +147,9 @@ def fit(run: Run, task: Task[Any], settings: TrainingSettings) -> FitState:
     The model must hold that checkpoint's weights already; the optimizer and position are restored
     here. Raises: RunError if the loss or the gradient stops being finite.
     """
+    if settings.activation_checkpointing:
+        parallel.recompute_blocks(task.model)
+    parallel.shard(task.model, bfloat16=settings.dtype == "bfloat16")
     optimizer = build_optimizer(task.model.parameters(), task.optimizer)
     state = _restore(run, optimizer)
     task.model.train(task.dropout)
@@ -167,29 +179,51 @@ def _train_step(
     state: FitState,
     watch: Stopwatch,
 ) -> dict[str, float]:
-    torch.manual_seed(seed_of(settings.seed, state.step))
+    torch.manual_seed(seed_of_step(settings.seed, state.step))
     with watch.phase("data"):
         micro_batches = task.batch(state.step)
     weight = math.fsum(micro_batch.weight for micro_batch in micro_batches)
     reports: dict[str, list[tuple[float, float]]] = {}
     with watch.phase("forward_backward"):
-        for micro_batch in micro_batches:
+        for micro_batch, counts in own_turns(micro_batches):
             with autocast(task.model, settings):
-                report = task.loss(micro_batch.batch)
-            (report.loss / weight).backward()
-            sums = {"loss": WeightedSum(report.loss, micro_batch.weight), **report.sums}
-            for name, (value, part) in sums.items():
-                reports.setdefault(name, []).append((float(value.detach()), part))
-            state.tokens += micro_batch.tokens
-    metrics = {
-        name: math.fsum(value for value, _ in parts) / math.fsum(part for _, part in parts)
-        for name, parts in reports.items()
-    }
+                report = parallel.compute(task.model, task.loss, micro_batch.batch)
+            (report.loss * counts / weight).backward()
+            if counts:
+                sums = {"loss": WeightedSum(report.loss, micro_batch.weight), **report.sums}
+                for name, (value, part) in sums.items():
+                    reports.setdefault(name, []).append((float(value.detach()), part))
+    state.tokens += sum(micro_batch.tokens for micro_batch in micro_batches)
+    metrics = means_over_processes(reports)
     _require_finite("loss", metrics["loss"], task, state)
     with watch.phase("update"):
         taken = update(optimizer, step=state.step, total_steps=task.steps, settings=task.optimizer)
     _require_finite("gradient norm", taken.gradient_norm, task, state)
     return metrics | dataclasses.asdict(taken)
+
+
+def own_turns(items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
+    """This process's share of `items`, each with True: as many turns in every process.
+
+    Where others have one more, the last stands in with False: a pass without weight, because a
+    sharded model computes in all processes or in none.
+    """
+    own = own_share(items)
+    yield from ((item, True) for item in own)
+    if len(own) < -(-len(items) // world_size()):
+        yield items[-1], False
+
+
+def means_over_processes(parts: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    """The mean of each metric from the sums and weights that all processes have of it."""
+    merged: dict[str, list[tuple[float, float]]] = {}
+    for of_process in gather(parts):
+        for name, pairs in of_process.items():
+            merged.setdefault(name, []).extend(pairs)
+    return {
+        name: math.fsum(value for value, _ in pairs) / math.fsum(weight for _, weight in pairs)
+        for name, pairs in merged.items()
+    }
 
 
 def _require_finite(what: str, value: float, task: Task[Any], state: FitState) -> None:
@@ -213,7 +247,12 @@ def _evaluate(
     if task.evaluate is None:
         return
     task.model.eval()
-    with watch.phase("evaluation"), torch.no_grad(), autocast(task.model, settings):
+    with (
+        watch.phase("evaluation"),
+        torch.no_grad(),
+        parallel.whole(task.model),
+        autocast(task.model, settings),
+    ):
         state.evaluation = task.evaluate()
     task.model.train(task.dropout)
     run.metrics.log(step=state.step, **state.evaluation)
@@ -230,7 +269,7 @@ def _restore(run: Run, optimizer: torch.optim.Optimizer) -> FitState:
     if checkpoint is None:
         run.rewind(-1)
         return FitState()
-    saved = load_state(checkpoint)
+    saved = load_state(checkpoint, {"optimizer": optimizer})
     restore_optimizer(optimizer, saved.tensors)
     run.rewind(saved.step)
     return FitState(**saved.scalars)
@@ -266,6 +305,11 @@ def autocast(model: PreTrainedModel, settings: StageSettings) -> torch.autocast:
 def seed_of(*parts: int) -> int:
     """A seed for one purpose and position, such as (seed, step); independent between any two."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def seed_of_step(seed: int, step: int) -> int:
+    """For what draws from torch's generator in a step: another in each process beyond the first."""
+    return seed_of(seed, step) if rank() == 0 else seed_of(seed, step, rank())
 
 
 class Stopwatch:

@@ -1,0 +1,219 @@
+"""Real processes under torchrun, gloo between them: what one process does, two do."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from hark.models.checkpoint import save_model
+from hark.models.language_model import load_language_model
+from hark.models.scalar_head import new_scalar_model
+from hark.models.tokenizer import load_tokenizer
+from hark.runs.manifest import Manifest
+from hark.runs.metrics import read_metrics
+
+DRIVER = Path(__file__).with_name("parallel_driver.py")
+
+ANIMALS, PLACES = ("cat", "dog", "hen", "fox", "owl"), ("mat", "hill", "wall", "roof")
+SAID = [(animal, f"The {animal} sat on the {place}.") for animal in ANIMALS for place in PLACES]
+
+
+@dataclass(frozen=True)
+class World:
+    """Runs of every stage, done by one process and by two."""
+
+    directory: Path
+    driver: ModuleType
+
+    def plan(self, stage: str, name: str, output: str, **more: Any) -> dict[str, Any]:
+        """20 steps of a stage, in a batch of several uneven micro-batches."""
+        values: dict[str, Any] = {
+            "name": name, "output": str(self.directory / output), "device": "cpu",
+            "optimizer": {"learning_rate": 1e-3, "schedule": "constant"},
+            "checkpoint_every": 5,
+        } | SETTINGS[stage](self.directory)  # fmt: skip
+        return {"stage": stage, "settings": values} | more
+
+    def alone(self, plan: Sequence[dict[str, Any]]) -> None:
+        """Carry out a plan in this process."""
+        self.driver.run_plan(list(plan))
+
+    def together(
+        self, plan: Sequence[dict[str, Any]], *, limit: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Carry out a plan in two processes."""
+        path = self.directory / "plan.json"
+        path.write_text(json.dumps(plan))
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            str(DRIVER), str(path),
+        ]  # fmt: skip
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=limit, env=environment
+        )
+
+    def run(self, output: str, name: str) -> Path:
+        """The one run of that name."""
+        (path,) = (self.directory / output).glob(f"*-{name}")
+        return path
+
+
+def texts(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "data": [str(directory / "texts.jsonl")],
+        "evaluation_data": [str(directory / "texts.jsonl")], "steps": 20, "context_length": 24,
+        "batch_tokens": 24 * 5, "micro_batch_tokens": 48,
+    }  # fmt: skip
+
+
+def demonstrations(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "data": [str(directory / "demonstrations.jsonl")],
+        "evaluation_data": [str(directory / "demonstrations.jsonl")], "epochs": 4, "batch_size": 4,
+        "pretraining_data": [str(directory / "texts.jsonl")], "micro_batch_tokens": 60,
+    }  # fmt: skip
+
+
+def comparisons(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "data": [str(directory / "comparisons.jsonl")],
+        "evaluation_data": [str(directory / "comparisons.jsonl")], "epochs": 4, "batch_size": 4,
+        "micro_batch_tokens": 40, "normalise": "demonstrations",
+        "normalise_data": [str(directory / "demonstrations.jsonl")],
+    }  # fmt: skip
+
+
+def prompts(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "preference_model": str(directory / "preference-model"),
+        "data": [str(directory / "prompts.jsonl")], "total_episodes": 20 * 10, "batch_episodes": 10,
+        "minibatch_episodes": 5, "max_response_tokens": 8, "micro_batch_tokens": 60,
+        "value_learning_rate": 1e-4, "optimizer": {"learning_rate": 1e-4, "warmup_steps": 0},
+        "pretraining_data": [str(directory / "texts.jsonl")], "pretraining_row_tokens": 16,
+        "pretraining_rows_per_episode": 1, "evaluation_data": [str(directory / "prompts.jsonl")],
+        "evaluation_text": [str(directory / "texts.jsonl")], "evaluation_every": 10,
+    }  # fmt: skip
+
+
+SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "pretrain": texts, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> World:
+    directory = tmp_path_factory.mktemp("parallel")
+    (directory / "model").symlink_to(language_model)
+    scalar = new_scalar_model(load_language_model(language_model), seed=2)
+    save_model(directory / "preference-model", scalar, load_tokenizer(language_model))
+    rows = {
+        "texts": [{"text": f"{text} So it was. {text}"} for _, text in SAID],
+        "demonstrations": [
+            {"prompt": f"Where did the {animal} sit?", "completion": text} for animal, text in SAID
+        ],
+        "prompts": [{"prompt": f"Where is the {animal}?"} for animal, _ in SAID[::2]],
+        "comparisons": [
+            {"prompt": f"Where is the {animal}?", "chosen": text, "rejected": text[::-3]}
+            for animal, text in SAID
+        ],
+    }
+    for name, lines in rows.items():
+        (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    specification = importlib.util.spec_from_file_location("parallel_driver", DRIVER)
+    assert specification is not None
+    assert specification.loader is not None
+    driver = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(driver)
+    return World(directory=directory, driver=driver)
+
+
+@pytest.fixture(scope="module")
+def runs(world: World) -> World:
+    """Each stage alone and together; each interrupted after step 12 and continued the other way."""
+    stages = list(SETTINGS)
+    world.alone([world.plan(stage, stage, "alone") for stage in stages])
+    world.alone([world.plan(stage, f"{stage}-1-2", "mixed", stop_at=12) for stage in stages])
+    done = world.together(
+        [world.plan(stage, stage, "together") for stage in stages]
+        + [world.plan(stage, f"{stage}-1-2", "mixed") for stage in stages]
+        + [world.plan(stage, f"{stage}-2-1", "mixed", stop_at=12) for stage in stages]
+    )
+    assert done.returncode == 0, done.stderr
+    for stage in stages:
+        sharded = world.run("mixed", f"{stage}-2-1") / "checkpoints" / "step-000010"
+        assert len(list((sharded / "shards").glob("*.distcp"))) == 2
+    world.alone([world.plan(stage, f"{stage}-2-1", "mixed") for stage in stages])
+    return world
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same metrics at the same steps, and the same model, up to 1e-5."""
+    expected, found = read_metrics(one / "metrics.jsonl"), read_metrics(other / "metrics.jsonl")
+    assert max(record["step"] for record in expected) == 20
+    for left, right in itertools.zip_longest(expected, found):
+        assert right == pytest.approx(left, rel=1e-5, abs=1e-5)
+    results = [json.loads((run / "results.json").read_text()) for run in (one, other)]
+    signs = [len(values.pop("warnings", [])) for values in results]
+    assert signs[0] == signs[1]
+    assert results[0] == pytest.approx(results[1], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("stage", SETTINGS)
+def test_two_processes_give_the_metrics_of_one(runs: World, stage: str) -> None:
+    one, two = runs.run("alone", stage), runs.run("together", stage)
+    assert_same(one, two)
+    assert Manifest.read(two).status == "complete"
+    records = read_metrics(two / "metrics.jsonl")
+    name = "pretraining_loss" if stage == "ppo" else "loss"
+    losses = [record[name] for record in records if name in record]
+    assert losses[-1] < losses[0] - 0.01
+    assert not list(two.glob("checkpoints/.*"))
+
+
+@pytest.mark.parametrize("order", ["1-2", "2-1"])
+@pytest.mark.parametrize("stage", SETTINGS)
+def test_a_run_resumes_on_another_number_of_processes(runs: World, stage: str, order: str) -> None:
+    assert_same(runs.run("alone", stage), runs.run("mixed", f"{stage}-{order}"))
+
+
+def test_the_model_of_two_processes_is_a_plain_directory(runs: World) -> None:
+    one, two = (
+        load_language_model(runs.run(how, "sft") / "model") for how in ("alone", "together")
+    )
+    for (name, left), right in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.allclose(left, right, atol=1e-3), name
+    configs = [
+        json.loads((runs.run(how, "sft") / "model" / "config.json").read_text())
+        for how in ("alone", "together")
+    ]
+    assert configs[0] == configs[1]
+
+
+def test_a_killed_process_ends_the_others_and_the_command_continues(runs: World) -> None:
+    plan = runs.plan("sft", "sft", "killed")
+    began = time.monotonic()
+    done = runs.together([plan | {"die_at": 12}])
+    assert done.returncode != 0
+    assert "give the same command again to continue from the last checkpoint" in done.stderr
+    killed = runs.run("killed", "sft")
+    assert max(record["step"] for record in read_metrics(killed / "metrics.jsonl")) == 12
+    # The rest is starting Python twice: a process that waited would do so for half an hour.
+    assert time.monotonic() - began < 60
+    assert runs.together([plan]).returncode == 0
+    for file in ("metrics.jsonl", "model/model.safetensors"):
+        undisturbed = runs.run("together", "sft") / file
+        assert (killed / file).read_bytes() == undisturbed.read_bytes()
