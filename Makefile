@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 TEST_PROCESSES ?= 2
 PYTEST_OPTIONS ?=
 
-.PHONY: help setup quickstart test check format study constraints clean
+.PHONY: help setup quickstart test check format study bench constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,21 @@ format: setup ## Format the code and mend what lint can
 
 study: setup ## A recipe on real data: make study RECIPE=hh-small OPTIONS="--input helpful=FILE"
 	$(BIN)/hark run $(or $(RECIPE),hh-small) $(OPTIONS)
+
+# A benchmark's own model and data, or random weights and the playground where nothing is named.
+BENCHMARK = $(BIN)/python -m benchmarks.
+BENCHMARK_OPTIONS = $(if $(MODEL),--model $(MODEL)) --append docs/performance.md $(OPTIONS)
+data = $(if $(1),--data $(1))
+
+bench: setup ## hark beside its peers (MODEL=, DEMONSTRATIONS=, PAIRS=, RANKINGS=, PROMPTS=)
+	$(BENCHMARK)sft $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))
+	$(BENCHMARK)preference $(BENCHMARK_OPTIONS) $(call data,$(PAIRS))
+	$(BENCHMARK)preference --rankings $(BENCHMARK_OPTIONS) $(call data,$(RANKINGS))
+	$(BENCHMARK)generation --prompts 256 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)generation --prompts 256 --continuous $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)ppo $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)ppo --inner-epochs 4 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
+	$(BENCHMARK)multiple_choice $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))
 
 constraints: ## Take the newest versions of everything and pin them
 	rm -rf .venv

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.environments import ROOT, peer_python
+from benchmarks.environments import ROOT, TRL, peer_python
 from hark.data.formats import read_comparisons
 from hark.data.records import Comparison, answered
 from hark.evaluation.intervals import Estimate, clustered_mean
@@ -30,8 +30,6 @@ from hark.models.scalar_head import ModelScorer, load_scalar_model, new_scalar_m
 from hark.models.tokenizer import encode_prompt, encode_response, load_tokenizer
 from hark.runs.run import resolve_model
 from hark.training.preference import PreferenceSettings
-
-PEER = "trl==1.16.0"
 
 
 def main() -> None:
@@ -163,7 +161,7 @@ def _train_trl(asked: argparse.Namespace, work: Path, source: Path, seed: int) -
         settings = work / f"trl-{seed}.json"
         settings.write_text(json.dumps(given))
         script = Path(__file__).parent / "peers" / "trl_reward.py"
-        subprocess.run([peer_python(PEER), script, settings], check=True)
+        subprocess.run([peer_python(*TRL), script, settings], check=True)
     return output
 
 

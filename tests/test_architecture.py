@@ -26,14 +26,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"data", "models", "runs"},
     "evaluation": {"data", "models", "runs"},
     "feedback": {"data", "models", "runs"},
+    "serving": {"data", "models", "runs"},
     "report": {"evaluation", "runs", "data"},
     "loop": {
-        "runs", "data", "playground", "models", "training", "evaluation", "feedback", "report",
+        "runs", "data", "playground", "models", "training", "evaluation", "feedback", "serving",
+        "report",
     },
     "__main__": {"cli"},
     "cli": {
-        "runs", "data", "playground", "models", "training", "evaluation", "feedback", "report",
-        "loop",
+        "runs", "data", "playground", "models", "training", "evaluation", "feedback", "serving",
+        "report", "loop",
     },
 }  # fmt: skip
 

@@ -80,6 +80,14 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Measure several policies side by side: one table, one row a policy.",
         "hark compare --help",
     ),
+    "serve-model": (
+        MEASURE,
+        "Serve models at an OpenAI-compatible endpoint.\n\n"
+        "Chat and completions, streamed or whole, with log-probabilities, at /v1; state at "
+        "/health. Every request has settings and a seed of its own, and its samples do not depend "
+        "on other requests.",
+        "hark serve-model sft=runs/…-sft ppo=runs/…-ppo --port 8000",
+    ),
     "report": (
         MEASURE,
         "Make one self-contained HTML page of runs.",
@@ -119,8 +127,9 @@ def build_app() -> App:
     for place, (name, (group, help_, example)) in enumerate(COMMANDS.items()):
         is_group = name == "data"
         only_functions = {} if is_group else {"help_epilogue": f"Example: {example}"}
+        module = name.replace("-", "_")
         app.command(
-            f"hark.cli.{name}:{'app' if is_group else name}",
+            f"hark.cli.{module}:{'app' if is_group else module}",
             name=name,
             help=help_,
             group=group,

@@ -31,11 +31,18 @@ from hark.evaluation.samples import Sample, samples_of, write_samples
 from hark.evaluation.scores import score
 from hark.loop.inputs import data_files, model_files, read_examples, read_files
 from hark.loop.judges import Scorer, labeler_from_scorer, scorer
-from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
+from hark.loop.speaker import (
+    AnySpeaker,
+    Reply,
+    Speaker,
+    SpeakerSettings,
+    load_speaker,
+    prompts_that_fit,
+)
 from hark.models.generation import Generated, SamplingSettings
 from hark.models.tokenizer import padding_id
 from hark.playground.gold import grade
-from hark.runs.run import Run, resolve_model
+from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
@@ -91,9 +98,9 @@ class Bench:
     graders: dict[str, Scorer]
     """Graders of helpfulness and harmlessness, where the judge has them."""
     texts: list[str]
-    reference: Speaker
+    reference: AnySpeaker
     """The baseline's model, from which KL is measured."""
-    reference_path: Path
+    reference_model: str
     baseline_responses: list[str]
     seed: int
 
@@ -164,13 +171,13 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
         graders=_playground_graders() if settings.judge == "playground" else {},
         texts=_texts(settings, run),
         reference=reference,
-        reference_path=resolve_model(baseline.model),
+        reference_model=_resolved(baseline.model),
         baseline_responses=[reply.text for reply in replies],
         seed=settings.seed,
     )
 
 
-def _prompts(settings: CompareSettings, reference: Speaker, run: Run) -> list[Dialogue]:
+def _prompts(settings: CompareSettings, reference: AnySpeaker, run: Run) -> list[Dialogue]:
     prompts = [each.prompt for each in read_files(read_prompts, settings.data, settings, run)]
     if settings.long_prompts == "skip":
         prompts = prompts_that_fit(prompts, [reference])
@@ -185,8 +192,8 @@ def _texts(settings: CompareSettings, run: Run) -> list[str]:
 
 def _load(
     settings: CompareSettings, policy: SpeakerSettings, preference: Scorer | None, run: Run
-) -> Speaker:
-    return Speaker.load(
+) -> AnySpeaker:
+    return load_speaker(
         policy, sampling=settings.sampling,
         examples=read_examples(policy.examples, settings, run),
         score=preference if policy.best_of > 1 else None,
@@ -197,8 +204,8 @@ def _load(
 def _measure(
     name: str,
     policy: SpeakerSettings,
-    speaker: Speaker,
-    replies: Sequence[Generated],
+    speaker: AnySpeaker,
+    replies: Sequence[Reply],
     bench: Bench,
 ) -> tuple[PolicyEvaluation, list[Sample]]:
     texts = [reply.text for reply in replies]
@@ -228,10 +235,11 @@ def _measure(
 
 
 def _divergence(
-    policy: SpeakerSettings, speaker: Speaker, replies: Sequence[Generated], bench: Bench
+    policy: SpeakerSettings, speaker: AnySpeaker, replies: Sequence[Reply], bench: Bench
 ) -> Estimate | None:
-    """KL from the baseline's model, nats a reply; None where sampling was not from the policy."""
-    same_model = resolve_model(policy.model) == bench.reference_path
+    """KL from the baseline's model, nats a reply; None where sampling was not from the policy, or
+    an endpoint keeps the probabilities to itself."""
+    same_model = _resolved(policy.model) == bench.reference_model
     if policy.best_of > 1:
         return exact(best_of_n_divergence(policy.best_of)) if same_model else None
     plain = speaker.sampling
@@ -239,27 +247,38 @@ def _divergence(
         return None
     if same_model and not policy.examples:
         return exact(0.0)
+    if not isinstance(speaker, Speaker) or not isinstance(bench.reference, Speaker):
+        return None
+    drawn = [reply for reply in replies if isinstance(reply, Generated)]
     own, reference = (
         sequence_logprobs(
             asked.model,
-            asked.trees(bench.prompts, replies),
+            asked.trees(bench.prompts, drawn),
             pad_token_id=padding_id(asked.tokenizer),
             batch_tokens=8192,
         )
         for asked in (speaker, bench.reference)
     )
-    lengths = [len(reply.tokens) for reply in replies]
+    lengths = [len(reply.tokens) for reply in drawn]
     measured = divergence_from_logprobs(
         own, reference, lengths, prompts=bench.prompts, seed=bench.seed
     )
     return measured.per_response
 
 
-def _language_loss(policy: SpeakerSettings, speaker: Speaker, bench: Bench) -> Estimate | None:
-    """None for a policy that is another one's model with examples or a choice of N on top."""
+def _language_loss(policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench) -> Estimate | None:
+    """None for a policy that is another one's model with examples or a choice of N on top, or that
+    is behind an endpoint."""
     if not bench.texts or policy.best_of > 1 or policy.examples:
         return None
+    if not isinstance(speaker, Speaker):
+        return None
     return language_loss(speaker.model, speaker.tokenizer, bench.texts, seed=bench.seed).per_token
+
+
+def _resolved(model: str) -> str:
+    """Equal for two names of one model."""
+    return model if is_endpoint(model) else str(resolve_model(model))
 
 
 def _playground_graders() -> dict[str, Scorer]:

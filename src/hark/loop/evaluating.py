@@ -21,16 +21,17 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.winrate import judge_by_labeler, win_rate
+from hark.loop.endpoint import EndpointSettings
 from hark.loop.inputs import read_files
 from hark.loop.judges import labeler_from_scorer, preference_model_scorer, scorer
-from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
+from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
 from hark.models.language_model import choose_device, load_language_model
 from hark.models.scalar_head import ModelScorer
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.progress import progress
-from hark.runs.run import Run, resolve_model
+from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
@@ -39,7 +40,8 @@ class EvaluateSettings(DataStageSettings):
     """Measure a model: what is measured follows from the model and the data."""
 
     model: str
-    """A preference model (accuracy), or a language model (win rate or loss): directory or run."""
+    """A preference model (accuracy), or a language model (win rate or loss): directory or run; for
+    a win rate also http://host:port/v1#name, a model behind an OpenAI-compatible endpoint."""
     data: Paths
     """Comparisons for a preference model, prompts for a win rate, texts for the loss."""
     baseline: str | None = None
@@ -57,6 +59,8 @@ class EvaluateSettings(DataStageSettings):
     """
     sampling: SamplingSettings = SamplingSettings()
     """For a win rate: how tokens are drawn."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """For a win rate: how an endpoint is asked, where model or baseline is behind one."""
 
     @model_validator(mode="after")
     def _baseline_and_judge(self) -> Self:
@@ -68,6 +72,9 @@ class EvaluateSettings(DataStageSettings):
             raise ValueError("long_prompts would be ignored: it is for win rates")
         if self.baseline is not None and self.long_responses is not None:
             raise ValueError("long_responses would be ignored: it is for preference models")
+        asked = [name for name in (self.model, self.baseline) if name and is_endpoint(name)]
+        if "endpoint" in self.model_fields_set and not asked:
+            raise ValueError("endpoint would be ignored: neither model nor baseline is behind one")
         return self
 
 
@@ -163,9 +170,10 @@ def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     }
 
 
-def _speaker(name: str, settings: EvaluateSettings) -> Speaker:
-    return Speaker.load(
-        SpeakerSettings(model=name), sampling=settings.sampling,
+def _speaker(name: str, settings: EvaluateSettings) -> AnySpeaker:
+    given = {"endpoint": settings.endpoint} if is_endpoint(name) else {}
+    return load_speaker(
+        SpeakerSettings(model=name, **given), sampling=settings.sampling,
         device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
 

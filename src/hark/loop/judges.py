@@ -24,7 +24,7 @@ from hark.models.scalar_head import ModelScorer, load_scalar_model
 from hark.models.tokenizer import load_tokenizer
 from hark.playground.gold import grade
 from hark.playground.labelers import LabelerPopulation, LabelerSettings
-from hark.runs.run import resolve_model
+from hark.runs.run import is_endpoint, resolve_model
 
 Scorer = Callable[[list[Dialogue]], Tensor]
 """Dialogues that end with a response → one float each, [n]; higher is better."""
@@ -49,6 +49,8 @@ def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer
         from hark.evaluation.sentiment import positive_sentiment
 
         return positive_sentiment
+    if is_endpoint(name):
+        raise SettingsError(f"'{name}' is an endpoint, which gives replies, not scores")
     if ":" in name and not Path(name).exists():
         return _python_scorer(name)
     return preference_model_scorer(name, device=device, dtype=dtype)

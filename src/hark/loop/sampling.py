@@ -13,7 +13,13 @@ from hark.data.records import Comparison, Demonstration, Prompt, ask
 from hark.errors import DataError
 from hark.loop.inputs import read_examples, read_files
 from hark.loop.judges import scorer
-from hark.loop.speaker import Speaker, SpeakerSettings, prompts_that_fit
+from hark.loop.speaker import (
+    AnySpeaker,
+    Reply,
+    SpeakerSettings,
+    load_speaker,
+    prompts_that_fit,
+)
 from hark.models.generation import SamplingSettings
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings
@@ -69,7 +75,7 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
     K = 1); the results count both.
     """
     score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
-    speaker = Speaker.load(
+    speaker = load_speaker(
         settings, sampling=settings.sampling,
         examples=read_examples(settings.examples, settings, run), score=score,
         rows=settings.rows, device=settings.device, dtype=settings.dtype,
@@ -99,13 +105,20 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
         "responses": len(replies),
         "responses_left_out": sum(map(len, mixed)) - sum(len(group) for _, group in kept),
         "finished": sum(reply.finish != "length" for reply in replies) / len(replies),
-        "response_tokens": sum(len(reply.tokens) for reply in replies) / len(replies),
+        "response_tokens": _mean_tokens(replies),
         "path": str(path),
         "samples": [
             {"prompt": prompt.prompt[-1].content, "response": group[0]}
             for prompt, group in kept[:SHOWN]
         ],
     }
+
+
+def _mean_tokens(replies: Sequence[Reply]) -> float | None:
+    """None where an endpoint does not count."""
+    counts = [reply.token_count for reply in replies]
+    known = [count for count in counts if count is not None]
+    return sum(known) / len(known) if len(known) == len(counts) else None
 
 
 def distinct(responses: Sequence[str]) -> list[str]:
@@ -124,7 +137,7 @@ def with_distractors(groups: Sequence[list[str]], count: int, *, seed: int) -> l
     return mixed
 
 
-def _prompts(settings: SampleSettings, speaker: Speaker, run: Run) -> list[Prompt]:
+def _prompts(settings: SampleSettings, speaker: AnySpeaker, run: Run) -> list[Prompt]:
     prompts = [Prompt(prompt=ask(text)) for text in settings.prompt]
     if settings.data:
         prompts = list(read_files(read_prompts, settings.data, settings, run))

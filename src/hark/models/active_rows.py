@@ -20,7 +20,7 @@ class ActiveRows:
             return torch.zeros(*shape, dtype=torch.long, device=device)
 
         self.capacity = capacity
-        self.count = capacity
+        self.count = 0
         self.owners = [-1] * capacity
         """[rows] which prompt each row answers."""
         self._host_lengths = [0] * capacity
@@ -28,6 +28,7 @@ class ActiveRows:
         self._lengths = numbers(capacity)
         self._produced = numbers(capacity)
         self._limits = numbers(capacity)
+        self._seed_keys = numbers(capacity)
         self._sequence_ids = numbers(capacity)
         self._tokens = numbers(capacity, max_tokens)
         self._logprobs = torch.zeros(capacity, max_tokens, device=device)
@@ -53,6 +54,11 @@ class ActiveRows:
         return self._limits[: self.count]
 
     @property
+    def seed_keys(self) -> Tensor:
+        """[rows] long, `seed_key` of each row's seed."""
+        return self._seed_keys[: self.count]
+
+    @property
     def sequence_ids(self) -> Tensor:
         """[rows] long."""
         return self._sequence_ids[: self.count]
@@ -62,6 +68,11 @@ class ActiveRows:
         """The largest of `lengths`."""
         return max(self._host_lengths[: self.count], default=0)
 
+    def open(self, count: int) -> list[int]:
+        """Add at most `count` rows, as many as there is capacity for, and say which."""
+        first, self.count = self.count, max(self.count, min(self.capacity, self.count + count))
+        return list(range(first, self.count))
+
     def admit(
         self,
         rows: Sequence[int],
@@ -70,13 +81,17 @@ class ActiveRows:
         last_tokens: Sequence[int],
         lengths: Sequence[int],
         limits: Sequence[int],
+        seed_keys: Sequence[int],
         sequence_ids: Sequence[int],
     ) -> None:
         """Begin a response in each of `rows`; all arguments have one value for each."""
         places = torch.tensor(rows, device=self._lengths.device)
-        values = torch.tensor([last_tokens, lengths, limits, sequence_ids], device=places.device)
+        values = torch.tensor(
+            [last_tokens, lengths, limits, seed_keys, sequence_ids], device=places.device
+        )
         self._next_tokens[places], self._lengths[places] = values[0], values[1]
-        self._limits[places], self._sequence_ids[places] = values[2], values[3]
+        self._limits[places] = values[2]
+        self._seed_keys[places], self._sequence_ids[places] = values[3], values[4]
         self._produced[places] = 0
         for row, owner, length in zip(rows, owners, lengths, strict=True):
             self.owners[row], self._host_lengths[row] = owner, length
@@ -112,6 +127,7 @@ class ActiveRows:
                 self._lengths,
                 self._produced,
                 self._limits,
+                self._seed_keys,
                 self._sequence_ids,
                 self._tokens,
                 self._logprobs,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,15 +25,23 @@ from hark.models.tokenizer import encode_prompt
 Scorer = Callable[[list[Dialogue]], Tensor | Sequence[float]]
 """Answered dialogues to one number each; higher is better."""
 
-_CANDIDATE_STRIDE = 2**40
+CANDIDATE_STRIDE = 2**40
 """Candidate j of sequence i has the id i + j · 2⁴⁰: below it, ids of sequences are free."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfN:
-    """The candidates of one prompt, filled by `best_of_n`."""
+class _HasText(Protocol):
+    @property
+    def text(self) -> str: ...
 
-    candidates: tuple[Generated, ...]
+
+Candidate = TypeVar("Candidate", bound=_HasText)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfN(Generic[Candidate]):
+    """The candidates of one prompt, filled by `keep_best`."""
+
+    candidates: tuple[Candidate, ...]
     """All n, in the order drawn."""
     scores: tuple[float, ...]
     """[n], the scorer's."""
@@ -40,7 +49,7 @@ class BestOfN:
     """Index of the candidate with the highest score."""
 
     @property
-    def best(self) -> Generated:
+    def best(self) -> Candidate:
         """The candidate with the highest score."""
         return self.candidates[self.choice]
 
@@ -57,7 +66,7 @@ def best_of_n(
     sequence_ids: Sequence[int] | None = None,
     rows: int = 64,
     on_progress: Callable[[int], None] | None = None,
-) -> list[BestOfN]:
+) -> list[BestOfN[Generated]]:
     """Draw n responses to each prompt and score them.
 
     The first candidates of a larger n are those of a smaller n, and the first of all is what
@@ -71,13 +80,7 @@ def best_of_n(
         SettingsError: n is below 1, or the draws of one prompt would all be equal.
         ModelError: a score is not finite, or a prompt does not fit (see `generate`).
     """
-    if n < 1:
-        raise SettingsError(f"best-of-n needs n of at least 1, got {n}")
-    if n > 1 and settings.temperature == 0.0:
-        raise SettingsError(
-            f"best-of-{n} at temperature 0 would draw the same response {n} times; "
-            "raise the temperature"
-        )
+    check_best_of_n(n, settings)
     ids = range(len(prompts)) if sequence_ids is None else sequence_ids
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     drawn = generate(
@@ -86,14 +89,40 @@ def best_of_n(
         [tokens for tokens in encoded for _ in range(n)],
         settings,
         seed=seed,
-        sequence_ids=[one + j * _CANDIDATE_STRIDE for one in ids for j in range(n)],
+        sequence_ids=[candidate_id(one, j) for one in ids for j in range(n)],
         rows=rows,
         on_progress=on_progress,
     )
+    return keep_best(prompts, drawn, scorer, n=n)
+
+
+def check_best_of_n(n: int, settings: SamplingSettings) -> None:
+    """Raise SettingsError if n is below 1, or the draws of one prompt would all be equal."""
+    if n < 1:
+        raise SettingsError(f"best-of-n needs n of at least 1, got {n}")
+    if n > 1 and settings.temperature == 0.0:
+        raise SettingsError(
+            f"best-of-{n} at temperature 0 would draw the same response {n} times; "
+            "raise the temperature"
+        )
+
+
+def candidate_id(sequence_id: int, candidate: int) -> int:
+    """What stands for candidate j of a sequence in the random numbers; for j = 0 its own id."""
+    return sequence_id + candidate * CANDIDATE_STRIDE
+
+
+def keep_best(
+    prompts: Sequence[Dialogue], drawn: Sequence[Candidate], scorer: Scorer, *, n: int
+) -> list[BestOfN[Candidate]]:
+    """Score n responses to each prompt, all of the first prompt first.
+
+    Raises: ModelError if a score is not finite.
+    """
     answers = [answered(prompts[place // n], response.text) for place, response in enumerate(drawn)]
     scores = _checked_scores(scorer(answers), n) if answers else []
     return [
-        _keep_best(tuple(drawn[first : first + n]), tuple(scores[first : first + n]))
+        _with_choice(tuple(drawn[first : first + n]), tuple(scores[first : first + n]))
         for first in range(0, len(drawn), n)
     ]
 
@@ -109,7 +138,9 @@ def _checked_scores(scores: Tensor | Sequence[float], n: int) -> list[float]:
     return values
 
 
-def _keep_best(candidates: tuple[Generated, ...], scores: tuple[float, ...]) -> BestOfN:
+def _with_choice(
+    candidates: tuple[Candidate, ...], scores: tuple[float, ...]
+) -> BestOfN[Candidate]:
     return BestOfN(candidates=candidates, scores=scores, choice=scores.index(max(scores)))
 
 

@@ -61,11 +61,12 @@ _SPLITMIX_INCREMENT = 0x9E3779B97F4A7C15
 _SPLITMIX_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def uniforms(seed: int, sequence_ids: Tensor, positions: Tensor) -> Tensor:
+def uniforms(seed: int | Tensor, sequence_ids: Tensor, positions: Tensor) -> Tensor:
     """One number in [0, 1) for each (seed, sequence, position), by hashing the three.
 
     Args:
-        seed: any integer; taken modulo 2⁶⁴.
+        seed: any integer; taken modulo 2⁶⁴. Or, where each sequence has a seed of its own, their
+            `seed_key`s, long, broadcast against `sequence_ids`.
         sequence_ids: long, any shape.
         positions: long, broadcast against `sequence_ids`.
 
@@ -73,11 +74,16 @@ def uniforms(seed: int, sequence_ids: Tensor, positions: Tensor) -> Tensor:
         float64 with 53 random bits. A chain of splitmix64 finalisers (Steele et al. 2014), one for
         each part of the counter.
     """
-    key = _as_signed(_mix_integer((seed + _SPLITMIX_INCREMENT) % 2**64))
+    key = seed_key(seed) if isinstance(seed, int) else seed
     step = _as_signed(_SPLITMIX_INCREMENT)
     hashed = _mix(key + (sequence_ids + 1) * step)
     hashed = _mix(hashed + (positions + 1) * step)
     return _shift_right(hashed, 11).double() * 2.0**-53
+
+
+def seed_key(seed: int) -> int:
+    """The first link of the chain of `uniforms`, an integer that fits a long tensor."""
+    return _as_signed(_mix_integer((seed + _SPLITMIX_INCREMENT) % 2**64))
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -207,11 +207,22 @@ def find_complete(output: Path, stage: str, print_: str) -> Path | None:
     return None
 
 
+def is_endpoint(model: Path | str) -> bool:
+    """Whether a model is named by the URL of an endpoint."""
+    # A path has only one of the two slashes left.
+    return str(model).startswith(("http:/", "https:/"))
+
+
 def resolve_model(path: Path | str) -> Path:
     """A run directory stands for the model it made; any other path for itself.
 
-    Raises: RunError if the run has not made a model.
+    Raises: RunError if the run has not made a model, or the path is an endpoint's URL.
     """
+    if is_endpoint(path):
+        raise RunError(
+            f"'{path}' is an endpoint, from which hark can only sample (sample, compare, and "
+            "evaluate with a baseline and a judge); give a model directory, a run or a Hub name"
+        )
     path = Path(path)
     if not (path / "manifest.json").is_file():
         return path

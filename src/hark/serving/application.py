@@ -1,0 +1,234 @@
+"""The HTTP face: OpenAI's endpoints over the models that are served, and one for their state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from hark import __version__
+from hark.errors import did_you_mean
+from hark.serving.bodies import Body, ChatBody, CompletionBody
+from hark.serving.model_thread import Job
+from hark.serving.refusal import Refusal, bad_field
+from hark.serving.replies import Choice, Endpoint, Reply
+from hark.serving.response_text import ResponseText
+from hark.serving.served_model import ServedModel
+
+Result = TypeVar("Result")
+
+
+def build_application(models: Mapping[str, ServedModel]) -> FastAPI:
+    """The application; its models begin to work when it starts and stop when it ends."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
+        for served in models.values():
+            served.thread.start()
+        yield
+        for served in models.values():
+            served.stop()
+        for served in models.values():
+            await served.thread.join()
+
+    # Without the interactive pages: they fetch their scripts from elsewhere.
+    application = FastAPI(
+        title="hark", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    started = int(time.time())
+
+    @application.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        return {
+            "object": "list",
+            "data": [_described(served, started) for served in models.values()],
+        }
+
+    @application.get("/v1/models/{name:path}")
+    async def retrieve_model(name: str) -> dict[str, Any]:
+        return _described(_named(models, name), started)
+
+    @application.post("/v1/chat/completions", response_model=None)
+    async def chat(body: ChatBody, request: Request) -> Response:
+        served = _named(models, body.model)
+        prompts = [await served.encode_dialogue(body.dialogue())]
+        return await _answer("chat", served, prompts, body, request)
+
+    @application.post("/v1/completions", response_model=None)
+    async def completions(body: CompletionBody, request: Request) -> Response:
+        served = _named(models, body.model)
+        prompts = [await served.encode_text(prompt) for prompt in body.prompts()]
+        return await _answer("completions", served, prompts, body, request)
+
+    @application.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "models": {name: _state(each) for name, each in models.items()}}
+
+    _answer_errors(application)
+    return application
+
+
+def _answer_errors(application: FastAPI) -> None:
+    """Every error has OpenAI's form."""
+
+    @application.exception_handler(Refusal)
+    async def refused(_request: Request, error: Refusal) -> Response:
+        return JSONResponse(error.to_json(), status_code=error.status, headers=error.headers)
+
+    @application.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        body = ChatBody if "chat" in request.url.path else CompletionBody
+        return await refused(request, bad_field(error.errors(), body.model_fields))
+
+    @application.exception_handler(HTTPException)
+    async def no_such_page(request: Request, error: HTTPException) -> Response:
+        place = f"{request.method} {request.url.path}"
+        return await refused(request, Refusal(error.status_code, f"{place}: {error.detail}"))
+
+
+def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
+    if name not in models:
+        raise Refusal(
+            404,
+            f"there is no model '{name}' here{did_you_mean(name, models)}; "
+            f"models: {', '.join(models)}",
+            param="model",
+            code="model_not_found",
+        )
+    return models[name]
+
+
+def _described(served: ServedModel, started: int) -> dict[str, Any]:
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": started,
+        "owned_by": "hark",
+        "max_model_len": served.context,
+    }
+
+
+def _state(served: ServedModel) -> dict[str, int]:
+    """Rows in use, responses under way in all, and tokens drawn since the start."""
+    thread = served.thread
+    return {
+        "rows": served.rows,
+        "active": thread.active,
+        "unfinished": thread.unfinished,
+        "drawn_tokens": thread.drawn_tokens,
+    }
+
+
+async def _answer(
+    endpoint: Endpoint,
+    served: ServedModel,
+    prompts: Sequence[list[int]],
+    body: Body,
+    request: Request,
+) -> Response:
+    """Begin to draw, and tell the choices whole or as they grow."""
+    job = served.begin(prompts, body)
+    reply = _reply(endpoint, served, prompts, body, job)
+    if body.stream:
+        events = _events(reply, job, with_usage=body.with_usage)
+        return _EventStream(events, on_end=lambda: served.thread.close(job))
+    try:
+        return JSONResponse(await _while_connected(request, _whole(reply, job)))
+    finally:
+        served.thread.close(job)
+
+
+def _reply(
+    endpoint: Endpoint, served: ServedModel, prompts: Sequence[list[int]], body: Body, job: Job
+) -> Reply:
+    choices = [
+        Choice(
+            endpoint=endpoint,
+            index=index,
+            tokenizer=served.decoder,
+            text=ResponseText(
+                served.decoder, stop=request.settings.stop, stripped=endpoint == "chat"
+            ),
+            with_logprobs=body.alternatives is not None,
+        )
+        for index, request in enumerate(job.requests)
+    ]
+    return Reply(
+        endpoint=endpoint,
+        model=served.name,
+        prompt_tokens=sum(map(len, prompts)),
+        choices=choices,
+    )
+
+
+async def _whole(reply: Reply, job: Job) -> dict[str, Any]:
+    texts = [""] * len(reply.choices)
+    async for index, drawn in job.drawn():
+        texts[index] += reply.choices[index].add(drawn, at_once=False)
+    return reply.whole(texts)
+
+
+async def _events(reply: Reply, job: Job, *, with_usage: bool) -> AsyncIterator[str]:
+    """Server-sent events: a chunk for each piece of text that has become certain."""
+    for chunk in reply.opening():
+        yield _event(chunk)
+    try:
+        async for index, drawn in job.drawn():
+            choice = reply.choices[index]
+            piece = choice.add(drawn, at_once=True)
+            if piece or drawn.finish:
+                yield _event(reply.chunk(choice, piece))
+    except Refusal as error:
+        yield _event(error.to_json())
+        return
+    if with_usage:
+        yield _event(reply.closing())
+    yield "data: [DONE]\n\n"
+
+
+def _event(chunk: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(chunk, ensure_ascii=False, allow_nan=False)}\n\n"
+
+
+class _EventStream(StreamingResponse):
+    """A stream that says when it has ended, also when its client leaves."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[str], *, on_end: Callable[[], None]) -> None:
+        super().__init__(content, headers={"Cache-Control": "no-cache"})
+        self.on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.on_end()
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is given up if the client leaves before."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Refusal(499, "the client has left")
+        return task.result()
+    finally:
+        task.cancel()
+        watch.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
