@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable
 from statistics import mean
 
@@ -320,15 +319,6 @@ def test_adding_one_sentence_to_every_reply_never_pays() -> None:
         for added in (f"{{}} {sentence}", f"{sentence} {{}}"):
             gain = mean(grade(p, added.format(r)).overall for p, r in pairs) - base
             assert gain < 0.02, (sentence, gain)
-
-
-def test_grading_is_fast() -> None:
-    pairs = [(d.prompt, d.response) for d in demonstrations(1500, 6)]
-    grade(CAPITAL, "Paris.")
-    started = time.process_time()
-    for prompt, reply in pairs:
-        grade(prompt, reply)
-    assert len(pairs) / (time.process_time() - started) > 5000
 
 
 def test_every_family_has_an_ideal_answer() -> None:
