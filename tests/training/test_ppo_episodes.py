@@ -62,9 +62,11 @@ def test_responses_to_one_prompt_differ_and_stay_together(ppo_world):
     assert episodes.prompt_of == (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3)
     assert len(set(episodes.responses)) > 12
     epoch = minibatches(episodes, state.policy, settings, step=0, epoch=0)
-    assert [sum(one.batch.response_count for one in minibatch) for minibatch in epoch] == [8, 8]
+    counts = [sum(one.batch.response_count for one in minibatch.passes) for minibatch in epoch]
+    assert counts == [8, 8]
     # Four responses share one prompt: fewer tokens than four prompts.
-    computed = sum(int(one.batch.is_token.sum()) for minibatch in epoch for one in minibatch)
+    passes = [one for minibatch in epoch for one in minibatch.passes]
+    computed = sum(int(one.batch.is_token.sum()) for one in passes)
     prompts = sum(len(episodes.prompts[first]) for first in (0, 4, 8, 12))
     assert computed == prompts + int(episodes.lengths.sum())
 
@@ -78,7 +80,7 @@ def test_every_epoch_has_each_token_once_in_a_fresh_order(ppo_world):
         passes = [
             one
             for minibatch in minibatches(episodes, state.policy, settings, step=step, epoch=epoch)
-            for one in minibatch
+            for one in minibatch.passes
         ]
         places = torch.cat([one.places for one in passes])
         assert sorted(places.tolist()) == list(range(len(tokens)))

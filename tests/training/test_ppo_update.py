@@ -119,7 +119,7 @@ def test_passes_of_any_size_give_the_gradient_of_the_whole_minibatch(ppo_world, 
         settings = ppo_world.settings(micro_batch_tokens=tokens)
         state, rollout, epoch = roll_out(settings)
         add_rollout_gradients(state, rollout, epoch[0], settings, UpdateReport())
-        found.append((len(epoch[0]), gradients(state.policy), gradients(state.critic)))
+        found.append((len(epoch[0].passes), gradients(state.policy), gradients(state.critic)))
     (one, policy, critic), (many, policy_in_parts, critic_in_parts) = found
     assert one == 1
     assert many > 2
@@ -171,7 +171,7 @@ def test_values_are_clipped_as_the_settings_say(ppo_world, roll_out):
         state.critic.config.reward_bias = 1.0
         report = UpdateReport()
         add_rollout_gradients(state, rollout, epoch[0], settings, report)
-        places = torch.cat([one.places for one in epoch[0]])
+        places = torch.cat([one.places for one in epoch[0].passes])
         old, returns = rollout.values[places], rollout.returns[places]
         squares = [(old + 1 - returns) ** 2, (old + (clip_range or 1) - returns) ** 2]
         expected = 0.5 * torch.maximum(*squares).mean()
