@@ -216,8 +216,8 @@ def _say_why_when_terminated() -> None:
         while os.read(reading, 1) != bytes([signal.SIGTERM]):
             continue
         print(
-            f"error: process {rank()} was told to end, most often because another process of this "
-            "run did; give the same command again to continue from the last checkpoint",
+            f"error: process {rank()} was told to end, by a person or because another process of "
+            "this run did; give the same command again to continue from the last checkpoint",
             file=sys.stderr, flush=True,
         )  # fmt: skip
         os._exit(128 + signal.SIGTERM)
