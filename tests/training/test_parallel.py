@@ -101,7 +101,7 @@ def comparisons(directory: Path) -> dict[str, Any]:
     return {
         "model": str(directory / "model"), "data": [str(directory / "comparisons.jsonl")],
         "evaluation_data": [str(directory / "comparisons.jsonl")], "epochs": 4, "batch_size": 4,
-        "micro_batch_tokens": 40, "normalise": "demonstrations",
+        "micro_batch_tokens": 40, "activation_checkpointing": True, "normalise": "demonstrations",
         "normalise_data": [str(directory / "demonstrations.jsonl")],
     }  # fmt: skip
 
