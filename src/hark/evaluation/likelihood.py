@@ -11,6 +11,8 @@ import torch
 from hark.evaluation.intervals import Array
 from hark.models.logprobs import response_logprobs
 from hark.models.packing import PromptTree, pack_for, plan_batches
+from hark.models.parallel import whole
+from hark.models.processes import own_share, summed, world_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,23 +32,25 @@ def sequence_logprobs(
     [N] float64, in the order of the trees, then of their responses. The model is read in evaluation
     mode and left in the mode it was in. batch_tokens: tokens of one forward pass; on_progress: told
     how many tokens were just predicted. Values that are not finite are for the caller to refuse.
+    Under torchrun each process reads its share of the batches; all get all likelihoods.
     """
     offsets = np.cumsum([0, *(len(tree.responses) for tree in trees)])
     likelihoods = np.zeros(int(offsets[-1]))
     was_training = model.training
     model.eval()
     try:
-        for group in plan_batches(trees, batch_tokens):
-            batch = pack_for(model, [trees[i] for i in group], pad_token_id=pad_token_id)
-            batch = batch.to(model.device)
-            logprobs = response_logprobs(model, batch).double()
-            sums = logprobs.new_zeros(batch.response_count).index_add(
-                0, batch.response_of, logprobs
-            )
-            where = [k for i in group for k in range(offsets[i], offsets[i + 1])]
-            likelihoods[where] = sums.cpu().numpy()
-            if on_progress is not None:
-                on_progress(batch.targets.numel())
+        with whole(model):
+            for group in own_share(plan_batches(trees, batch_tokens, shares=world_size())):
+                batch = pack_for(model, [trees[i] for i in group], pad_token_id=pad_token_id)
+                batch = batch.to(model.device)
+                logprobs = response_logprobs(model, batch).double()
+                sums = logprobs.new_zeros(batch.response_count).index_add(
+                    0, batch.response_of, logprobs
+                )
+                where = [k for i in group for k in range(offsets[i], offsets[i + 1])]
+                likelihoods[where] = sums.cpu().numpy()
+                if on_progress is not None:
+                    on_progress(batch.targets.numel() * world_size())
     finally:
         model.train(was_training)
-    return likelihoods
+    return summed(torch.from_numpy(likelihoods)).numpy()

@@ -40,6 +40,7 @@ from hark.loop.speaker import (
     prompts_that_fit,
 )
 from hark.models.generation import Generated, SamplingSettings
+from hark.models.processes import is_first
 from hark.models.tokenizer import padding_id
 from hark.playground.gold import grade
 from hark.runs.run import Run, is_endpoint, resolve_model
@@ -130,7 +131,8 @@ def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
         row, own = _measure(name, policy, speaker, replies, bench)
         rows.append(row)
         samples += own
-    write_samples(run.data_path("samples.jsonl"), samples)
+    if is_first():
+        write_samples(run.data_path("samples.jsonl"), samples)
     return {
         "baseline": settings.baseline,
         "judge": settings.judge,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,9 @@ from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
 from hark.models.language_model import choose_device, load_language_model
+from hark.models.processes import gather
 from hark.models.scalar_head import ModelScorer
+from hark.models.shared_scores import shared_scores
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import Run, is_endpoint, resolve_model
@@ -113,7 +116,9 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         long_responses="cut" if settings.long_responses == "cut" else "stop",
     )  # fmt: skip
     comparisons = read if settings.long_responses == "cut" else _that_fit(read, score)
-    measured = preference_accuracy(score, comparisons, seed=settings.seed)
+    measured = preference_accuracy(
+        functools.partial(shared_scores, score), comparisons, seed=settings.seed
+    )
     return {
         "accuracy": measured.estimate.value,
         "interval": interval_of(measured.estimate),
@@ -121,8 +126,8 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         "n": measured.estimate.n,
         "comparisons": measured.comparisons,
         "comparisons_dropped": len(read) - len(comparisons),
-        "responses_cut": score.responses_cut,
-        "prompts_truncated": score.truncated,
+        "responses_cut": sum(gather(score.responses_cut)),
+        "prompts_truncated": sum(gather(score.truncated)),
         "label_ties": measured.label_ties,
         "details": measured.to_json(),
     }

@@ -24,6 +24,7 @@ from hark.loop.judges import Scorer
 from hark.models.best_of_n import candidate_id, check_best_of_n, keep_best
 from hark.models.engine import Finish
 from hark.models.few_shot import few_shot_text
+from hark.models.processes import gather_shares, own_share
 from hark.models.sampling import SamplingSettings
 from hark.runs.progress import progress
 
@@ -63,24 +64,25 @@ class RemoteSpeaker:
     def reply(
         self, prompts: Sequence[Dialogue], *, seed: int, label: str = "sample"
     ) -> list[RemoteReply]:
-        """One reply to each prompt.
+        """One reply to each prompt; under torchrun each process asks for its share, all get all.
 
         Raises: ModelError if the endpoint fails, or a prompt does not fit its context.
         """
         n = self.best_of
         if n > 1:
             check_best_of_n(n, self.sampling)
+        own = own_share(prompts)
         wanted = [
             (prompt, candidate_id(place, candidate))
-            for place, prompt in enumerate(prompts)
+            for place, prompt in zip(own_share(range(len(prompts))), own, strict=True)
             for candidate in range(n)
         ]
         with progress(total=len(wanted), label=label, unit="response") as bar:
             drawn = asyncio.run(self._reply_to_all(wanted, seed, bar.advance))
         if n == 1:
-            return drawn
+            return gather_shares(drawn)
         assert self.score is not None
-        return [group.best for group in keep_best(prompts, drawn, self.score, n=n)]
+        return gather_shares([group.best for group in keep_best(own, drawn, self.score, n=n)])
 
     async def _reply_to_all(
         self, wanted: Sequence[tuple[Dialogue, int]], seed: int, on_reply: Callable[[], None]

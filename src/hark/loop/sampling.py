@@ -21,6 +21,7 @@ from hark.loop.speaker import (
     prompts_that_fit,
 )
 from hark.models.generation import SamplingSettings
+from hark.models.processes import is_first
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
@@ -95,9 +96,9 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
             f"from '{settings.model}'; raise the temperature, or train the model for longer"
         )
     path = run.data_path("responses.jsonl")
-    if per_prompt == 1:
+    if per_prompt == 1 and is_first():
         write_demonstrations(path, [_demonstration(prompt, one[0]) for prompt, one in kept])
-    else:
+    elif is_first():
         write_comparisons(path, [_unjudged(prompt, group) for prompt, group in kept])
     return {
         "prompts": len(prompts),

@@ -27,6 +27,7 @@ from hark.models.language_model import (
     load_language_model,
 )
 from hark.models.packing import PromptTree
+from hark.models.processes import gather_shares, own_share
 from hark.models.tokenizer import encode_prompt, load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import is_endpoint, resolve_model
@@ -122,19 +123,24 @@ class Speaker:
     def reply(
         self, prompts: Sequence[Dialogue], *, seed: int, label: str = "sample"
     ) -> list[Generated]:
-        """One reply to each prompt; which others are asked for makes no difference to it."""
-        with progress(total=len(prompts) * self.best_of, label=label, unit="response") as bar:
+        """One reply to each prompt; which others are asked for makes no difference to it.
+
+        Under torchrun each process answers its share; all get all replies.
+        """
+        own, ids = own_share(prompts), own_share(range(len(prompts)))
+        with progress(total=len(own) * self.best_of, label=label, unit="response") as bar:
             if self.best_of > 1:
                 assert self.score is not None
                 chosen = best_of_n(
-                    self.model, self.tokenizer, prompts, self.score, self.sampling,
-                    n=self.best_of, seed=seed, rows=self.rows, on_progress=bar.advance,
+                    self.model, self.tokenizer, own, self.score, self.sampling, n=self.best_of,
+                    seed=seed, sequence_ids=ids, rows=self.rows, on_progress=bar.advance,
                 )  # fmt: skip
-                return [group.best for group in chosen]
-            return generate(
-                self.model, self.tokenizer, [self.encode(prompt) for prompt in prompts],
-                self.sampling, seed=seed, rows=self.rows, on_progress=bar.advance,
+                return gather_shares([group.best for group in chosen])
+            drawn = generate(
+                self.model, self.tokenizer, [self.encode(prompt) for prompt in own], self.sampling,
+                seed=seed, sequence_ids=ids, rows=self.rows, on_progress=bar.advance,
             )  # fmt: skip
+            return gather_shares(drawn)
 
     def trees(self, prompts: Sequence[Dialogue], replies: Sequence[Generated]) -> list[PromptTree]:
         """Each prompt as this speaker reads it, with the reply's tokens as sampled."""

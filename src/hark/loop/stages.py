@@ -186,6 +186,7 @@ _ALL = (
         function=run_sample,
         inputs=_files("data", "model", "examples", "scorer"),
         code=("data", "models", *SPEAKING, "loop/sampling.py"),
+        shared=True,
     ),
     Stage(
         name="label",
@@ -229,6 +230,7 @@ _ALL = (
         function=run_evaluate,
         inputs=_files("data", "model", "baseline", "judge"),
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/evaluating.py"),
+        shared=True,
     ),
     Stage(
         name="compare",
@@ -237,6 +239,7 @@ _ALL = (
         function=run_compare,
         inputs=compare_inputs,
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
+        shared=True,
     ),
     Stage(
         name="report",

@@ -19,6 +19,7 @@ from hark.models.generation import generate_shared
 from hark.models.language_model import context_length, load_language_model
 from hark.models.parallel import shard
 from hark.models.scalar_head import ModelScorer
+from hark.models.shared_scores import shared_scores
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
 from hark.training import ppo, sft
@@ -27,7 +28,6 @@ from hark.training.ppo_episodes import encode_prompts
 from hark.training.ppo_settings import PPOSettings
 from hark.training.rewards import weighted_scorer
 from hark.training.sft import SFTSettings
-from hark.training.shared_scores import shared_scores
 
 EVALUATION_SEED = 1_000_003
 """Added to a run's seed where its evaluations sample, so that they share no draw with training."""

@@ -40,6 +40,8 @@ _SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket"
 """Words in torch's messages when another process cannot be reached."""
 
 _patient_group: dist.ProcessGroup | None = None
+_works_alone = False
+"""Whether this is the first process, at work for all others while they wait in `from_first`."""
 
 
 def join(device: str) -> None:
@@ -66,8 +68,8 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes take part in this run."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """How many processes take part in what is being done."""
+    return dist.get_world_size() if dist.is_initialized() and not _works_alone else 1
 
 
 def is_first() -> bool:
@@ -119,14 +121,18 @@ def from_first(function: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return function()
+    global _works_alone
     answer: list[Any] = [None, None]
     if is_first():
+        _works_alone = True
         try:
             answer[0] = function()
         except BaseException as error:
             told = error if isinstance(error, HarkError) else RunError(f"process 0 failed: {error}")
             dist.broadcast_object_list([None, told], group=_patient_group)
             raise
+        finally:
+            _works_alone = False
     dist.broadcast_object_list(answer, group=_patient_group)
     if answer[1] is not None:
         raise answer[1]
@@ -210,8 +216,8 @@ def _say_why_when_terminated() -> None:
         while os.read(reading, 1) != bytes([signal.SIGTERM]):
             continue
         print(
-            f"error: process {rank()} was told to end, most often because another process of this "
-            "run did; give the same command again to continue from the last checkpoint",
+            f"error: process {rank()} was told to end, by a person or because another process of "
+            "this run did; give the same command again to continue from the last checkpoint",
             file=sys.stderr, flush=True,
         )  # fmt: skip
         os._exit(128 + signal.SIGTERM)

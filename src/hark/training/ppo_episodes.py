@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from hark.data.records import Dialogue, Prompt, answered
 from hark.errors import DataError
 from hark.models.generation import Generated, generate_shared
+from hark.models.shared_scores import shared_scores
 from hark.models.tokenizer import decode_response, encode_prompt
 from hark.training.ppo_settings import PPOSettings
 from hark.training.ppo_state import PPOState
 from hark.training.rewards import Scorer, check_scores, dealt_with_incomplete, tokens_to_score
 from hark.training.rollout import Episodes
-from hark.training.shared_scores import shared_scores
 from hark.training.trainer import autocast, seed_of
 
 PROMPT_ORDER, SAMPLING, MINIBATCHES, PRETRAINING = 1, 2, 3, 4

@@ -42,6 +42,7 @@ from hark.models.language_model import (
 from hark.models.logprobs import response_logprobs
 from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
 from hark.models.processes import first_before_others, own_share, summed, world_size
+from hark.models.shared_scores import shared_scores
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.run import Run, resolve_model
 from hark.training.examples import (
@@ -52,7 +53,6 @@ from hark.training.examples import (
 )
 from hark.training.optimizer import OptimizerSettings
 from hark.training.rewards import Scorer
-from hark.training.shared_scores import shared_scores
 from hark.training.token_file import TokenFile, write_token_file
 from hark.training.trainer import (
     LossReport,
