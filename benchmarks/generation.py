@@ -13,13 +13,14 @@ import json
 import statistics
 from typing import Any
 
-from benchmarks import flops, sides
+from benchmarks import sides
 from benchmarks.contender import Contender, Repetition
 from benchmarks.contest import Contest
 from benchmarks.inputs import Inputs
 from benchmarks.options import parser
 from benchmarks.rounds import TOLERANCE, DisagreementError, require_agreement
 from benchmarks.table import Report
+from hark.models import flops
 from hark.models.tokenizer import end_token_ids, padding_id
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -17,11 +17,11 @@ from typing import Any
 from benchmarks import environments, sides
 from benchmarks.contender import Repetition
 from benchmarks.contest import Contest
-from benchmarks.flops import Shape, language_model
 from benchmarks.inputs import Inputs
 from benchmarks.options import parser
 from benchmarks.rounds import TOLERANCE, require_agreement
 from benchmarks.table import Report
+from hark.models.flops import Shape, language_model
 from hark.models.packing import PromptTree
 
 SETTINGS: dict[str, dict[str, Any]] = {

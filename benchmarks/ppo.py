@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks import environments, flops, sides
+from benchmarks import environments, sides
 from benchmarks.contender import Contender, Repetition
 from benchmarks.contest import Contest
 from benchmarks.inputs import Inputs, scalar_model
@@ -22,6 +22,7 @@ from benchmarks.rounds import TOLERANCE, require_agreement
 from benchmarks.table import Report
 from hark.data.formats import write_prompts
 from hark.data.records import Prompt
+from hark.models import flops
 from hark.models.scalar_head import load_scalar_model
 from hark.runs.run import resolve_model
 

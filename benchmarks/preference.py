@@ -17,11 +17,11 @@ from typing import Any
 from benchmarks import environments, sides
 from benchmarks.contender import Repetition
 from benchmarks.contest import Contest
-from benchmarks.flops import Shape, training, trunk
 from benchmarks.inputs import Inputs, scalar_model
 from benchmarks.options import parser
 from benchmarks.rounds import TOLERANCE, require_agreement
 from benchmarks.table import Report
+from hark.models.flops import Shape, training, trunk
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import load_scalar_model
 

@@ -14,11 +14,11 @@ from typing import Any
 from benchmarks import environments, sides
 from benchmarks.contender import Repetition
 from benchmarks.contest import Contest
-from benchmarks.flops import Shape, language_model, training
 from benchmarks.inputs import Inputs
 from benchmarks.options import parser
 from benchmarks.rounds import TOLERANCE, require_agreement
 from benchmarks.table import Report
+from hark.models.flops import Shape, language_model, training
 
 
 def _arguments(batch: int, accumulated: int, **others: Any) -> dict[str, Any]:
