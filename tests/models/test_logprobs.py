@@ -66,7 +66,7 @@ def test_chunks_change_neither_numbers_nor_gradients(
     def run() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         model.zero_grad()
         kept: list[int] = []
-        hidden = hidden_states(model, batch)[batch.predictors]
+        hidden = hidden_states(model, batch, batch.predictors)
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
             kept.append(tensor.numel())

@@ -147,8 +147,14 @@ def test_activation_checkpointing_changes_nothing(
     )
     model.activation_checkpointing_enable()
     again, recomputed = outcome(model, batch)
-    # Two layers, each computed forward and once more for its gradients.
-    assert len(calls) == 2 * 2 * len(plan_blocks(batch.trees))
+    # Two layers, each computed forward and once more for its gradients; the last one for blocks
+    # with tokens that predict.
+    whole = tree_layout(
+        batch.trees, batch.group[0], batch.branch[0], read=batch.predictors.unique()
+    )
+    assert whole.last is not None
+    assert len(whole.last.blocks) < len(whole.blocks)
+    assert len(calls) == 2 * (len(whole.blocks) + len(whole.last.blocks))
     assert torch.equal(again, logprobs)
     assert all(torch.equal(recomputed[name], gradients[name]) for name in gradients)
 
@@ -198,7 +204,7 @@ def test_attention_dropout_keeps_rows_dense(make_family: Callable[..., PreTraine
     assert attends_by_tree(model)
     assert not attends_by_tree(model.train())
     batch = pack(TREES, end_to_end=True)
-    assert hidden_states(model, batch).isfinite().all()
+    assert hidden_states(model, batch, batch.predictors).isfinite().all()
 
 
 def test_saved_models_do_not_name_it(

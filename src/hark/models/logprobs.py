@@ -19,6 +19,7 @@ from hark.errors import SettingsError
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch
 from hark.models.tree_attention import attends_by_tree, tree_layout, unread_mask
+from hark.models.tree_layers import quicken
 
 LOGITS_KEPT = 2**25
 """Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
@@ -27,21 +28,30 @@ CHUNK_LOGITS = 2**23
 LEAST_CHUNK_TOKENS = 256
 
 
-def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """[R·T, D]: the last hidden state of every token of the batch (of padding too: never read)."""
+def hidden_states(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor:
+    """[Q, D]: the last hidden state of the tokens `read`, [Q] long, indices into R·T."""
     trunk = backbone(model)
     dtype = next(trunk.parameters()).dtype
-    by_tree = batch.trees and attends_by_tree(model)
-    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0]) if by_tree else None
-    output = trunk(
+    if not (batch.trees and attends_by_tree(model)):
+        output = trunk(
+            input_ids=batch.tokens,
+            attention_mask=batch.attention_mask(dtype),
+            position_ids=None if batch.one_sequence_per_row else batch.positions,
+            use_cache=False,
+        )
+        return output.last_hidden_state.flatten(0, 1).index_select(0, read)
+    # Branches of one prompt all read its last token.
+    needed, place = read.unique(return_inverse=True)
+    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0], needed)
+    quicken(trunk)
+    hidden = trunk(
         input_ids=batch.tokens,
-        attention_mask=unread_mask(dtype) if layout else batch.attention_mask(dtype),
-        position_ids=None if batch.one_sequence_per_row else batch.positions,
+        attention_mask=unread_mask(dtype),
+        position_ids=batch.positions,
         use_cache=False,
-        # Not None for other models: an architecture may refuse arguments that it does not know.
-        **({"tree_layout": layout} if layout else {}),
-    )
-    return output.last_hidden_state.flatten(0, 1)
+        tree_layout=layout,
+    ).last_hidden_state[0]
+    return hidden.index_select(0, place if len(hidden) == len(needed) else read)
 
 
 @overload
@@ -77,7 +87,7 @@ def response_logprobs(
     and reference alike.
     with_entropy: also return [M], the exact entropy of each token's distribution, in nats.
     """
-    hidden = hidden_states(model, batch).index_select(0, batch.predictors)
+    hidden = hidden_states(model, batch, batch.predictors)
     logprobs, entropy = logprobs_of_hidden(
         model, hidden, batch.targets, temperature=temperature, with_entropy=with_entropy
     )

@@ -37,6 +37,7 @@ from transformers import PreTrainedModel
 from hark.errors import ModelError
 from hark.models.language_model import backbone
 from hark.models.processes import is_first, world_size
+from hark.models.tree_layers import quicken
 
 T = TypeVar("T")
 
@@ -54,6 +55,10 @@ def shard(model: nn.Module, *, bfloat16: bool) -> None:
     if bfloat16 and device.type == "cuda":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     mesh = _mesh(device.type)
+    if isinstance(model, PreTrainedModel):
+        quicken(
+            backbone(model)
+        )  # FSDP gives each layer a class of its own, made of the present one
     parts = blocks(model) if isinstance(model, PreTrainedModel) else []
     for part in (*parts, model):
         sharded = fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

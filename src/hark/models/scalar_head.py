@@ -89,7 +89,7 @@ def load_scalar_model(
 
 def response_scores(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """[N] float32: the score at the last token of each response, plus `config.reward_bias`."""
-    return _head(model, hidden_states(model, batch).index_select(0, batch.ends))
+    return _head(model, hidden_states(model, batch, batch.ends))
 
 
 def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
@@ -97,7 +97,7 @@ def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
     Read where the token is predicted (lm-human-preferences `policy.py`: positions [ctx−1 : −1]).
     """
-    return _head(model, hidden_states(model, batch).index_select(0, batch.predictors))
+    return _head(model, hidden_states(model, batch, batch.predictors))
 
 
 class ModelScorer:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,19 +113,28 @@ def _branches(trees: Sequence[Sequence[int]]) -> Iterator[Block]:
             )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeLayout:
     """How the attention of one forward pass goes over a row of trees."""
 
     blocks: tuple[Block, ...]
     masks: tuple[Tensor, ...]
     """For each block [queries, keys] float32, added to the logits: 0 or −∞."""
+    queries: tuple[slice, ...]
+    """For each block, where its queries lie among all queries of the pass."""
+    read: Tensor | None = None
+    """[Q] long, ascending: the tokens that ask, where others are never read; None for all."""
+    last: TreeLayout | None = None
+    """For the last layer, where its output is read at few tokens."""
 
 
-def tree_layout(trees: Sequence[Sequence[int]], group: Tensor, branch: Tensor) -> TreeLayout:
+def tree_layout(
+    trees: Sequence[Sequence[int]], group: Tensor, branch: Tensor, read: Tensor | None = None
+) -> TreeLayout:
     """Blocks and their masks.
 
-    trees: as for `plan_blocks`; group, branch: [T] long, as in `PackedBatch`.
+    trees: as for `plan_blocks`; group, branch: [T] long, as in `PackedBatch`. read: [Q] long,
+    ascending, the tokens whose last hidden state somebody reads; None for all.
     """
     blocks = plan_blocks(trees)
     causal = [block for block in blocks if block.is_causal]
@@ -139,7 +148,25 @@ def tree_layout(trees: Sequence[Sequence[int]], group: Tensor, branch: Tensor) -
         else _mask(block, group, branch)
         for block in blocks
     ]
-    return TreeLayout(blocks=blocks, masks=tuple(masks))
+    layout = TreeLayout(
+        blocks=blocks, masks=tuple(masks), queries=tuple(slice(b.start, b.end) for b in blocks)
+    )
+    return layout if read is None else replace(layout, last=_asked_by(layout, read))
+
+
+def _asked_by(layout: TreeLayout, read: Tensor) -> TreeLayout:
+    """The part of a layout in which the tokens `read` attend, and no others."""
+    starts = torch.tensor([block.start for block in layout.blocks] + [layout.blocks[-1].end])
+    bounds = torch.searchsorted(read, starts).tolist()
+    asked = [
+        (block, mask[read[first:end] - block.start], slice(first, end))
+        for block, mask, (first, end) in zip(
+            layout.blocks, layout.masks, itertools.pairwise(bounds), strict=True
+        )
+        if first < end
+    ]
+    blocks, masks, queries = zip(*asked, strict=True)
+    return TreeLayout(blocks=blocks, masks=masks, queries=queries, read=read)
 
 
 def _mask(block: Block, group: Tensor, branch: Tensor) -> Tensor:
@@ -211,50 +238,89 @@ _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-class _TreeAttention(torch.autograd.Function):
-    """[1, T, heads, d] from query, key and value [1, heads, T, d].
+class Attended(NamedTuple):
+    """What attention leaves for its gradients; all in float32, heads before tokens."""
 
-    Written out with the kernels behind `scaled_dot_product_attention`, because its own gradients
+    query: Tensor
+    """[1, heads, Q, d]"""
+    key: Tensor
+    """[1, heads, T, d]"""
+    value: Tensor
+    """[1, heads, T, d]"""
+    output: Tensor
+    """[1, heads, Q, d], laid out in memory with tokens before heads."""
+    normalisers: tuple[Tensor, ...]
+    """For each block, [1, heads, its queries]."""
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
+) -> Attended:
+    """Attention of `Q` queries over `T` tokens, block by block. All float32.
+
+    Written out with the kernels behind `scaled_dot_product_attention`, because autograd's gradients
     of overlapping slices would each be a row of zeros to be filled and added up.
+    """
+    output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+    output = output.transpose(1, 2)
+    normalisers = []
+    for block, mask, rows in zip(layout.blocks, layout.masks, layout.queries, strict=True):
+        part, normaliser = _attend(
+            query[:, :, rows], _seen(key, block), _seen(value, block), attn_mask=mask[None, None],
+            scale=scale,
+        )  # fmt: skip
+        output[:, :, rows] = part
+        normalisers.append(normaliser)
+    return Attended(query, key, value, output, tuple(normalisers))
+
+
+def attention_gradients(
+    gradient: Tensor, attended: Attended, layout: TreeLayout, scale: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value from that of the output, shapes as in `Attended`."""
+    query, key, value, output, normalisers = attended
+    of_query = torch.empty_like(query)
+    # Blocks in order cover the row, each reaching back to keys that earlier ones have seen. Where
+    # only some tokens ask, they need not cover it.
+    blank = torch.empty_like if layout.read is None else torch.zeros_like
+    of_key, of_value = blank(key), blank(value)
+    for block, mask, rows, normaliser in zip(
+        layout.blocks, layout.masks, layout.queries, normalisers, strict=True
+    ):
+        of_query[:, :, rows], to_key, to_value = _attend_backward(
+            gradient[:, :, rows], query[:, :, rows], _seen(key, block), _seen(value, block),
+            output[:, :, rows], normaliser, 0.0, False, attn_mask=mask[None, None], scale=scale,
+        )  # fmt: skip
+        _add_seen(of_key, block, to_key)
+        _add_seen(of_value, block, to_value)
+    return of_query, of_key, of_value
+
+
+class _TreeAttention(torch.autograd.Function):
+    """[1, T, heads, d] from query, key and value [1, heads, T, d], in their dtype.
+
+    Computed in float32: the CPU's kernel for gradients is four times slower in bfloat16, and many
+    blocks add to one prompt.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
     ) -> Tensor:
-        output = query.new_empty(query.transpose(1, 2).shape)
-        normalisers = []
-        for block, mask in zip(layout.blocks, layout.masks, strict=True):
-            part, normaliser = _attend(
-                query[:, :, block.start : block.end], _seen(key, block), _seen(value, block),
-                attn_mask=mask[None, None], scale=scale,
-            )  # fmt: skip
-            output[:, block.start : block.end] = part.transpose(1, 2)
-            normalisers.append(normaliser)
-        ctx.save_for_backward(query, key, value, output, *normalisers)
+        attended = attend(query.float(), key.float(), value.float(), layout, scale)
+        ctx.save_for_backward(*attended[:4], *attended.normalisers)
         ctx.layout, ctx.scale = layout, scale
-        return output
+        return attended.output.transpose(1, 2).to(query.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, *normalisers = ctx.saved_tensors
-        of_query = torch.empty_like(query)
-        # Many blocks add to one prompt: sums in float32 also where keys are bfloat16.
-        of_key, of_value = (torch.zeros_like(t, dtype=torch.float32) for t in (key, value))
-        for block, mask, normaliser in zip(
-            ctx.layout.blocks, ctx.layout.masks, normalisers, strict=True
-        ):
-            rows = slice(block.start, block.end)
-            of_query[:, :, rows], to_key, to_value = _attend_backward(
-                gradient[:, rows].transpose(1, 2), query[:, :, rows],
-                _seen(key, block), _seen(value, block),
-                output[:, rows].transpose(1, 2), normaliser, 0.0, False,
-                attn_mask=mask[None, None], scale=ctx.scale,
-            )  # fmt: skip
-            _add_seen(of_key, block, to_key)
-            _add_seen(of_value, block, to_value)
-        return of_query, of_key.to(key.dtype), of_value.to(value.dtype), None, None
+        attended = Attended(query, key, value, output, tuple(normalisers))
+        gradients = attention_gradients(
+            gradient.float().transpose(1, 2), attended, ctx.layout, ctx.scale
+        )
+        return *(each.to(gradient.dtype) for each in gradients), None, None
 
 
 def _seen(whole: Tensor, block: Block) -> Tensor:
@@ -266,8 +332,16 @@ def _seen(whole: Tensor, block: Block) -> Tensor:
 
 
 def _add_seen(whole: Tensor, block: Block, gradient: Tensor) -> None:
-    """The reverse of `_seen`: add what a block's keys (or values) receive."""
-    whole[:, :, block.first_key : block.end] += gradient[:, :, block.prompt_tokens :]
+    """The reverse of `_seen`: what a block's keys (or values) receive.
+
+    Its own tokens' keys are seen by it first of all blocks, in their order; the others' by earlier
+    blocks as well.
+    """
+    seen_before = block.start - block.first_key
+    own = block.prompt_tokens + seen_before
+    whole[:, :, block.start : block.end] = gradient[:, :, own:]
+    if seen_before:
+        whole[:, :, block.first_key : block.start] += gradient[:, :, block.prompt_tokens : own]
     if block.prompt_tokens:
         _prompt(whole, block).add_(gradient[:, :, : block.prompt_tokens])
 

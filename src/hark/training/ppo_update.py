@@ -133,7 +133,7 @@ def _losses(
             rollout.behaviour_logprobs, rollout.advantages, rollout.values, rollout.returns
         )
     )  # fmt: skip
-    hidden = hidden_states(state.policy, batch).index_select(0, batch.predictors)
+    hidden = hidden_states(state.policy, batch, batch.predictors)
     logprobs, _ = logprobs_of_hidden(
         state.policy, hidden, batch.targets, temperature=settings.temperature
     )

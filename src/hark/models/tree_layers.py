@@ -1,0 +1,230 @@
+"""Transformer layers over prompt trees, in few passes over memory.
+
+On a CPU a model of a few hundred dimensions spends a third of its time outside of matrix products:
+norms and rotations written as a handful of element-wise steps, each with a gradient of its own.
+`quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm, a
+rotation with its attention, and a gated activation are one step each, with gradients written out.
+The last layer computes its attention, output and MLP for the tokens whose hidden state is read, and
+for the others their keys and values alone.
+
+Weights, modules, hooks and configuration are those of transformers, and so is every pass without a
+`tree_layout`. The result equals theirs to rounding, and so do its gradients. Under autocast, norms,
+rotations, attention and the residual stream are float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from hark.models.tree_attention import Attended, TreeLayout, attend, attention_gradients
+
+QUICKENED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+"""The `model_type`s whose layers are as written here; the tests compare them with transformers'."""
+
+
+def quicken(trunk: nn.Module) -> None:
+    """Let the layers of a transformer compute packed trees as this module does, where they can."""
+    config: Any = trunk.config
+    if config.model_type not in QUICKENED or getattr(config, "hidden_act", "silu") != "silu":
+        return
+    layers: Any = trunk.layers
+    for layer in layers:
+        if not isinstance(layer, TreeLayer):
+            layer.__class__ = _tree_layer(type(layer))
+
+
+class TreeLayer(nn.Module):
+    """What a layer's class inherits from first, before its class in transformers."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        *,
+        tree_layout: TreeLayout | None = None,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **others: Any,
+    ) -> Tensor:
+        """[1, T, D] -> [1, T, D]; in the last layer [1, Q, D] where Q tokens are read."""
+        if tree_layout is None:
+            output: Tensor = super().forward(
+                hidden_states, position_embeddings=position_embeddings, **others
+            )
+            return output
+        assert position_embeddings is not None
+        attention: Any = self.self_attn
+        is_last = attention.layer_idx == attention.config.num_hidden_layers - 1
+        layout = (tree_layout.last if is_last else None) or tree_layout
+        residual = hidden_states[0]
+        normal = _norm(self.input_layernorm, residual)
+        asking = normal
+        if layout.read is not None:
+            residual, asking = residual[layout.read], normal[layout.read]
+        residual = residual + _attention(attention, asking, normal, position_embeddings, layout)
+        return (residual + _mlp(self.mlp, _norm(self.post_attention_layernorm, residual)))[None]
+
+
+@functools.cache
+def _tree_layer(kind: Any) -> type:
+    return type(f"Tree{kind.__name__}", (TreeLayer, kind), {})
+
+
+def _attention(
+    attention: Any,
+    asking: Tensor,
+    asked: Tensor,
+    angles: tuple[Tensor, Tensor],
+    layout: TreeLayout,
+) -> Tensor:
+    """[Q, D] from normalised states of the tokens that ask [Q, D] and of all tokens [T, D]."""
+    width = attention.head_dim
+    query = attention.q_proj(asking).view(len(asking), -1, width)
+    key = attention.k_proj(asked).view(len(asked), -1, width)
+    value = attention.v_proj(asked).view(len(asked), -1, width)
+    if hasattr(attention, "q_norm"):
+        query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
+    # The second half of the angles repeats the first.
+    cosine, sine = (angle[0, :, None, : width // 2].float() for angle in angles)
+    output: Tensor = _RotaryAttention.apply(
+        query, key, value, cosine, sine, layout, attention.scaling
+    )
+    projected: Tensor = attention.o_proj(output.flatten(1))
+    return projected
+
+
+def _mlp(mlp: Any, hidden: Tensor) -> Tensor:
+    output: Tensor = mlp.down_proj(_GatedSilu.apply(mlp.gate_proj(hidden), mlp.up_proj(hidden)))
+    return output
+
+
+def _norm(norm: Any, hidden: Tensor) -> Tensor:
+    """Root mean square norm, in the dtype that the product after it takes."""
+    dtype = hidden.dtype
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+    output: Tensor = _RootMeanSquareNorm.apply(hidden, norm.weight, norm.variance_epsilon, dtype)
+    return output
+
+
+class _RootMeanSquareNorm(torch.autograd.Function):
+    """w · x / √(mean x² + ε) over the last dimension.
+
+    With r = 1/√(mean x² + ε), n = x·r and the gradient g: dw = Σ g·n, dx = r·(g·w − n·⟨g·w, n⟩/D).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        wide = x.float()
+        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        scale = square.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(wide, weight, scale)
+        ctx.dtype = x.dtype
+        return (wide * scale).mul_(weight).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        width = x.shape[-1]
+        normal = x * scale
+        wide = gradient.float()
+        products = (wide * normal).view(-1, width)
+        with torch.autocast("cpu", enabled=False):
+            along = torch.mv(products, weight.float()).div_(-width).view(scale.shape)
+        of_weight = products.sum(0).to(weight.dtype)
+        of_x = (wide * weight).addcmul_(normal, along).mul_(scale)
+        return of_x.to(ctx.dtype), of_weight, None, None
+
+
+class _GatedSilu(torch.autograd.Function):
+    """silu(gate) · up; nothing but the two is kept for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_up = F.silu(gate).mul_(gradient)
+        return torch.ops.aten.silu_backward(gradient * up, gate), of_up
+
+
+class _RotaryAttention(torch.autograd.Function):
+    """[Q, heads, d] from query [Q, heads, d], key and value [T, heads of keys, d], all unrotated.
+
+    cosine, sine: [T, 1, d/2] of each token's angles. Keys and values may have fewer heads, each
+    serving several neighbours of the query's.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        layout: TreeLayout,
+        scale: float,
+    ) -> Tensor:
+        copies = query.shape[1] // key.shape[1]
+        of_query = (cosine, sine)
+        if layout.read is not None:
+            of_query = (cosine[layout.read], sine[layout.read])
+        attended = attend(
+            _heads_first(_rotated(query.float(), *of_query)),
+            _heads_first(_repeated(_rotated(key.float(), cosine, sine), copies)),
+            _heads_first(_repeated(value.float(), copies)),
+            layout,
+            scale,
+        )
+        ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.normalisers)
+        ctx.layout, ctx.scale, ctx.copies = layout, scale, copies
+        return attended.output[0].transpose(0, 1).to(query.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        cosine, sine, *of_query, query, key, value, output = (saved := ctx.saved_tensors)[:8]
+        attended = Attended(query, key, value, output, tuple(saved[8:]))
+        gradients = attention_gradients(
+            _heads_first(gradient.float()), attended, ctx.layout, ctx.scale
+        )
+        to_query, to_key, to_value = (each[0].transpose(0, 1) for each in gradients)
+        to_key, to_value = (_summed(each, ctx.copies) for each in (to_key, to_value))
+        # The gradient of a rotation is the rotation back.
+        to_query = _rotated(to_query, of_query[0], -of_query[1])
+        to_key = _rotated(to_key, cosine, -sine)
+        inputs = (each.to(gradient.dtype) for each in (to_query, to_key, to_value))
+        return *inputs, None, None, None, None
+
+
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Each pair (i, i + d/2) of [tokens, heads, d] turned by its angle, in the order of Llama."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    turned = torch.empty_like(x)
+    torch.mul(first, cosine, out=turned[..., :half]).addcmul_(second, sine, value=-1)
+    torch.mul(second, cosine, out=turned[..., half:]).addcmul_(first, sine)
+    return turned
+
+
+def _heads_first(x: Tensor) -> Tensor:
+    """[tokens, heads, d] -> [1, heads, tokens, d]"""
+    return x.transpose(0, 1)[None]
+
+
+def _repeated(x: Tensor, copies: int) -> Tensor:
+    return x if copies == 1 else x.repeat_interleave(copies, dim=1)
+
+
+def _summed(x: Tensor, copies: int) -> Tensor:
+    return x if copies == 1 else x.unflatten(1, (-1, copies)).sum(2)
