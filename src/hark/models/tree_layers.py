@@ -36,7 +36,8 @@ def quicken(trunk: nn.Module) -> None:
     layers: Any = trunk.layers
     for layer in layers:
         if not isinstance(layer, TreeLayer):
-            layer.__class__ = _tree_layer(type(layer))
+            kind: Any = type(layer)
+            layer.__class__ = _tree_layer(kind)
 
 
 class TreeLayer(nn.Module):
