@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from hark.cli.main import run
 from hark.data.formats import write_comparisons, write_prompts, write_texts
-from hark.data.records import Comparison, Prompt, Text, answered, ask
-from hark.loop.judges import labeler_from_scorer, scorer
+from hark.data.records import Comparison, Dialogue, Prompt, Text, answered, ask
+from hark.loop.judges import labeler_from_scorer, remembering, scorer
 from hark.loop.sampling import distinct, with_distractors
 from hark.models.checkpoint import save_model
 from hark.models.language_model import new_language_model
@@ -89,9 +91,27 @@ def test_a_language_model_on_text_gets_a_loss(
 
 def test_a_scorer_as_a_labeler_ranks_by_score_and_ties_what_is_equal() -> None:
     judged = labeler_from_scorer(scorer("sentiment"))(
-        Comparison(prompt=ask("Well?"), responses=("It is bad.", "It is great!", "It is bad."))
+        [
+            Comparison(prompt=ask("Well?"), responses=("It is bad.", "It is great!", "It is bad.")),
+            Comparison(prompt=ask("And?"), responses=("It is great!", "It is bad.")),
+        ]
     )
-    assert judged.ranks == (2, 1, 2)
+    assert [each.ranks for each in judged] == [(2, 1, 2), (1, 2)]
+
+
+def test_remembered_scores_are_asked_for_once() -> None:
+    asked: list[int] = []
+
+    def by_length(dialogues: list[Dialogue]) -> Tensor:
+        asked.append(len(dialogues))
+        return torch.tensor([len(dialogue[-1].content) / 3 for dialogue in dialogues])
+
+    score = remembering(by_length)
+    short, long = answered(ask("Well?"), "no"), answered(ask("Well?"), "never")
+    first = score([long, short, long])
+    assert first.tolist() == by_length([long, short, long]).tolist()
+    assert torch.equal(score([short, long]), first[1:])
+    assert asked == [2, 3]
 
 
 def test_only_different_replies_that_say_something_are_compared() -> None:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.data.records import answered, ask
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.models.packing import PromptTree
-from hark.models.scalar_head import ModelScorer
+from hark.models.scalar_head import ModelScorer, new_scalar_model
 from hark.training import preference, sft
 from hark.training.kl import AdaptiveKL
 from hark.training.ppo_passes import minibatches, reference_logprobs, token_values_of
@@ -273,7 +273,7 @@ def test_ppo_with_three_samples_a_prompt(
     settings = ppo_settings(micro_batch_tokens=micro_batch_tokens)
     state = ppo_state(policy, critic, words)
     with reading(policy, critic) as sizes:
-        (minibatch,) = epoch = minibatches(episodes, policy, settings, step=0, epoch=0)
+        (minibatch,) = epoch = minibatches(episodes, state.readers, settings, step=0, epoch=0)
         assert_equal(reference_logprobs(state, epoch, settings), logprobs)
         assert_equal(token_values_of(state, epoch, settings), values)
     if micro_batch_tokens == 1000:
@@ -331,3 +331,20 @@ def test_scores_of_candidates(laid_out: Any, words: PreTrainedTokenizerBase) -> 
         )
     assert_reads(sizes, laid_out.layout, trees)
     assert_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "critic"),
+    [("llama-tied", "bloom-tied"), ("opt-tied", "llama-tied"), ("llama-tied", "gemma2-tied")],
+)
+def test_a_critic_of_another_family_than_the_policy(
+    make_family: Any, words: PreTrainedTokenizerBase, policy: str, critic: str
+) -> None:
+    state = ppo_state(make_family(policy), new_scalar_model(make_family(critic)), words)
+    settings = ppo_settings(micro_batch_tokens=1000)
+    epoch = minibatches(episodes_of(THREE_SAMPLES), state.readers, settings, step=0, epoch=0)
+    padded = Padded(THREE_SAMPLES)
+    with torch.no_grad():
+        values, logprobs = padded.values(state.critic), padded.logprobs(state.policy, 0.7)
+    assert_equal(token_values_of(state, epoch, settings), torch.cat(values))
+    assert_equal(reference_logprobs(state, epoch, settings), torch.cat(logprobs))

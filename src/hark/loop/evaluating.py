@@ -21,10 +21,10 @@ from hark.errors import DataError, ModelError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.preference_accuracy import preference_accuracy
-from hark.evaluation.winrate import judge_by_labeler, win_rate
+from hark.evaluation.winrate import judge_by_scorer, win_rate
 from hark.loop.endpoint import EndpointSettings
 from hark.loop.inputs import read_files
-from hark.loop.judges import labeler_from_scorer, preference_model_scorer, scorer
+from hark.loop.judges import preference_model_scorer, scorer
 from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
@@ -162,8 +162,8 @@ def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     ):
         replies = speaker.reply(prompts, seed=settings.seed + number, label=Path(name).name)
         texts.append([reply.text for reply in replies])
-    judge = labeler_from_scorer(scorer(settings.judge, device=settings.device))
-    verdicts = judge_by_labeler(judge, prompts, texts[0], texts[1], seed=settings.seed)
+    judge = functools.partial(shared_scores, scorer(settings.judge, device=settings.device))
+    verdicts = judge_by_scorer(judge, prompts, texts[0], texts[1])
     measured = win_rate(verdicts, seed=settings.seed)
     return {
         "win_rate": measured.estimate.value,
