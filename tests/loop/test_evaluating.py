@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor
 
 from hark.cli.main import run
-from hark.data.formats import write_comparisons, write_prompts, write_texts
-from hark.data.records import Comparison, Dialogue, Prompt, Text, answered, ask
+from hark.data.formats import write_comparisons, write_prompts, write_records, write_texts
+from hark.data.records import Comparison, Dialogue, Prompt, Question, Text, answered, ask
+from hark.evaluation.multiple_choice import option_likelihoods
 from hark.loop.judges import labeler_from_scorer, remembering, scorer
 from hark.loop.sampling import distinct, with_distractors
 from hark.models.checkpoint import save_model
-from hark.models.language_model import new_language_model
+from hark.models.language_model import load_language_model, new_language_model
 from hark.models.scalar_head import new_scalar_model
 from hark.models.tokenizer import load_tokenizer, train_tokenizer
 
@@ -87,6 +89,29 @@ def test_a_language_model_on_text_gets_a_loss(
     assert result["tokens"] == sum(len(tokenizer(t)["input_ids"]) for t in (WORDS, WORDS[::-1]))
     # An untrained model knows about as much as a uniform guess among 280 tokens: ln 280 = 5.63.
     assert result["loss"] == pytest.approx(5.63, abs=0.3)
+
+
+def test_a_language_model_on_questions_gets_the_accuracy_of_its_likeliest_options(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = load_language_model(models / "base")
+    asked = [
+        Question(context=f"the {word}", options=(" saw", " the cat ran", " old"), answer=0)
+        for word in WORDS.split()[:8]
+    ]
+    thought = option_likelihoods(base, load_tokenizer(models / "base"), asked)
+    known = [
+        dataclasses.replace(question, answer=each.totals.index(max(each.totals)))
+        for question, each in zip(asked, thought, strict=True)
+    ]
+    missed = dataclasses.replace(known[0], answer=(known[0].answer + 1) % 3)
+    path = tmp_path / "questions.jsonl"
+    write_records(path, [missed, *known[1:]], kind="questions")
+    result = evaluate(capfd, tmp_path, "--model", str(models / "base"), "--data", str(path))
+    assert result["accuracy"] == pytest.approx(7 / 8)
+    assert result["n"] == 8
+    assert result["chance"] == pytest.approx(1 / 3)
+    assert {"interval", "accuracy_per_token", "accuracy_per_byte"} <= result.keys()
 
 
 def test_a_scorer_as_a_labeler_ranks_by_score_and_ties_what_is_equal() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.data.records import answered, ask
+from hark.data.records import Question, ask
 from hark.evaluation.likelihood import sequence_logprobs
+from hark.evaluation.multiple_choice import option_likelihoods
+from hark.models.best_of_n import keep_best
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import ModelScorer, new_scalar_model
 from hark.training import preference, sft
@@ -247,7 +250,7 @@ def episodes_of(trees: Sequence[PromptTree]) -> Episodes:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("micro_batch_tokens", [1000, 40])
+@pytest.mark.parametrize("micro_batch_tokens", [1000, 20])
 def test_ppo_with_three_samples_a_prompt(
     laid_out: Any, words: PreTrainedTokenizerBase, micro_batch_tokens: int
 ) -> None:
@@ -278,6 +281,8 @@ def test_ppo_with_three_samples_a_prompt(
         assert_equal(token_values_of(state, epoch, settings), values)
     if micro_batch_tokens == 1000:
         assert_reads(sizes, laid_out.layout, [*THREE_SAMPLES, *THREE_SAMPLES])
+    elif laid_out.layout == "by tree":
+        assert max(sizes) <= micro_batch_tokens < max(tree.tokens for tree in THREE_SAMPLES)
     assert (len(minibatch.passes) == 1) == (micro_batch_tokens == 1000)
     per_response = torch.zeros(len(episodes.responses))
     rollout = Rollout(
@@ -302,35 +307,61 @@ def test_likelihoods(laid_out: Any) -> None:
         with reading(model) as sizes:
             got = sequence_logprobs(model, TREES, pad_token_id=0, batch_tokens=batch_tokens)
         assert_equal(torch.from_numpy(got), expected)
-    assert len(sizes) > 1
+        assert laid_out.layout != "by tree" or max(sizes) <= batch_tokens
 
 
-def test_scores_of_candidates(laid_out: Any, words: PreTrainedTokenizerBase) -> None:
-    model = laid_out.scalar_model()
-    n, prompts = 3, [numbers(11, 9), numbers(40, 1), numbers(3, 5)]
-    candidates = [[numbers(20 + 5 * i + k, 1 + 4 * k) for k in range(n)] for i in range(3)]
+def text(tokens: Sequence[int]) -> str:
+    return " ".join(f"w{token}" for token in tokens)
+
+
+def test_options_of_multiple_choice(laid_out: Any, words: PreTrainedTokenizerBase) -> None:
+    model = laid_out.language_model()
+    trees = [RANKING, OF_ONE, PromptTree(PAIR.prompt, (*PAIR.responses, numbers(50, 1)))]
+    questions = [
+        Question(context=text(tree.prompt), options=tuple(map(text, tree.responses)), answer=0)
+        for tree in trees
+    ]
+    with torch.no_grad():
+        logprobs = Padded(trees).logprobs(model)
+    with reading(model) as sizes:
+        found = option_likelihoods(model, words, questions)
+    assert_reads(sizes, laid_out.layout, trees)
+    totals, rates = (
+        torch.tensor([value for each in values for value in each])
+        for values in ([each.totals for each in found], [each.per_token for each in found])
+    )
+    assert_equal(totals, torch.stack([one.sum() for one in logprobs]))
+    assert_equal(rates, torch.stack([one.mean() for one in logprobs]))
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1000, 24])
+def test_scores_of_the_best_of_n(
+    laid_out: Any, words: PreTrainedTokenizerBase, max_batch_tokens: int
+) -> None:
+    model, n = laid_out.scalar_model(), 3
+    prompts = [numbers(11, 9), numbers(40, 1), numbers(3, 5)]
+    drawn = [numbers(20 + 5 * i + k, 1 + 4 * k) for i in range(3) for k in range(n)]
     trees = [
-        PromptTree(prompt, tuple((*response, 1) for response in own))
-        for prompt, own in zip(prompts, candidates, strict=True)
+        PromptTree(prompt, tuple((*response, 1) for response in drawn[n * i : n * i + n]))
+        for i, prompt in enumerate(prompts)
     ]
     with torch.no_grad():
         expected = Padded(trees).scores(model)
-
-    def text(tokens: Sequence[int]) -> str:
-        return " ".join(f"w{token}" for token in tokens)
-
-    dialogues = [ask(text(prompt)) for prompt in prompts]
-    scorer = ModelScorer(model, words, max_batch_tokens=1000)
+    scorer = ModelScorer(model, words, max_batch_tokens=max_batch_tokens)
+    candidates = [_Candidate(text(response)) for response in drawn]
     with reading(model) as sizes:
-        got = scorer(
-            [
-                answered(dialogue, text(response))
-                for dialogue, own in zip(dialogues, candidates, strict=True)
-                for response in own
-            ]
-        )
-    assert_reads(sizes, laid_out.layout, trees)
-    assert_equal(got, expected)
+        kept = keep_best([ask(text(prompt)) for prompt in prompts], candidates, scorer, n=n)
+    if max_batch_tokens == 1000:
+        assert_reads(sizes, laid_out.layout, trees)
+    elif laid_out.layout == "by tree":
+        assert max(sizes) <= max_batch_tokens
+    assert_equal(torch.tensor([score for group in kept for score in group.scores]), expected)
+    assert [group.choice for group in kept] == expected.view(3, n).argmax(1).tolist()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    text: str
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,30 @@ def test_a_tree_longer_than_the_row_widens_it() -> None:
     assert pack(TREES, row_tokens=4).tokens.shape[1] == 13
 
 
+def test_a_tree_is_parted_where_its_tokens_pass_the_limit() -> None:
+    tree = PromptTree((5, 6), ((1,), (2, 2), (3, 3, 3, 3), (4,), (9,)))
+    # 2 + 1 + 2 = 5; 2 + 4 = 6 is too long and alone; 2 + 1 + 1 = 4.
+    assert [part.responses for part in tree.parts(5)] == [
+        ((1,), (2, 2)),
+        ((3, 3, 3, 3),),
+        ((4,), (9,)),
+    ]
+    assert all(part.prompt == (5, 6) for part in tree.parts(5))
+    assert tree.parts(tree.tokens) == [tree]
+    assert tree.parts(1) == [PromptTree((5, 6), (each,)) for each in tree.responses]
+
+
+def test_a_batch_for_two_models_is_laid_out_as_both_can_read_it(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    llama, gemma2, opt = map(make_family, ("llama-tied", "gemma2-tied", "opt-tied"))
+    assert pack_for([llama, llama], TREES).trees
+    assert not pack_for([llama, gemma2], TREES).trees
+    assert not pack_for([llama, gemma2], TREES).one_sequence_per_row
+    assert pack_for([llama, opt], TREES).one_sequence_per_row
+    assert pack_for([opt, llama], TREES).one_sequence_per_row
+
+
 def test_padded_and_flat_are_inverse() -> None:
     batch = pack(TREES)
     values = torch.arange(1.0, batch.targets.numel() + 1, requires_grad=True)
