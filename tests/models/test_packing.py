@@ -21,7 +21,7 @@ from hark.models.packing import (
     supports_packing,
     text_rows,
 )
-from hark.models.scalar_head import new_scalar_model, response_scores, token_values
+from hark.models.tree_attention import ATTENDING_BY_TREE
 
 TREES = [
     PromptTree((5, 6, 7, 8), ((9, 10, 1), (11, 1), (12, 13, 14, 1))),
@@ -55,6 +55,7 @@ def assert_same_gradients(got: dict[str, Tensor], expected: dict[str, Tensor]) -
 
 def test_every_architecture_that_is_packed_is_tested_here(family_types: set[str]) -> None:
     assert family_types == PACKABLE == set(RESIDUAL_OUTPUTS)
+    assert ATTENDING_BY_TREE < PACKABLE
 
 
 def test_the_layout_of_one_tree_worked_by_hand() -> None:
@@ -157,25 +158,6 @@ def test_packing_equals_separate_forward_passes(
     expected = torch.cat(parts)
     (expected.exp() * torch.arange(1, expected.numel() + 1)).sum().backward()
     assert relative_error(got, expected) < 1e-5
-    assert_same_gradients(got_gradients, gradients(model))
-
-
-def test_scores_and_values_equal_separate_forward_passes(family_model: PreTrainedModel) -> None:
-    model = new_scalar_model(family_model, seed=3)
-    batch = pack_for(model, TREES)
-    scores, values = response_scores(model, batch), token_values(model, batch)
-    (scores.square().sum() + values.sum()).backward()
-    got_gradients = gradients(model)
-    expected_scores, expected_values = [], []
-    for prompt, response in separately(TREES):
-        states = model.base_model(torch.tensor([[*prompt, *response]])).last_hidden_state[0]
-        outputs = model.score(states)[:, 0]
-        expected_scores.append(outputs[-1])
-        expected_values.append(outputs[len(prompt) - 1 : -1])
-    expected = torch.stack(expected_scores)
-    (expected.square().sum() + torch.cat(expected_values).sum()).backward()
-    assert relative_error(scores, expected) < 1e-5
-    assert relative_error(values, torch.cat(expected_values)) < 1e-5
     assert_same_gradients(got_gradients, gradients(model))
 
 
