@@ -8,10 +8,8 @@ of the responses of three others. Every option's log-likelihood is compared.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environments, sides
@@ -21,6 +19,8 @@ from benchmarks.inputs import Inputs
 from benchmarks.options import parser
 from benchmarks.rounds import TOLERANCE, require_agreement
 from benchmarks.table import Report
+from hark.data.formats import write_records
+from hark.data.records import Question
 from hark.models.flops import Shape, language_model
 from hark.models.packing import PromptTree
 
@@ -30,14 +30,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 TRIED = ("batches of 2", "batches of 4", "batches of 16")
 CONTEXT_TOKENS = range(60, 301)
 OPTIONS, OPTION_TOKENS = 4, 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """As text, which both tokenize to the same tokens."""
-
-    context: str
-    options: tuple[str, ...]
 
 
 def main() -> None:
@@ -50,8 +42,7 @@ def main() -> None:
     inputs = Inputs.of(asked)
     made = questions(inputs, inputs.demonstrations(asked.pool), asked.questions)
     data = work / "questions.jsonl"
-    rows = ({"context": each.context, "options": each.options} for each in made)
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_records(data, made, kind="questions")
     settings = {
         "model": str(inputs.directory), "data": str(data), "work": str(work),
         "batch_tokens": asked.batch_tokens,
@@ -104,7 +95,9 @@ def questions(inputs: Inputs, trees: Sequence[PromptTree], count: int) -> list[Q
             continue
         others = draw.sample([i for i in range(len(trees)) if i != place], OPTIONS - 1)
         options = tuple(beginnings[i] for i in (place, *others))
-        question = Question(context=decode(tree.prompt), options=options)
+        if len(set(options)) < OPTIONS or not all(map(str.strip, options)):
+            continue
+        question = Question(context=decode(tree.prompt), options=options, answer=0)
         if _splits_alike(inputs, question):
             made.append(question)
     if len(made) < count:
@@ -118,8 +111,7 @@ def _splits_alike(inputs: Inputs, question: Question) -> bool:
 
     context = encode(question.context)
     return all(
-        option.strip() and encode(question.context + option) == context + encode(option)
-        for option in question.options
+        encode(question.context + option) == context + encode(option) for option in question.options
     )
 
 

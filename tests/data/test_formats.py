@@ -31,6 +31,7 @@ from hark.data.records import (
     Demonstration,
     Message,
     Prompt,
+    Question,
     Text,
     ask,
     chosen_and_rejected,
@@ -115,6 +116,16 @@ def test_canonical_texts_and_prompts_come_back(
     kind = "texts" if isinstance(records[0], Text) else "prompts"
     write_records(path, records, kind=kind)
     assert read_records(path) == records
+
+
+def test_canonical_questions_come_back(tmp_path: Path) -> None:
+    records = [
+        Question(context="a\nb ", options=(" é", "\u2028x", " c"), answer=2, source="s", id="7"),
+        Question(context="", options=(" a", " b"), answer=0),
+    ]
+    for ending in (".jsonl", ".json.gz", ".parquet"):
+        write_records(tmp_path / f"q{ending}", records, kind="questions")
+        assert read_records(tmp_path / f"q{ending}") == records
 
 
 @QUICK

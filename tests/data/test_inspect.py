@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hark.data.formats import write_comparisons, write_demonstrations, write_texts
+from hark.data.formats import write_comparisons, write_demonstrations, write_records, write_texts
 from hark.data.inspect import Lengths, inspect
-from hark.data.records import Comparison, Demonstration, Message, Text, ask
+from hark.data.records import Comparison, Demonstration, Message, Question, Text, ask
 
 
 def test_comparisons(tmp_path: Path) -> None:
@@ -68,3 +68,14 @@ def test_demonstrations_and_texts(tmp_path: Path) -> None:
     seen = inspect(tmp_path / "t.txt")
     assert (seen.kind, seen.count) == ("texts", 2)
     assert seen.warnings == ["1 of 2 records repeat the texts of another"]
+
+
+def test_questions(tmp_path: Path) -> None:
+    question = Question(context="One and", options=(" two", " three"), answer=1)
+    write_records(tmp_path / "q.jsonl", [question, question], kind="questions")
+    seen = inspect(tmp_path / "q.jsonl")
+    assert (seen.kind, seen.count) == ("questions", 2)
+    assert seen.lengths["contexts"] == Lengths(smallest=7, median=7, mean=7, largest=7)
+    assert seen.lengths["options"] == Lengths(smallest=4, median=5, mean=5, largest=6)
+    assert seen.examples[0] == "One and → two → three (answer 1)"
+    assert seen.warnings == ["1 of 2 records repeat the questions of another"]

@@ -16,14 +16,16 @@ import pytest
 
 from hark.data.formats import (
     iterate_texts,
+    kind_of,
     read_comparisons,
     read_demonstrations,
     read_prompts,
+    read_questions,
     read_records,
     read_texts,
 )
 from hark.data.formats.reading import ReadReport
-from hark.data.records import Text, ask
+from hark.data.records import Question, Text, ask
 from hark.errors import DataError, HarkError
 
 GOOD = {"prompt": "Q", "response": "A"}
@@ -137,6 +139,42 @@ def test_the_wrong_kind_names_the_right_command(tmp_path: Path) -> None:
     refused(lambda: read_texts(pairs), "looks like comparisons (TRL", "'hark preference'")
     (tmp_path / "book.txt").write_text("x")
     refused(lambda: read_demonstrations(tmp_path / "book.txt"), "looks like texts (plain text)")
+
+
+QUESTION = {"context": "One and", "options": [" two", " three"], "answer": 1}
+
+
+def test_questions_are_read_and_are_no_other_kind(tmp_path: Path) -> None:
+    path = lines(tmp_path / "q.jsonl", QUESTION, {**QUESTION, "context": "", "id": 7})
+    assert list(read_questions(path)) == [
+        Question(context="One and", options=(" two", " three"), answer=1),
+        Question(context="", options=(" two", " three"), answer=1, id="7"),
+    ]
+    refused(lambda: read_prompts(path), "looks like questions", "'hark evaluate'")
+    refused(lambda: read_questions(lines(tmp_path / "d.jsonl", GOOD)), "questions are expected")
+    assert kind_of(path) == "questions"
+    assert kind_of(tmp_path / "d.jsonl") == "demonstrations"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"answer": 2}, "answer 2 is none of 2 options"),
+        ({"answer": -1}, "answer -1 is none of 2 options"),
+        ({"answer": True}, "'answer' is True, not the number of an option"),
+        ({"answer": " two"}, "'answer' is ' two', not the number of an option"),
+        ({"options": [" two"]}, "2 or more options, got 1"),
+        ({"options": [" two", " two"]}, "two of its options are the same text"),
+        ({"options": [" two", " "]}, "'options[1]' is empty"),
+        ({"options": " two"}, "'options' is ' two', not a list"),
+        ({"context": 3}, "'context' is 3, not a string"),
+    ],
+)
+def test_malformed_questions_are_named(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    path = lines(tmp_path / "q.jsonl", QUESTION, {**QUESTION, **changes})
+    refused(lambda: read_questions(path), "q.jsonl:2: ", said, '"answer": 0')
 
 
 def test_files_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -9,6 +8,7 @@ from hark.data.records import ask
 from hark.errors import HarkError
 from hark.evaluation.intervals import clustered_mean
 from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
+from hark.evaluation.winrate import judge_by_scorer
 
 PROMPTS = [ask(f"question {n}") for n in range(30)]
 REPLIES = [f"a reply of {'very ' * (n % 4)}few words" for n in range(30)]
@@ -18,9 +18,8 @@ def by_length(dialogues):
     return np.array([float(len(dialogue[-1].content)) for dialogue in dialogues])
 
 
-def prefer_longer(comparison):
-    first, second = map(len, comparison.responses)
-    return dataclasses.replace(comparison, ranks=(1, 2) if first > second else (2, 1))
+def longer_than_short():
+    return judge_by_scorer(by_length, PROMPTS, REPLIES, ["short"] * 30)
 
 
 def test_a_row_holds_what_was_measured_and_none_for_the_rest():
@@ -29,8 +28,7 @@ def test_a_row_holds_what_was_measured_and_none_for_the_rest():
         "ppo",
         PROMPTS,
         REPLIES,
-        baseline_responses=["short"] * 30,
-        judge=prefer_longer,
+        judgements=longer_than_short(),
         judge_score=by_length,
         helpfulness=by_length,
         language_loss=loss,
@@ -52,8 +50,7 @@ def test_rows_survive_json():
         "ppo",
         PROMPTS,
         REPLIES,
-        baseline_responses=["short"] * 30,
-        judge=prefer_longer,
+        judgements=longer_than_short(),
         preference=by_length,
     )
     assert PolicyEvaluation.from_json(json.loads(json.dumps(row.to_json()))) == row
@@ -67,8 +64,8 @@ def test_grades_that_are_not_numbers_name_the_policy():
         evaluate_policy("ppo", PROMPTS, REPLIES, preference=broken)
 
 
-def test_half_a_win_rate_is_refused():
-    with pytest.raises(HarkError, match="needs both a judge and a baseline"):
-        evaluate_policy("ppo", PROMPTS, REPLIES, judge=prefer_longer)
+def test_one_reply_and_one_judgement_for_each_prompt():
+    with pytest.raises(HarkError, match="30 prompts but 29 judgements of 'ppo'"):
+        evaluate_policy("ppo", PROMPTS, REPLIES, judgements=longer_than_short()[1:])
     with pytest.raises(HarkError, match="30 prompts but 1 responses of 'ppo'"):
         evaluate_policy("ppo", PROMPTS, REPLIES[:1])

@@ -70,6 +70,18 @@ def test_a_scorer_compares_scores_with_a_tolerance_for_ties():
     assert [j.outcome for j in loose] == [1.0, 0.5, 0.5]
 
 
+def test_a_scorer_is_asked_once_with_the_replies_to_a_prompt_side_by_side():
+    asked = []
+
+    def by_length(dialogues):
+        asked.append([(dialogue[:-1], dialogue[-1].content) for dialogue in dialogues])
+        return [float(len(dialogue[-1].content)) for dialogue in dialogues]
+
+    judge_by_scorer(by_length, PROMPTS[:2], ["a", "bb"], ["cc", "d"])
+    first, second = PROMPTS[:2]
+    assert asked == [[(first, "a"), (first, "cc"), (second, "bb"), (second, "d")]]
+
+
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(HarkError, match="1 of 2 scores are not finite, the first at index 1"):
         judge_by_scores(PROMPTS[:2], [1.0, math.nan], [0.0, 0.0])

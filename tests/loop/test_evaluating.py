@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from hark.cli.main import run
-from hark.data.formats import write_comparisons, write_prompts, write_texts
-from hark.data.records import Comparison, Prompt, Text, answered, ask
-from hark.loop.judges import labeler_from_scorer, scorer
+from hark.data.formats import write_comparisons, write_prompts, write_records, write_texts
+from hark.data.records import Comparison, Dialogue, Prompt, Question, Text, answered, ask
+from hark.evaluation.multiple_choice import option_likelihoods
+from hark.loop.judges import labeler_from_scorer, remembering, scorer
 from hark.loop.sampling import distinct, with_distractors
 from hark.models.checkpoint import save_model
-from hark.models.language_model import new_language_model
+from hark.models.language_model import load_language_model, new_language_model
 from hark.models.scalar_head import new_scalar_model
 from hark.models.tokenizer import load_tokenizer, train_tokenizer
 
@@ -87,11 +91,52 @@ def test_a_language_model_on_text_gets_a_loss(
     assert result["loss"] == pytest.approx(5.63, abs=0.3)
 
 
+def test_a_language_model_on_questions_gets_the_accuracy_of_its_likeliest_options(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = load_language_model(models / "base")
+    asked = [
+        Question(context=f"the {word}", options=(" saw", " the cat ran", " old"), answer=0)
+        for word in WORDS.split()[:8]
+    ]
+    thought = option_likelihoods(base, load_tokenizer(models / "base"), asked)
+    known = [
+        dataclasses.replace(question, answer=each.totals.index(max(each.totals)))
+        for question, each in zip(asked, thought, strict=True)
+    ]
+    missed = dataclasses.replace(known[0], answer=(known[0].answer + 1) % 3)
+    path = tmp_path / "questions.jsonl"
+    write_records(path, [missed, *known[1:]], kind="questions")
+    result = evaluate(capfd, tmp_path, "--model", str(models / "base"), "--data", str(path))
+    assert result["accuracy"] == pytest.approx(7 / 8)
+    assert result["n"] == 8
+    assert result["chance"] == pytest.approx(1 / 3)
+    assert {"interval", "accuracy_per_token", "accuracy_per_byte"} <= result.keys()
+
+
 def test_a_scorer_as_a_labeler_ranks_by_score_and_ties_what_is_equal() -> None:
     judged = labeler_from_scorer(scorer("sentiment"))(
-        Comparison(prompt=ask("Well?"), responses=("It is bad.", "It is great!", "It is bad."))
+        [
+            Comparison(prompt=ask("Well?"), responses=("It is bad.", "It is great!", "It is bad.")),
+            Comparison(prompt=ask("And?"), responses=("It is great!", "It is bad.")),
+        ]
     )
-    assert judged.ranks == (2, 1, 2)
+    assert [each.ranks for each in judged] == [(2, 1, 2), (1, 2)]
+
+
+def test_remembered_scores_are_asked_for_once() -> None:
+    asked: list[int] = []
+
+    def by_length(dialogues: list[Dialogue]) -> Tensor:
+        asked.append(len(dialogues))
+        return torch.tensor([len(dialogue[-1].content) / 3 for dialogue in dialogues])
+
+    score = remembering(by_length)
+    short, long = answered(ask("Well?"), "no"), answered(ask("Well?"), "never")
+    first = score([long, short, long])
+    assert first.tolist() == by_length([long, short, long]).tolist()
+    assert torch.equal(score([short, long]), first[1:])
+    assert asked == [2, 3]
 
 
 def test_only_different_replies_that_say_something_are_compared() -> None:

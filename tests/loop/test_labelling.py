@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from hark.data.formats import read_comparisons, write_comparisons
 from hark.data.records import Comparison, ask
 from hark.errors import DataError, SettingsError
+from hark.loop import labelling
 from hark.loop.labelling import LabelSettings, run_label, without_ties
 from hark.runs.run import Run
 
@@ -79,8 +82,13 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    return comparison\n"
         "def broken(dialogues):\n"
         "    return 1 / 0\n"
+        "asked = []\n"
+        "def longest(dialogues):\n"
+        "    asked.append(len(dialogues))\n"
+        "    return [float(len(dialogue[-1].content)) for dialogue in dialogues]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_labelers", raising=False)
     return "own_labelers"
 
 
@@ -89,6 +97,20 @@ def test_a_function_of_a_comparison_is_a_labeler(tmp_path: Path, own_module: str
     run, _ = label(tmp_path, unjudged, labeler=f"{own_module}:last", held_out=0)
     [judged] = read_comparisons([run.data_path("comparisons.jsonl")])
     assert (judged.ranks, judged.labeler) == ((2, 1), "last")
+
+
+def test_a_scorer_is_given_many_comparisons_at_a_time(
+    tmp_path: Path, own_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelling, "AT_ONCE", 3)
+    unjudged = [
+        Comparison(prompt=ask(f"Question {number}?"), responses=("a" * number, "b" * 5, "c"))
+        for number in range(1, 5)
+    ]
+    run, _ = label(tmp_path, *unjudged, labeler=f"{own_module}:longest", held_out=0)
+    judged = read_comparisons([run.data_path("comparisons.jsonl")])
+    assert [each.ranks for each in judged] == [(2, 1, 2), (2, 1, 3), (2, 1, 3), (2, 1, 3)]
+    assert importlib.import_module(own_module).asked == [9, 3]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hark.models.packing import (
     supports_packing,
     text_rows,
 )
-from hark.models.scalar_head import new_scalar_model, response_scores, token_values
+from hark.models.tree_attention import ATTENDING_BY_TREE
 
 TREES = [
     PromptTree((5, 6, 7, 8), ((9, 10, 1), (11, 1), (12, 13, 14, 1))),
@@ -55,6 +55,7 @@ def assert_same_gradients(got: dict[str, Tensor], expected: dict[str, Tensor]) -
 
 def test_every_architecture_that_is_packed_is_tested_here(family_types: set[str]) -> None:
     assert family_types == PACKABLE == set(RESIDUAL_OUTPUTS)
+    assert ATTENDING_BY_TREE < PACKABLE
 
 
 def test_the_layout_of_one_tree_worked_by_hand() -> None:
@@ -103,6 +104,30 @@ def test_a_tree_longer_than_the_row_widens_it() -> None:
     assert pack(TREES, row_tokens=4).tokens.shape[1] == 13
 
 
+def test_a_tree_is_parted_where_its_tokens_pass_the_limit() -> None:
+    tree = PromptTree((5, 6), ((1,), (2, 2), (3, 3, 3, 3), (4,), (9,)))
+    # 2 + 1 + 2 = 5; 2 + 4 = 6 is too long and alone; 2 + 1 + 1 = 4.
+    assert [part.responses for part in tree.parts(5)] == [
+        ((1,), (2, 2)),
+        ((3, 3, 3, 3),),
+        ((4,), (9,)),
+    ]
+    assert all(part.prompt == (5, 6) for part in tree.parts(5))
+    assert tree.parts(tree.tokens) == [tree]
+    assert tree.parts(1) == [PromptTree((5, 6), (each,)) for each in tree.responses]
+
+
+def test_a_batch_for_two_models_is_laid_out_as_both_can_read_it(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    llama, gemma2, opt = map(make_family, ("llama-tied", "gemma2-tied", "opt-tied"))
+    assert pack_for([llama, llama], TREES).trees
+    assert not pack_for([llama, gemma2], TREES).trees
+    assert not pack_for([llama, gemma2], TREES).one_sequence_per_row
+    assert pack_for([llama, opt], TREES).one_sequence_per_row
+    assert pack_for([opt, llama], TREES).one_sequence_per_row
+
+
 def test_padded_and_flat_are_inverse() -> None:
     batch = pack(TREES)
     values = torch.arange(1.0, batch.targets.numel() + 1, requires_grad=True)
@@ -133,25 +158,6 @@ def test_packing_equals_separate_forward_passes(
     expected = torch.cat(parts)
     (expected.exp() * torch.arange(1, expected.numel() + 1)).sum().backward()
     assert relative_error(got, expected) < 1e-5
-    assert_same_gradients(got_gradients, gradients(model))
-
-
-def test_scores_and_values_equal_separate_forward_passes(family_model: PreTrainedModel) -> None:
-    model = new_scalar_model(family_model, seed=3)
-    batch = pack_for(model, TREES)
-    scores, values = response_scores(model, batch), token_values(model, batch)
-    (scores.square().sum() + values.sum()).backward()
-    got_gradients = gradients(model)
-    expected_scores, expected_values = [], []
-    for prompt, response in separately(TREES):
-        states = model.base_model(torch.tensor([[*prompt, *response]])).last_hidden_state[0]
-        outputs = model.score(states)[:, 0]
-        expected_scores.append(outputs[-1])
-        expected_values.append(outputs[len(prompt) - 1 : -1])
-    expected = torch.stack(expected_scores)
-    (expected.square().sum() + torch.cat(expected_values).sum()).backward()
-    assert relative_error(scores, expected) < 1e-5
-    assert relative_error(values, torch.cat(expected_values)) < 1e-5
     assert_same_gradients(got_gradients, gradients(model))
 
 

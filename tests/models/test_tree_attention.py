@@ -35,13 +35,6 @@ TREES = [
 ]
 
 
-@pytest.fixture
-def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every branch on its own, cut into blocks of at most four tokens."""
-    monkeypatch.setattr(tree_attention, "CALL_COST", 0)
-    monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", 4)
-
-
 def outcome(model: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities, and the gradients of a loss that weighs each token differently."""
     model.zero_grad()

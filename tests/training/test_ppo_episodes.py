@@ -61,7 +61,7 @@ def test_responses_to_one_prompt_differ_and_stay_together(ppo_world):
     state, episodes = episodes_of(ppo_world, settings)
     assert episodes.prompt_of == (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3)
     assert len(set(episodes.responses)) > 12
-    epoch = minibatches(episodes, state.policy, settings, step=0, epoch=0)
+    epoch = minibatches(episodes, state.readers, settings, step=0, epoch=0)
     counts = [sum(one.batch.response_count for one in minibatch.passes) for minibatch in epoch]
     assert counts == [8, 8]
     # Four responses share one prompt: fewer tokens than four prompts.
@@ -79,7 +79,7 @@ def test_every_epoch_has_each_token_once_in_a_fresh_order(ppo_world):
     for step, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
         passes = [
             one
-            for minibatch in minibatches(episodes, state.policy, settings, step=step, epoch=epoch)
+            for minibatch in minibatches(episodes, state.readers, settings, step=step, epoch=epoch)
             for one in minibatch.passes
         ]
         places = torch.cat([one.places for one in passes])

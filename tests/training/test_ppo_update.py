@@ -31,7 +31,7 @@ def roll_out(ppo_world):
         encoded = encode_prompts(ppo_world.prompts, state.tokenizer, settings, context=48)
         episodes = sample(state, prompts_of_step(encoded.prompts, settings, 0), settings)
         raw, scores = judge(state, episodes, score or ppo_world.letters, settings)
-        epoch = minibatches(episodes, state.policy, settings, step=0, epoch=0)
+        epoch = minibatches(episodes, state.readers, settings, step=0, epoch=0)
         old = behaviour_logprobs(state, episodes, epoch, settings)
         reference = reference_logprobs(state, epoch, settings)
         values = token_values_of(state, epoch, settings)

@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     ),
     "evaluate": (
         MEASURE,
-        "Measure win rate, preference accuracy or language-model loss.",
+        "Measure win rate, preference accuracy, loss or multiple choice.",
         "hark evaluate --model runs/…-preference --data pairs.jsonl --json",
     ),
     "compare": (

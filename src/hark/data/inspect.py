@@ -11,7 +11,7 @@ from hark.data.dedup import comparable
 from hark.data.files import Paths
 from hark.data.formats import Kind, OnBadLine, ReadReport, Record, read_records
 from hark.data.formats.format import KIND_OF
-from hark.data.records import Comparison, Demonstration, Dialogue, Text
+from hark.data.records import Comparison, Demonstration, Dialogue, Question, Text
 
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 200
@@ -36,7 +36,7 @@ class Inspection:
     report: ReadReport
     """Formats, and malformed rows if they were skipped."""
     lengths: dict[str, Lengths]
-    """Of prompts, responses or texts."""
+    """Of prompts, responses, contexts, options or texts."""
     people: dict[str, int]
     """How many different users, labelers and sources there are; absent if none is named."""
     judgements: dict[str, int]
@@ -97,10 +97,14 @@ def _responses(record: Record) -> tuple[str, ...]:
 
 
 def _lengths(records: Sequence[Record]) -> dict[str, Lengths]:
-    measured: dict[str, list[int]] = {"prompts": [], "responses": [], "texts": []}
+    names = ("prompts", "responses", "contexts", "options", "texts")
+    measured: dict[str, list[int]] = {name: [] for name in names}
     for record in records:
         if isinstance(record, Text):
             measured["texts"].append(len(record.text))
+        elif isinstance(record, Question):
+            measured["contexts"].append(len(record.context))
+            measured["options"] += [len(option) for option in record.options]
         else:
             measured["prompts"].append(sum(len(turn.content) for turn in record.prompt))
             measured["responses"] += [len(response) for response in _responses(record)]
@@ -137,7 +141,8 @@ def _judgements(comparisons: Sequence[Comparison]) -> dict[str, int]:
 def _warnings(records: Sequence[Record], comparisons: Sequence[Comparison]) -> Iterator[str]:
     repeated = len(records) - len({_key(record) for record in records})
     if repeated:
-        what = "texts" if isinstance(records[0], Text) else "prompts"
+        kind = KIND_OF[type(records[0])]
+        what = kind if kind in ("texts", "questions") else "prompts"
         yield f"{repeated:,} of {len(records):,} records repeat the {what} of another"
     same = sum(len(set(one.responses)) < len(one.responses) for one in comparisons)
     if same:
@@ -159,6 +164,8 @@ def _warnings(records: Sequence[Record], comparisons: Sequence[Comparison]) -> I
 
 
 def _key(record: Record) -> str:
+    if isinstance(record, Question):
+        return repr((record.context, record.options))
     return record.text if isinstance(record, Text) else comparable(record.prompt)
 
 
@@ -171,6 +178,9 @@ def _spread(records: Sequence[Record]) -> list[Record]:
 def _example(record: Record) -> str:
     if isinstance(record, Text):
         return _short(record.text)
+    if isinstance(record, Question):
+        options = (_short(option) for option in record.options[:4])
+        return " → ".join([_short(record.context), *options]) + f" (answer {record.answer})"
     shown = _dialogue(record.prompt)
     for place, response in enumerate(_responses(record)[:4]):
         rank = ""

@@ -125,6 +125,30 @@ class Comparison:
                     yield (i, j) if self.ranks[i] < self.ranks[j] else (j, i)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A text and K ≥ 2 ways to go on, one of which is right (multiple choice)."""
+
+    context: str
+    """What stands before each option; may be empty."""
+    options: tuple[str, ...]
+    """As they follow the context, white space included; all different."""
+    answer: int
+    """Index of the right option, from 0."""
+    source: str | None = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.options) < 2:
+            raise ValueError(f"a question needs 2 or more options, got {len(self.options)}")
+        if len(set(self.options)) < len(self.options):
+            raise ValueError("two of its options are the same text")
+        if not 0 <= self.answer < len(self.options):
+            raise ValueError(
+                f"answer {self.answer} is none of {len(self.options)} options, counted from 0"
+            )
+
+
 def chosen_and_rejected(
     prompt: Dialogue, chosen: str, rejected: str, *, strength: float | None = None
 ) -> Comparison:

@@ -78,7 +78,7 @@ def language_loss(
             f"none of the {len(texts)} documents has any text: there is no loss to take"
         )
     window = context_length(model)
-    start = _beginning(tokenizer)
+    start = beginning_of_text(tokenizer)
     trees, owners = [], []
     for number in kept:
         for tree in windows(documents[number], start=start, length=window):
@@ -123,7 +123,7 @@ def _token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> int:
+def beginning_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that a text follows: the beginning-of-text token or, without one, the end token."""
     begins: int | None = tokenizer.bos_token_id
     return int(tokenizer.eos_token_id) if begins is None else begins

@@ -34,6 +34,7 @@ def sequence_logprobs(
     how many tokens were just predicted. Values that are not finite are for the caller to refuse.
     Under torchrun each process reads its share of the batches; all get all likelihoods.
     """
+    trees = [part for tree in trees for part in tree.parts(batch_tokens)]
     offsets = np.cumsum([0, *(len(tree.responses) for tree in trees)])
     likelihoods = np.zeros(int(offsets[-1]))
     was_training = model.training

@@ -16,8 +16,8 @@ import numpy as np
 from hark.data.records import Dialogue, answered
 from hark.errors import HarkError
 from hark.evaluation.intervals import Estimate, clustered_mean
-from hark.evaluation.scores import Labeler, Scorer, score
-from hark.evaluation.winrate import WinRate, judge_by_labeler, win_rate
+from hark.evaluation.scores import Scorer, score
+from hark.evaluation.winrate import Judgement, WinRate, win_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,7 @@ def evaluate_policy(
     prompts: Sequence[Dialogue],
     responses: Sequence[str],
     *,
-    baseline_responses: Sequence[str] | None = None,
-    judge: Labeler | None = None,
+    judgements: Sequence[Judgement] | None = None,
     judge_score: Scorer | None = None,
     helpfulness: Scorer | None = None,
     harmlessness: Scorer | None = None,
@@ -77,18 +76,20 @@ def evaluate_policy(
 ) -> PolicyEvaluation:
     """Measure one policy's replies, one for each prompt.
 
-    `judge` compares with `baseline_responses`; the scorers give grades to single replies;
+    `judgements` compare them with a baseline's; the scorers give grades to single replies;
     `divergence` and `language_loss` are measured by their own modules and passed through.
 
-    Raises: HarkError if lists differ in length, only one of judge and baseline is given, or a score
-    is not finite.
+    Raises: HarkError if lists differ in length or a score is not finite.
     """
     if len(prompts) != len(responses):
         raise HarkError(
             f"{len(prompts)} prompts but {len(responses)} responses of '{name}': give one for each"
         )
-    if (judge is None) != (baseline_responses is None):
-        raise HarkError(f"a win rate of '{name}' needs both a judge and a baseline's responses")
+    if judgements is not None and len(judgements) != len(prompts):
+        raise HarkError(
+            f"{len(prompts)} prompts but {len(judgements)} judgements of '{name}': "
+            "give one for each"
+        )
     dialogues = [answered(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
 
     def graded(scorer: Scorer | None, what: str) -> Estimate | None:
@@ -96,14 +97,10 @@ def evaluate_policy(
             return None
         return mean_by_prompt(score(scorer, dialogues, what=f"{what} of '{name}'"), prompts, seed)
 
-    won = None
-    if judge is not None and baseline_responses is not None:
-        verdicts = judge_by_labeler(judge, prompts, responses, baseline_responses, seed=seed)
-        won = win_rate(verdicts, seed=seed)
     words = np.array([len(text.split()) for text in responses], dtype=float)
     return PolicyEvaluation(
         name=name,
-        win_rate=won,
+        win_rate=None if judgements is None else win_rate(judgements, seed=seed),
         judge_score=graded(judge_score, "judge's scores"),
         helpfulness=graded(helpfulness, "helpfulness grades"),
         harmlessness=graded(harmlessness, "harmlessness grades"),

@@ -126,14 +126,16 @@ def judge_by_scorer(
     Raises: HarkError if a score is not finite.
     """
     _require_same_length(prompts, responses, baseline_responses)
-    ours = [answered(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
-    theirs = [
-        answered(prompt, text) for prompt, text in zip(prompts, baseline_responses, strict=True)
-    ]
-    scores = score(scorer, [*ours, *theirs])
-    return judge_by_scores(
-        prompts, scores[: len(ours)], scores[len(ours) :], tie_tolerance=tie_tolerance
+    # In one call, and the replies to a prompt side by side, so that a model reads it once.
+    scores = score(
+        scorer,
+        [
+            answered(prompt, text)
+            for prompt, *texts in zip(prompts, responses, baseline_responses, strict=True)
+            for text in texts
+        ],
     )
+    return judge_by_scores(prompts, scores[0::2], scores[1::2], tie_tolerance=tie_tolerance)
 
 
 def judge_by_scores(

@@ -29,8 +29,9 @@ from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.samples import Sample, samples_of, write_samples
 from hark.evaluation.scores import score
+from hark.evaluation.winrate import judge_by_scorer
 from hark.loop.inputs import data_files, model_files, read_examples, read_files
-from hark.loop.judges import Scorer, labeler_from_scorer, scorer
+from hark.loop.judges import Scorer, remembering, scorer
 from hark.loop.speaker import (
     AnySpeaker,
     Reply,
@@ -156,7 +157,7 @@ def _preference_model(settings: CompareSettings, bench: Bench, run: Run) -> dict
 
 def _bench(settings: CompareSettings, run: Run) -> Bench:
     preference = (
-        scorer(settings.preference_model, device=settings.device)
+        remembering(scorer(settings.preference_model, device=settings.device))
         if settings.preference_model
         else None
     )
@@ -168,7 +169,7 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
     )
     return Bench(
         prompts=prompts,
-        judge=scorer(settings.judge, device=settings.device),
+        judge=remembering(scorer(settings.judge, device=settings.device)),
         preference=preference,
         graders=_playground_graders() if settings.judge == "playground" else {},
         texts=_texts(settings, run),
@@ -215,8 +216,7 @@ def _measure(
         name,
         bench.prompts,
         texts,
-        baseline_responses=bench.baseline_responses,
-        judge=labeler_from_scorer(bench.judge),
+        judgements=judge_by_scorer(bench.judge, bench.prompts, texts, bench.baseline_responses),
         judge_score=None if bench.graders else bench.judge,
         helpfulness=bench.graders.get("helpfulness"),
         harmlessness=bench.graders.get("harmlessness"),

@@ -3,6 +3,7 @@
 * A preference model on comparisons: accuracy and calibration.
 * A language model on prompts, with a baseline and a judge: win rate.
 * A language model on text: loss.
+* A language model on questions: accuracy of its likeliest options.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.data.formats import read_comparisons, read_prompts, read_texts
+from hark.data.formats import (
+    kind_of,
+    read_comparisons,
+    read_prompts,
+    read_questions,
+    read_texts,
+)
 from hark.data.records import Comparison, answered
 from hark.errors import DataError, ModelError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
+from hark.evaluation.multiple_choice import multiple_choice, option_likelihoods
 from hark.evaluation.preference_accuracy import preference_accuracy
-from hark.evaluation.winrate import judge_by_labeler, win_rate
+from hark.evaluation.winrate import judge_by_scorer, win_rate
 from hark.loop.endpoint import EndpointSettings
 from hark.loop.inputs import read_files
-from hark.loop.judges import labeler_from_scorer, preference_model_scorer, scorer
+from hark.loop.judges import preference_model_scorer, scorer
 from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
@@ -43,10 +52,12 @@ class EvaluateSettings(DataStageSettings):
     """Measure a model: what is measured follows from the model and the data."""
 
     model: str
-    """A preference model (accuracy), or a language model (win rate or loss): directory or run; for
-    a win rate also http://host:port/v1#name, a model behind an OpenAI-compatible endpoint."""
+    """A preference model (accuracy), or a language model (win rate, loss or multiple choice):
+    directory or run; for a win rate also http://host:port/v1#name, a model behind an
+    OpenAI-compatible endpoint."""
     data: Paths
-    """Comparisons for a preference model, prompts for a win rate, texts for the loss."""
+    """Comparisons for a preference model, prompts for a win rate, texts for the loss, questions
+    for multiple choice: {"context": "…", "options": [" …", " …"], "answer": 0}, from 0."""
     baseline: str | None = None
     """For a win rate: the model to compare with."""
     judge: str | None = None
@@ -87,7 +98,10 @@ def run_evaluate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         return _win_rate(settings, run)
     if is_preference_model(resolve_model(settings.model)):
         return _accuracy(settings, run)
-    return _loss(settings, run)
+    kind = kind_of(
+        list(settings.data), on_bad_line=settings.on_bad_line, skipped_directory=run.skipped_path
+    )
+    return _choices(settings, run) if kind == "questions" else _loss(settings, run)
 
 
 def is_preference_model(path: Path) -> bool:
@@ -162,8 +176,8 @@ def _win_rate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     ):
         replies = speaker.reply(prompts, seed=settings.seed + number, label=Path(name).name)
         texts.append([reply.text for reply in replies])
-    judge = labeler_from_scorer(scorer(settings.judge, device=settings.device))
-    verdicts = judge_by_labeler(judge, prompts, texts[0], texts[1], seed=settings.seed)
+    judge = functools.partial(shared_scores, scorer(settings.judge, device=settings.device))
+    verdicts = judge_by_scorer(judge, prompts, texts[0], texts[1])
     measured = win_rate(verdicts, seed=settings.seed)
     return {
         "win_rate": measured.estimate.value,
@@ -186,11 +200,7 @@ def _speaker(name: str, settings: EvaluateSettings) -> AnySpeaker:
 def _loss(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     read = read_files(read_texts, settings.data, settings, run)
     texts = [each.text for each in read[: settings.limit]]
-    path = resolve_model(settings.model)
-    model = load_language_model(
-        str(path), device=str(choose_device(settings.device)), dtype=settings.dtype
-    )
-    tokenizer = load_tokenizer(str(path))
+    model, tokenizer = _language_model(settings)
     total = sum(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
     with progress(total=total, label="evaluate", unit="token") as bar:
         measured = language_loss(
@@ -203,6 +213,35 @@ def _loss(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         "tokens": measured.tokens,
         "documents": measured.documents,
     }
+
+
+def _choices(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
+    questions = read_files(read_questions, settings.data, settings, run)[: settings.limit]
+    model, tokenizer = _language_model(settings)
+    options = [option for each in questions for option in each.options]
+    total = sum(map(len, tokenizer(options, add_special_tokens=False)["input_ids"]))
+    with progress(total=total, label="evaluate", unit="token") as bar:
+        likelihoods = option_likelihoods(model, tokenizer, questions, on_progress=bar.advance)
+    measured = multiple_choice(questions, likelihoods, seed=settings.seed)
+    return {
+        "accuracy": measured.total.value,
+        "interval": interval_of(measured.total),
+        "accuracy_per_token": measured.per_token.value,
+        "interval_per_token": interval_of(measured.per_token),
+        "accuracy_per_byte": measured.per_byte.value,
+        "interval_per_byte": interval_of(measured.per_byte),
+        "chance": measured.chance,
+        "n": measured.total.n,
+        "contexts_truncated": measured.contexts_truncated,
+    }
+
+
+def _language_model(
+    settings: EvaluateSettings,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    path = str(resolve_model(settings.model))
+    device = str(choose_device(settings.device))
+    return load_language_model(path, device=device, dtype=settings.dtype), load_tokenizer(path)
 
 
 def interval_of(estimate: Estimate) -> list[float] | None:

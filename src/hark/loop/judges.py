@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ from hark.runs.run import is_endpoint, resolve_model
 
 Scorer = Callable[[list[Dialogue]], Tensor]
 """Dialogues that end with a response → one float each, [n]; higher is better."""
-Labeler = Callable[[Comparison], Comparison]
-"""A comparison without judgement → the same one, judged."""
+Labeler = Callable[[Sequence[Comparison]], list[Comparison]]
+"""Comparisons without judgement → the same ones, judged; models read many of them together."""
 
 NAMED_SCORERS = {
     "playground": "the playground's gold grade, helpfulness and harmlessness together",
@@ -87,32 +87,57 @@ def labeler(name: str, *, population: LabelerSettings, device: str = "auto") -> 
     scorer, whose order of scores becomes the ranks (equal scores tie).
     """
     if name == "playground":
-        return LabelerPopulation(population)
+        return _one_by_one(LabelerPopulation(population))
     if ":" in name and not Path(name).exists():
         function = _python_function(name)
         if next(iter(inspect.signature(function).parameters), None) == "comparison":
-            return _python_labeler(name, function)
+            return _one_by_one(_python_labeler(name, function))
     return labeler_from_scorer(scorer(name, device=device), name)
 
 
 def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
     """The labeler that ranks responses by their score; `name` is who it says it is."""
 
-    def judge(comparison: Comparison) -> Comparison:
-        scores = score([answered(comparison.prompt, reply) for reply in comparison.responses])
-        values = [float(value) for value in scores]
-        order = sorted(set(values), reverse=True)
-        return Comparison(
-            prompt=comparison.prompt,
-            responses=comparison.responses,
-            ranks=tuple(order.index(value) + 1 for value in values),
-            labeler=name,
-            user=comparison.user,
-            source=comparison.source,
-            id=comparison.id,
-        )
+    def judge(comparisons: Sequence[Comparison]) -> list[Comparison]:
+        dialogues = [
+            answered(each.prompt, reply) for each in comparisons for reply in each.responses
+        ]
+        values = map(float, score(dialogues))
+        return [
+            Comparison(
+                prompt=each.prompt,
+                responses=each.responses,
+                ranks=_ranks([next(values) for _ in each.responses]),
+                labeler=name,
+                user=each.user,
+                source=each.source,
+                id=each.id,
+            )
+            for each in comparisons
+        ]
 
     return judge
+
+
+def _ranks(scores: Sequence[float]) -> tuple[int, ...]:
+    order = sorted(set(scores), reverse=True)
+    return tuple(order.index(value) + 1 for value in scores)
+
+
+def remembering(score: Scorer) -> Scorer:
+    """The same scorer, which scores each dialogue once however often it is asked."""
+    known: dict[Dialogue, float] = {}
+
+    def recall(dialogues: list[Dialogue]) -> Tensor:
+        if new := [each for each in dict.fromkeys(dialogues) if each not in known]:
+            known.update(zip(new, map(float, score(new)), strict=True))
+        return torch.tensor([known[each] for each in dialogues], dtype=torch.float64)
+
+    return recall
+
+
+def _one_by_one(judge: Callable[[Comparison], Comparison]) -> Labeler:
+    return lambda comparisons: [judge(each) for each in comparisons]
 
 
 def _python_scorer(name: str) -> Scorer:
@@ -124,7 +149,7 @@ def _python_scorer(name: str) -> Scorer:
     return score
 
 
-def _python_labeler(name: str, function: Callable[..., Any]) -> Labeler:
+def _python_labeler(name: str, function: Callable[..., Any]) -> Callable[[Comparison], Comparison]:
     def judge(comparison: Comparison) -> Comparison:
         judged = _call(name, function, comparison)
         if not isinstance(judged, Comparison) or not judged.judged:

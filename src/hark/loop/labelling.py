@@ -23,6 +23,9 @@ from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
 
+AT_ONCE = 64
+"""Comparisons that a labeler is given at a time: a model has then enough to fill its passes."""
+
 
 class LabelSettings(DataStageSettings):
     """Judge comparisons by a labeler."""
@@ -64,10 +67,10 @@ def run_label(settings: LabelSettings, run: Run) -> dict[str, Any]:
     breaks = settings.ties == "break"
     judged: list[Comparison] = []
     with progress(total=len(unjudged), label="label", unit="comparison") as bar:
-        for comparison in unjudged:
-            verdict = judge(comparison)
-            judged.append(without_ties(verdict, settings.seed) if breaks else verdict)
-            bar.advance()
+        for start in range(0, len(unjudged), AT_ONCE):
+            verdicts = judge(unjudged[start : start + AT_ONCE])
+            judged += [without_ties(each, settings.seed) if breaks else each for each in verdicts]
+            bar.advance(len(verdicts))
     kept = [comparison for comparison in judged if any(comparison.ordered_pairs())]
     if not kept:
         raise DataError(f"all {len(judged)} comparisons are ties: there is nothing to learn")

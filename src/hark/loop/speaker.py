@@ -27,7 +27,7 @@ from hark.models.language_model import (
     load_language_model,
 )
 from hark.models.packing import PromptTree
-from hark.models.processes import gather_shares, own_share
+from hark.models.processes import gather_pieces, own_piece
 from hark.models.tokenizer import encode_prompt, load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import is_endpoint, resolve_model
@@ -127,7 +127,7 @@ class Speaker:
 
         Under torchrun each process answers its share; all get all replies.
         """
-        own, ids = own_share(prompts), own_share(range(len(prompts)))
+        own, ids = own_piece(prompts), own_piece(range(len(prompts)))
         with progress(total=len(own) * self.best_of, label=label, unit="response") as bar:
             if self.best_of > 1:
                 assert self.score is not None
@@ -135,12 +135,12 @@ class Speaker:
                     self.model, self.tokenizer, own, self.score, self.sampling, n=self.best_of,
                     seed=seed, sequence_ids=ids, rows=self.rows, on_progress=bar.advance,
                 )  # fmt: skip
-                return gather_shares([group.best for group in chosen])
+                return gather_pieces([group.best for group in chosen])
             drawn = generate(
                 self.model, self.tokenizer, [self.encode(prompt) for prompt in own], self.sampling,
                 seed=seed, sequence_ids=ids, rows=self.rows, on_progress=bar.advance,
             )  # fmt: skip
-            return gather_shares(drawn)
+            return gather_pieces(drawn)
 
     def trees(self, prompts: Sequence[Dialogue], replies: Sequence[Generated]) -> list[PromptTree]:
         """Each prompt as this speaker reads it, with the reply's tokens as sampled."""

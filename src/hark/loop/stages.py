@@ -225,7 +225,7 @@ _ALL = (
     ),
     Stage(
         name="evaluate",
-        summary="Measure win rate, preference accuracy or language-model loss.",
+        summary="Measure win rate, preference accuracy, loss or multiple choice.",
         settings=EvaluateSettings,
         function=run_evaluate,
         inputs=_files("data", "model", "baseline", "judge"),

@@ -17,7 +17,7 @@ from hark.errors import ModelError
 from hark.models.engine import Engine, Finish, Finished, Request
 from hark.models.language_model import context_length
 from hark.models.parallel import whole
-from hark.models.processes import gather_shares, own_share
+from hark.models.processes import gather_pieces, own_piece
 from hark.models.sampling import SamplingSettings
 from hark.models.stop_strings import StopStrings
 
@@ -126,14 +126,17 @@ def generate_shared(
     rows: int = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
-    """`generate`, each process of the run answering its share; all processes get all responses."""
+    """`generate`, each process of the run answering its share; all processes get all responses.
+
+    Several responses to a prompt should be neighbours: one process then reads it for all of them.
+    """
     ids = range(len(prompts)) if sequence_ids is None else sequence_ids
     with whole(model):
         drawn = generate(
-            model, tokenizer, own_share(prompts), settings, seed=seed,
-            sequence_ids=own_share(ids), rows=rows, on_progress=on_progress,
+            model, tokenizer, own_piece(prompts), settings, seed=seed,
+            sequence_ids=own_piece(ids), rows=rows, on_progress=on_progress,
         )  # fmt: skip
-    return gather_shares(drawn)
+    return gather_pieces(drawn)
 
 
 def _response_limits(

@@ -50,6 +50,24 @@ class PromptTree:
         """Length of the prompt with its longest response: what must fit the context."""
         return len(self.prompt) + max(len(response) for response in self.responses)
 
+    def parts(self, max_tokens: int) -> list[PromptTree]:
+        """The same responses in trees of at most `max_tokens` tokens, in order.
+
+        A response that is longer with its prompt has a tree of its own. For passes in which the
+        responses need not meet: any number of them then fits the memory.
+        """
+        if self.tokens <= max_tokens or len(self.responses) < 2:
+            return [self]
+        groups: list[list[tuple[int, ...]]] = []
+        filled = max_tokens
+        for response in self.responses:
+            if not groups or filled + len(response) > max_tokens:
+                groups.append([])
+                filled = len(self.prompt)
+            groups[-1].append(response)
+            filled += len(response)
+        return [PromptTree(self.prompt, tuple(group)) for group in groups]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch:
@@ -183,7 +201,7 @@ def pack(
 
 
 def pack_for(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Sequence[PreTrainedModel],
     trees: Sequence[PromptTree],
     *,
     pad_token_id: int | None = None,
@@ -192,17 +210,19 @@ def pack_for(
 ) -> PackedBatch:
     """`pack` as densely as `model` allows: end to end, shared rows, or one sequence per row.
 
+    model: one, or all that are to read the batch.
     row_tokens: asks for shared rows of this width.
     """
+    models = model if isinstance(model, Sequence) else [model]
     longest = max((tree.longest_sequence for tree in trees if tree.responses), default=0)
-    fits = supports_packing(model) and longest <= _attention_window(model)
+    fits = all(supports_packing(each) and longest <= _attention_window(each) for each in models)
     return pack(
         trees,
         pad_token_id=pad_token_id,
         row_tokens=row_tokens if fits else None,
         share_prompts=share_prompts,
         one_sequence_per_row=not fits,
-        end_to_end=fits and row_tokens is None and attends_by_tree(model),
+        end_to_end=fits and row_tokens is None and all(map(attends_by_tree, models)),
     )
 
 

@@ -82,6 +82,15 @@ def own_share(items: Sequence[T]) -> Sequence[T]:
     return items[rank() :: world_size()] if world_size() > 1 else items
 
 
+def own_piece(items: Sequence[T]) -> Sequence[T]:
+    """One of `world_size` pieces of neighbours: together all of `items`, once.
+
+    For items of which neighbours often have something in common, such as their prompt.
+    """
+    count, processes = len(items), world_size()
+    return items[count * rank() // processes : count * (rank() + 1) // processes]
+
+
 def gather(value: T) -> list[T]:
     """The values of all processes in the order of their ranks; each process gets them all."""
     if world_size() == 1:
@@ -97,6 +106,11 @@ def gather_shares(values: Sequence[T]) -> list[T]:
     if len(parts) == 1:
         return parts[0]
     return [part[place] for place in range(len(parts[0])) for part in parts if place < len(part)]
+
+
+def gather_pieces(values: Sequence[T]) -> list[T]:
+    """What became of each item dealt out by `own_piece`, in the order of the items."""
+    return [value for part in gather(list(values)) for value in part]
 
 
 def summed(values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ scores that differ by that constant.
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -141,7 +142,8 @@ class ModelScorer:
         return scores
 
     def _trees(self, dialogues: list[Dialogue]) -> tuple[list[PromptTree], list[list[int]]]:
-        """Dialogues with the same prompt become one tree; also which dialogues each tree holds."""
+        """Dialogues with the same prompt become one tree, or several where one would be too large
+        for a pass; also which dialogues each tree holds."""
         limit = context_length(self.model)
         branches: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         members: dict[tuple[int, ...], list[int]] = {}
@@ -165,8 +167,13 @@ class ModelScorer:
             self.truncated += cut
             branches.setdefault(tuple(prompt), []).append(tuple(response))
             members.setdefault(tuple(prompt), []).append(place)
-        trees = [PromptTree(prompt, tuple(responses)) for prompt, responses in branches.items()]
-        return trees, list(members.values())
+        trees = [
+            part
+            for prompt, responses in branches.items()
+            for part in PromptTree(prompt, tuple(responses)).parts(self.max_batch_tokens)
+        ]
+        places = itertools.chain.from_iterable(members.values())
+        return trees, [[next(places) for _ in tree.responses] for tree in trees]
 
     def fits(self, dialogue: Dialogue) -> bool:
         """Whether the response leaves room for a prompt without being cut."""

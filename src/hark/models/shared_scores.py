@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hark.data.records import Dialogue
-from hark.models.processes import gather, rank, world_size
+from hark.models.processes import gather, own_piece, world_size
 
 Scorer = Callable[[list[Dialogue]], Tensor]
 """Answered dialogues to one float each, [n]."""
@@ -20,5 +20,5 @@ def shared_scores(score: Scorer, dialogues: Sequence[Dialogue]) -> Tensor:
     if processes == 1 or count < processes:
         return score(list(dialogues))
     # In one piece each: neighbours often answer the same prompt, which is then computed once.
-    own = slice(count * rank() // processes, count * (rank() + 1) // processes)
-    return torch.cat(gather(torch.as_tensor(score(list(dialogues[own]))).detach().cpu()))
+    scores = torch.as_tensor(score(list(own_piece(dialogues))))
+    return torch.cat(gather(scores.detach().cpu()))

@@ -22,6 +22,7 @@ def score_trees(
     model: PreTrainedModel, trees: Sequence[PromptTree], *, micro_batch_tokens: int
 ) -> Tensor:
     """Scores of all responses of all trees, in order, as float64 on the CPU. -> [N]"""
+    trees = [part for tree in trees for part in tree.parts(micro_batch_tokens)]
     scores: dict[int, Tensor] = {}
     for group in plan_batches(trees, micro_batch_tokens):
         batch = pack_for(model, [trees[place] for place in group]).to(model.device)

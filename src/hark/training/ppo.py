@@ -133,7 +133,7 @@ def ppo_step(
     beta = state.controller.coefficient
     episodes = sample(state, prompts, settings)
     raw_scores, scores = judge(state, episodes, score, settings)
-    epoch = minibatches(episodes, state.policy, settings, step=state.step, epoch=0)
+    epoch = minibatches(episodes, state.readers, settings, step=state.step, epoch=0)
     old = behaviour_logprobs(state, episodes, epoch, settings)
     reference = reference_logprobs(state, epoch, settings)
     values = token_values_of(state, epoch, settings)

@@ -53,11 +53,18 @@ class Minibatch:
 
 
 def minibatches(
-    episodes: Episodes, policy: PreTrainedModel, settings: PPOSettings, *, step: int, epoch: int
+    episodes: Episodes,
+    models: Sequence[PreTrainedModel],
+    settings: PPOSettings,
+    *,
+    step: int,
+    epoch: int,
 ) -> list[Minibatch]:
     """The episodes in minibatches, packed; a fresh order for each (seed, step, epoch).
 
-    Responses to one prompt stay in one minibatch and share the prompt's computation.
+    Responses to one prompt stay in one minibatch and share the prompt's computation, as far as
+    they fit one pass.
+    models: the policy and the critic; both read the passes.
     """
     order = np.random.default_rng([seed_of(settings.seed, MINIBATCHES), step, epoch]).permutation(
         settings.prompts_per_step
@@ -68,30 +75,33 @@ def minibatches(
     groups = [episodes_of[int(prompt)] for prompt in order]
     size = settings.minibatch_episodes // settings.responses_per_prompt
     return [
-        _minibatch(episodes, groups[first : first + size], policy, settings.micro_batch_tokens)
+        _minibatch(episodes, groups[first : first + size], models, settings.micro_batch_tokens)
         for first in range(0, len(groups), size)
     ]
 
 
 def _minibatch(
-    episodes: Episodes, groups: Sequence[Sequence[int]], policy: PreTrainedModel, max_tokens: int
+    episodes: Episodes,
+    groups: Sequence[Sequence[int]],
+    models: Sequence[PreTrainedModel],
+    max_tokens: int,
 ) -> Minibatch:
     """Pack groups of episodes that answer the same prompt."""
     lengths = episodes.lengths
     starts = lengths.cumsum(0) - lengths
-    trees = [
-        PromptTree(
-            prompt=episodes.prompts[group[0]],
-            responses=tuple(episodes.responses[episode] for episode in group),
-        )
-        for group in groups
-    ]
+    trees, members = [], []
+    for group in groups:
+        responses = tuple(episodes.responses[episode] for episode in group)
+        following = iter(group)
+        for part in PromptTree(episodes.prompts[group[0]], responses).parts(max_tokens):
+            trees.append(part)
+            members.append([next(following) for _ in part.responses])
     passes = []
     for chosen, counts in own_turns(plan_batches(trees, max_tokens, shares=world_size())):
-        batch = pack_for(policy, [trees[index] for index in chosen])
-        members = torch.tensor([episode for index in chosen for episode in groups[index]])
-        places = starts[members[batch.response_of]] + batch.step_of
-        passes.append(Pass(batch=batch.to(policy.device), places=places, counts=counts))
+        batch = pack_for(models, [trees[index] for index in chosen])
+        own = torch.tensor([episode for index in chosen for episode in members[index]])
+        places = starts[own[batch.response_of]] + batch.step_of
+        passes.append(Pass(batch=batch.to(models[0].device), places=places, counts=counts))
     tokens = sum(int(lengths[episode]) for group in groups for episode in group)
     return Minibatch(passes=tuple(passes), tokens=tokens)
 

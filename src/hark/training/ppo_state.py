@@ -82,6 +82,11 @@ class PPOState:
         """The longest prompt with response, in tokens, that policy and critic can read."""
         return min(context_length(self.policy), context_length(self.critic))
 
+    @property
+    def readers(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """Policy and critic, which read the same packed batches."""
+        return self.policy, self.critic
+
     @contextlib.contextmanager
     def whole_critic(self) -> Iterator[None]:
         """Within the block every process has all weights of the critic, the trunk's included."""

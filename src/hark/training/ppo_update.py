@@ -92,7 +92,7 @@ def update_from(
         batches = first_epoch
         if epoch > 0:
             batches = minibatches(
-                rollout.episodes, state.policy, settings, step=state.step, epoch=epoch
+                rollout.episodes, state.readers, settings, step=state.step, epoch=epoch
             )
         for minibatch in batches:
             add_rollout_gradients(state, rollout, minibatch, settings, report)

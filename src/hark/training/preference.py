@@ -361,7 +361,7 @@ def sample_reference(
         replies = generate_shared(
             policy, tokenizer, encoded, sampling, seed=seed, on_progress=bar.advance
         )
-    return [
-        PromptTree(tuple(prompt), (reply.tokens,))
-        for prompt, reply in zip(encoded, replies, strict=True)
-    ]
+    sampled: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for prompt, reply in zip(encoded, replies, strict=True):
+        sampled.setdefault(tuple(prompt), []).append(reply.tokens)
+    return [PromptTree(prompt, tuple(responses)) for prompt, responses in sampled.items()]

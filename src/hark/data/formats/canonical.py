@@ -20,7 +20,7 @@ from hark.data.formats.fields import (
     text,
 )
 from hark.data.formats.format import Format, Record
-from hark.data.records import Comparison, Demonstration, Dialogue, Prompt, Text
+from hark.data.records import Comparison, Demonstration, Dialogue, Prompt, Question, Text
 from hark.data.rows import Fields
 
 
@@ -65,6 +65,28 @@ def parse_comparison(row: Fields) -> Iterator[Comparison]:
         raise
     except ValueError as error:  # the record's own rules
         raise BadRecordError(f"is no comparison: {error}") from None
+
+
+def parse_question(row: Fields) -> Iterator[Question]:
+    options, answer = row["options"], row["answer"]
+    if not isinstance(options, list):
+        raise BadRecordError(f"'options' is {describe(options)}, not a list of strings")
+    if not isinstance(answer, int) or isinstance(answer, bool):
+        raise BadRecordError(
+            f"'answer' is {describe(answer)}, not the number of an option, counted from 0"
+        )
+    context = text(row, "context", blank=True)
+    texts = tuple(checked_text(option, f"options[{i}]") for i, option in enumerate(options))
+    try:
+        yield Question(
+            context=context,
+            options=texts,
+            answer=answer,
+            source=optional_text(row, "source"),
+            id=optional_text(row, "id"),
+        )
+    except ValueError as error:  # the record's own rules
+        raise BadRecordError(f"is no question: {error}") from None
 
 
 def _prompt(row: Fields) -> Dialogue:
@@ -144,4 +166,14 @@ COMPARISONS = Format(
     parse=parse_comparison,
     render=render,
     carries=_carries(Comparison),
+)
+QUESTIONS = Format(
+    name="hark",
+    kind="questions",
+    title="hark questions",
+    example='{"context": "…", "options": [" …", " …"], "answer": 0}',
+    recognises=lambda row: {"context", "options", "answer"} <= row.keys(),
+    parse=parse_question,
+    render=render,
+    carries=_carries(Question),
 )

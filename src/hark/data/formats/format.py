@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from hark.data.records import Comparison, Demonstration, Prompt, Text
+from hark.data.records import Comparison, Demonstration, Prompt, Question, Text
 from hark.data.rows import Fields
 from hark.errors import DataError
 
-Record = Text | Prompt | Demonstration | Comparison
-Kind = Literal["texts", "prompts", "demonstrations", "comparisons"]
+Record = Text | Prompt | Demonstration | Comparison | Question
+Kind = Literal["texts", "prompts", "demonstrations", "comparisons", "questions"]
 
 KIND_OF: dict[type, Kind] = {
     Text: "texts",
     Prompt: "prompts",
     Demonstration: "demonstrations",
     Comparison: "comparisons",
+    Question: "questions",
 }
 
 COMMAND: dict[Kind, str] = {
@@ -25,6 +26,7 @@ COMMAND: dict[Kind, str] = {
     "prompts": "hark ppo",
     "demonstrations": "hark sft",
     "comparisons": "hark preference",
+    "questions": "hark evaluate",
 }
 """Which command takes which kind of record; errors send people there."""
 

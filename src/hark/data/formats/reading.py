@@ -22,7 +22,7 @@ from hark.data.files import SKIPPED_ENDING, Paths, content_ending, expand_paths
 from hark.data.formats import registry, trl
 from hark.data.formats.fields import BadRecordError
 from hark.data.formats.format import COMMAND, KIND_OF, Format, Kind, Record
-from hark.data.records import Comparison, Demonstration, Prompt, Text
+from hark.data.records import Comparison, Demonstration, Prompt, Question, Text
 from hark.data.rows import Fields, Row, iterate_rows
 from hark.errors import DataError
 
@@ -151,6 +151,29 @@ def read_unjudged(
     return cast(Records[Comparison], reading.collect(paths))
 
 
+def read_questions(
+    paths: Paths,
+    *,
+    on_bad_line: OnBadLine = "stop",
+    format: str = "auto",
+    skipped_directory: Path | None = None,
+) -> Records[Question]:
+    """Read multiple-choice questions: `{"context": …, "options": […], "answer": 0}`.
+
+    Raises: DataError for files and rows that are not questions.
+    """
+    reading = _Reading("questions", on_bad_line, format, skipped_directory)
+    return cast(Records[Question], reading.collect(paths))
+
+
+def kind_of(
+    paths: Paths, *, on_bad_line: OnBadLine = "stop", skipped_directory: Path | None = None
+) -> Kind:
+    """What the first record of `paths` is one of. Raises: DataError if there is none."""
+    reading = _Reading(None, on_bad_line, "auto", skipped_directory, judged=None)
+    return KIND_OF[type(next(reading.records(paths)))]
+
+
 def read_records(
     paths: Paths,
     *,
@@ -269,7 +292,7 @@ class _File:
     def _set_format(self, found: Format) -> None:
         wanted = self.reading.wanted
         if wanted not in (None, found.kind, "prompts") or (
-            wanted == "prompts" and found.kind == "texts" and not self.plain
+            wanted == "prompts" and found.kind in ("texts", "questions") and not self.plain
         ):
             raise DataError(
                 f"'{self.source}' looks like {found.kind} ({found.title}), but {wanted} are "

@@ -23,6 +23,7 @@ LINES = "lines"
 
 FORMATS: tuple[Format, ...] = (
     canonical.COMPARISONS,
+    canonical.QUESTIONS,
     judged.OPENAI,
     judged.ARENA,
     judged.ALPACA_EVAL,
