@@ -44,9 +44,7 @@ def make_task(
         rows = WHOLE[step % 2]
         groups = [[row] for row in rows] if split else [rows]
         return [
-            MicroBatch(
-                batch=torch.tensor(g), weight=7.0 * len(g), sequences=((1, (7,)),) * len(g)
-            )
+            MicroBatch(batch=torch.tensor(g), weight=7.0 * len(g), sequences=((1, (7,)),) * len(g))
             for g in groups
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from hark.report.drawing import QUIET, Figure, canvas, colour, finish
 from hark.report.page import Facts
@@ -47,11 +47,14 @@ def phase_shares(stage: str, spent: Mapping[str, TimeSpent]) -> Figure:
                 [place + offset for place in range(len(phases))], shares, height=0.9 * thickness,
                 color=colour(number), linewidth=0, label=name,
             )  # fmt: skip
-            axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=3, color=QUIET)
+            axes.bar_label(
+                bars, [f"{share:.1f}" if share else "" for share in shares], padding=3, color=QUIET
+            )
         axes.set_yticks(range(len(phases)), [phase_words(phase) for phase in phases])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.1)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
         axes.set_xlabel("share of the time of all steps")
         if len(spent) > 1:

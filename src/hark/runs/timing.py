@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from hark.errors import RunError
 from hark.runs.metrics import read_metrics
 
 FILE = "timing.jsonl"
@@ -65,8 +66,12 @@ class TimeSpent:
 
     @classmethod
     def read(cls, run: Path) -> Self | None:
-        """Of a run directory; None where no step was timed."""
-        return cls.of(read_metrics(run / FILE))
+        """Of a run directory; None where no step was timed. Raises: RunError for a damaged file."""
+        path = run / FILE
+        try:
+            return cls.of(read_metrics(path))
+        except ValueError as error:
+            raise RunError(f"'{path}' is damaged: {error}; without it the run is whole") from None
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]]) -> Self | None:
@@ -94,9 +99,13 @@ class TimeSpent:
                 for record, phases in timed
             ),
             peak_memory_bytes=max(
-                (record.get("peak_memory_bytes") or 0 for record, _ in timed), default=0
-            )
-            or None,
+                (
+                    record["peak_memory_bytes"]
+                    for record, _ in timed
+                    if "peak_memory_bytes" in record
+                ),
+                default=None,
+            ),
         )
 
     @property
@@ -135,9 +144,11 @@ def phase_words(phase: str) -> str:
 
 
 def seconds_words(seconds: float) -> str:
-    """`0.21 s`, `34.1 s`, `12:30 min` or `3:05:00 h`."""
+    """`2.1 ms`, `34.1 s`, `12:30 min` or `3:05:00 h`."""
+    if seconds < 0.1:
+        return f"{_short(1000 * seconds)} ms"
     if seconds < 100:
-        return f"{seconds:.3g} s"
+        return f"{_short(seconds)} s"
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{left:02d} h" if hours else f"{minutes}:{left:02d} min"
@@ -147,13 +158,18 @@ def flops_words(rate: float) -> str:
     """`12.1 GFLOP/s` or `430 TFLOP/s`."""
     for unit, size in (("T", 1e12), ("G", 1e9)):
         if rate >= size:
-            return f"{rate / size:.3g} {unit}FLOP/s"
-    return f"{rate / 1e6:.3g} MFLOP/s"
+            return f"{_short(rate / size)} {unit}FLOP/s"
+    return f"{_short(rate / 1e6)} MFLOP/s"
 
 
 def bytes_words(count: int) -> str:
     """`1.25 GiB` or `340 MiB`."""
-    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"{_short(count / 2**30)} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _short(value: float) -> str:
+    """Three figures, or all before the point."""
+    return f"{value:.3g}" if value < 99.95 else f"{value:,.0f}"
 
 
 def _rate(amount: float, seconds: float) -> float:
