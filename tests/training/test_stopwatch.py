@@ -159,15 +159,17 @@ def test_a_run_cut_off_while_traced_is_continued_without_a_trace(
     assert (cut.profile_path / "trace.json.gz").is_file()
 
 
+@pytest.mark.parametrize("steps", [1, 3])
 def test_a_profile_of_a_run_without_a_second_step_says_so(
-    start_run: StartRun, capsys: pytest.CaptureFixture[str]
+    start_run: StartRun, capsys: pytest.CaptureFixture[str], steps: int
 ) -> None:
     with (
         start_run("fit", TrainingSettings()) as run,
-        steps_watched(run, torch.device("cpu"), profile_steps=3) as watch,
-        watch.phase("data"),
+        steps_watched(run, torch.device("cpu"), profile_steps=steps) as watch,
     ):
-        pass
+        with watch.phase("data"):
+            pass
+        watch.take()
     assert "no trace was written" in capsys.readouterr().err
     assert not run.profile_path.exists()
 

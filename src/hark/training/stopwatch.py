@@ -30,6 +30,8 @@ class Stopwatch:
     def __init__(
         self, device: torch.device | None = None, *, profiler: profile | None = None
     ) -> None:
+        self.steps = 0
+        """Steps that have ended."""
         self._device = device
         self._profiler = profiler
         self._seconds: dict[str, float] = {}
@@ -64,6 +66,7 @@ class Stopwatch:
         )
         self._seconds.clear()
         self._tokens = self._useful_flops = 0
+        self.steps += 1
         if self._profiler is not None:
             self._profiler.step()
         # Writing a trace is nobody's time.
@@ -85,17 +88,17 @@ def steps_watched(run: Run, device: torch.device, *, profile_steps: int) -> Iter
     if profile_steps == 0 or not is_first():
         yield Stopwatch(device)
         return
-    written: list[Path] = []
 
     def write(recorded: profile) -> None:
-        write_profile(recorded, run.profile_path, device)
-        written.append(run.profile_path)
+        if watch.steps > 1:
+            write_profile(recorded, run.profile_path, device)
 
     # The first step allocates and compiles what the others find ready.
     plan = schedule(wait=0, warmup=1, active=profile_steps, repeat=1)
     with profile(schedule=plan, on_trace_ready=write, profile_memory=True) as profiler:
-        yield Stopwatch(device, profiler=profiler)
-    if not written:
+        watch = Stopwatch(device, profiler=profiler)
+        yield watch
+    if watch.steps < 2:
         print(
             "profile_steps: no trace was written, which needs at least two steps still to be taken",
             file=sys.stderr, flush=True,
