@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hark.data.records import Prompt, ask
 from hark.loop.inputs import model_files
 from hark.loop.stages import STAGES, run_stage
 from hark.runs.run import Run
+from hark.training.trainer import TrainingSettings
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
@@ -33,6 +35,31 @@ def test_a_complete_stage_is_reused_only_where_asked_and_only_if_nothing_changed
     assert run_stage("prepare", settings, command=[]).run_path != first.run_path
     write_prompts(data, [Prompt(prompt=ask("Something else?"))])
     assert not run_stage("prepare", settings, command=[], reuse_complete=True).reused
+
+
+def test_a_complete_stage_is_run_again_for_the_profile_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Path] = []
+
+    def train(settings: TrainingSettings, run: Run) -> dict[str, float]:
+        ran.append(run.path)
+        if settings.profile_steps:
+            run.profile_path.mkdir()
+        return {"loss": 1.0}
+
+    data = tmp_path / "texts.jsonl"
+    data.write_text("{}")
+    monkeypatch.setitem(STAGES, "pretrain", replace(STAGES["pretrain"], function=train))
+
+    def reused(**given: int) -> bool:
+        values = {"data": [str(data)], "output": tmp_path / "runs", **given}
+        settings = STAGES["pretrain"].settings.parse(values)
+        return run_stage("pretrain", settings, command=[], reuse_complete=True).reused
+
+    assert [reused(), reused(), reused(profile_steps=2)] == [False, True, False]
+    assert [reused(profile_steps=2), reused(profile_steps=1), reused()] == [True, True, True]
+    assert len(ran) == 2
 
 
 def test_parents_are_the_runs_that_the_inputs_lie_in(tmp_path: Path) -> None:

@@ -33,6 +33,20 @@ def test_ppo_counts_every_pass() -> None:
     assert flops.ppo_episodes(TINY, TINY, (3, (2,)), inner_epochs=2) == expected
 
 
+def test_ppo_with_a_shared_critic_trains_one_trunk() -> None:
+    # As above; values are one more pass of the policy's trunk, and nothing that scores is a model.
+    expected = 1240 + 1600 + 1480 + 2 * 3 * 1600
+    assert flops.ppo_episodes(TINY, None, (3, (2,)), inner_epochs=2, scorers=()) == expected
+
+
+def test_shape_leaves_learned_positions_out() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=50)
+    # Keys, queries and values, their output, and an MLP four times as wide.
+    assert flops.Shape.of(GPT2LMHeadModel(config)).matrices == (3 + 1 + 4 + 4) * 8 * 8
+
+
 def test_shape_leaves_embeddings_and_norms_out() -> None:
     model = new_language_model(
         "0.5m", vocabulary_size=300, context_length=32, seed=0, pad_token_id=0, eos_token_id=1

@@ -12,6 +12,7 @@ from hark.report.page import render
 from hark.report.run_figures import MOST_POINTS, thin
 from hark.report.run_pages import labels, newest_samples, report_for_runs, result_rows
 from hark.report.run_record import RunRecord
+from hark.runs.timing import step_record
 
 
 def ppo_metrics(steps: int):
@@ -164,3 +165,37 @@ def test_reports_need_no_torch():
     code = "import sys, hark.report.run_pages; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_where_time_goes_is_a_bar_for_each_phase_and_a_table_for_each_run(make_run):
+    paths = []
+    for number, phases in enumerate(
+        ({"generate": 30.0, "update": 10.0}, {"generate": 20.0, "pretraining": 20.0}), start=1
+    ):
+        path = make_run(f"{number}-ppo", name=("plain", "ptx")[number - 1], metrics=ppo_metrics(3))
+        record = step_record(
+            phases | {"other": 0.0}, tokens=1234, useful_flops=4 * 10**11, peak_memory_bytes=2**30
+        )
+        (path / "timing.jsonl").write_text(json.dumps({"step": 1} | record) + "\n")
+        paths.append(path)
+    evaluated = make_run("3-evaluate", stage="evaluate")
+    report = report_for_runs([*paths, evaluated])
+    [figure] = report.time_figures
+    assert figure.title == "Generate takes 50 to 75 % of the time (ppo)"
+    assert figure.caption == (
+        "plain: 40 s, 10 GFLOP/s of useful arithmetic; ptx: 40 s, 10 GFLOP/s of useful arithmetic."
+    )
+    assert [facts.title for facts in report.time_facts] == ["Time of plain", "Time of ptx"]
+    assert report.time_facts[0].rows == (
+        ("generate", "30 s (75.0 %)"),
+        ("update", "10 s (25.0 %)"),
+        ("other", "0 ms (0.0 %)"),
+        ("all steps", "40 s"),
+        ("useful arithmetic", "10 GFLOP/s"),
+        ("tokens trained on", "123 a second"),
+        ("peak memory", "1 GiB"),
+    )
+    page = render(report)
+    assert "<h2>Where time goes</h2>" in page
+    assert "pretraining" in figure.svg
+    assert "<h2>Where time goes</h2>" not in render(report_for_runs([evaluated]))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hark.data.records import Dialogue, Prompt, ask
+from hark.models import flops
 from hark.models.checkpoint import save_model
 from hark.models.language_model import Architecture, new_language_model
 from hark.models.scalar_head import new_scalar_model
@@ -108,13 +109,14 @@ class PPOWorld:
         *,
         score: Scorer | None = None,
         prompts: Sequence[Prompt] | None = None,
+        scorers: Sequence[flops.Shape] = (),
         evaluate: ppo.Evaluate | None = None,
     ) -> tuple[Run, dict[str, Any]]:
         """Start or continue the run of these settings and finish it."""
         with Run.start(stage="ppo", settings=settings) as run:
             results = ppo.train(
                 settings, run, prompts=prompts or self.prompts, score=score or self.letters,
-                evaluate=evaluate,
+                scorers=scorers, evaluate=evaluate,
             )  # fmt: skip
             run.finish(results)
         return run, results

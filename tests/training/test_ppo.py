@@ -1,5 +1,6 @@
 """PPO in a tiny world: a Llama of two layers that speaks in bytes."""
 
+import gzip
 import itertools
 import json
 
@@ -73,6 +74,24 @@ def test_what_a_run_leaves_behind(ppo_world):
     timing = read_metrics(run.path / "timing.jsonl")
     assert {"generate_seconds", "reference_seconds", "score_seconds", "value_seconds",
             "update_seconds", "other_seconds"} <= timing[0].keys()  # fmt: skip
+
+
+def test_a_profile_names_the_phases_and_changes_nothing(ppo_world):
+    runs = [
+        ppo_world.train(
+            ppo_world.settings(
+                total_episodes=8, batch_episodes=4, minibatch_episodes=4, max_response_tokens=2,
+                name=name, profile_steps=steps,
+            )
+        )[0]
+        for name, steps in (("plain", 0), ("traced", 1))
+    ]  # fmt: skip
+    plain, traced = ((run.path / "metrics.jsonl").read_text() for run in runs)
+    assert plain == traced
+    assert_same_weights(*(weights(run.model_path) for run in runs))
+    with gzip.open(runs[1].profile_path / "trace.json.gz", "rt") as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert {"data", "generate", "score", "reference", "value", "update", "checkpoint"} <= names
 
 
 class InterruptionError(Exception):

@@ -80,6 +80,8 @@ def test_packed_loss_is_the_padded_loss_of_responses_only(language_model: Path) 
             assert float(total) == pytest.approx(float(expected), rel=1e-5)
             assert sum(part.weight for part in parts) == 10  # response tokens
             assert sum(part.tokens for part in parts) == 16
+            lengths = sorted(each for part in parts for each in part.sequences)
+            assert lengths == [(1, (5,)), (2, (2,)), (3, (3,))]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])

@@ -22,7 +22,6 @@ from hark.training.optimizer import OptimizerSettings
 from hark.training.trainer import (
     LossReport,
     MicroBatch,
-    Stopwatch,
     Task,
     TrainingSettings,
     WeightedSum,
@@ -45,7 +44,7 @@ def make_task(
         rows = WHOLE[step % 2]
         groups = [[row] for row in rows] if split else [rows]
         return [
-            MicroBatch(batch=torch.tensor(g), weight=7.0 * len(g), tokens=8 * len(g))
+            MicroBatch(batch=torch.tensor(g), weight=7.0 * len(g), sequences=((1, (7,)),) * len(g))
             for g in groups
         ]
 
@@ -56,6 +55,7 @@ def make_task(
 
     task = Task(
         model=model, tokenizer=tokenizer, steps=4, batch=batch, loss=loss,
+        useful_flops=lambda sequence: 1000 * sum(sequence[1]),
         optimizer=OptimizerSettings(learning_rate=1e-2, schedule="constant"),
     )  # fmt: skip
     return dataclasses.replace(task, **changes)
@@ -247,11 +247,3 @@ def test_bfloat16_keeps_float32_weights(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     losses = [record["loss"] for record in read_metrics(run.path / "metrics.jsonl")]
     assert losses[-1] < losses[0]
-
-
-def test_stopwatch_starts_afresh_when_taken() -> None:
-    watch = Stopwatch()
-    with watch.phase("forward_backward"):
-        pass
-    assert set(watch.take(tokens=10)) == {"forward_backward_seconds", "tokens_per_second"}
-    assert math.isnan(watch.take(tokens=0)["tokens_per_second"])

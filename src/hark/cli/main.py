@@ -95,6 +95,13 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Make one self-contained HTML page of runs.",
         "hark report --runs runs/…-ppo runs/…-compare",
     ),
+    "profile": (
+        MEASURE,
+        "Show where the time of a training run went.\n\n"
+        "The share of each phase, and the useful arithmetic a second: a prompt counted once, "
+        "padding not at all. For a timeline of single operators, train with --profile-steps.",
+        "hark profile runs/…-ppo",
+    ),
     "data": (
         DATA,
         "Look at, convert and clean data files.",

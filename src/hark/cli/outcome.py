@@ -14,23 +14,36 @@ from rich.console import Console
 from rich.table import Table
 
 from hark.runs.progress import is_first_process
+from hark.runs.timing import TimeSpent
 
-RESERVED = ("status", "run")
+RESERVED = ("status", "run", "time")
 
 
 def announce(
-    results: Mapping[str, Any], *, run: Path | None, as_json: bool, status: str = "complete"
+    results: Mapping[str, Any],
+    *,
+    run: Path | None,
+    as_json: bool,
+    time: TimeSpent | None = None,
+    status: str = "complete",
 ) -> None:
-    """Print what a command found, for a person or as one line of JSON."""
+    """Print what a command found and where its time went, for a person or as one line of JSON."""
     if as_json:
         clash = [name for name in RESERVED if name in results]
         assert not clash, f"results may not be named {clash}"
         where = {} if run is None else {"run": str(run)}
-        print_json({"status": status} | where | dict(results))
+        print_json({"status": status} | where | dict(results) | time_section(time))
         return
     print_results(results)
+    if time is not None:
+        Console().print(f"[bold]time[/bold] {time.describe()}", highlight=False, soft_wrap=True)
     if run is not None:
         Console().print(f"[bold]run[/bold] {run}", highlight=False, soft_wrap=True)
+
+
+def time_section(time: TimeSpent | None) -> dict[str, Any]:
+    """`time` of a JSON record; nothing for a run without steps."""
+    return {} if time is None else {"time": time.to_json()}
 
 
 def announce_error(message: str, *, as_json: bool) -> None:

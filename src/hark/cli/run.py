@@ -11,13 +11,14 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from hark.cli.options import DryRun, Json, Overrides
-from hark.cli.outcome import announce, print_json, records_table
+from hark.cli.outcome import announce, print_json, records_table, time_section
 from hark.cli.stage import plan_lines
 from hark.loop.pipeline import FinishedStage, duration, run_plan
 from hark.loop.plan import Plan, Request, plan_recipe
 from hark.loop.recipe import load_recipe
 from hark.loop.stages import STAGES
 from hark.runs.settings import Dtype
+from hark.runs.timing import TimeSpent
 
 Miniature = Annotated[
     bool,
@@ -136,6 +137,7 @@ def announce_pipeline(plan: Plan, finished: Sequence[FinishedStage], *, as_json:
                 "reused": stage.reused,
                 "seconds": round(stage.seconds, 1),
                 "results": stage.results,
+                **time_section(TimeSpent.read(stage.run_path)),
             }
             for stage in finished
         }

@@ -24,6 +24,7 @@ from hark.errors import HarkError
 from hark.loop.references import merge
 from hark.loop.stages import STAGES, Stage, run_stage
 from hark.runs.settings import StageSettings
+from hark.runs.timing import TimeSpent
 from hark.settings import sources_of
 
 THIS_COMMAND = Group("This command", sort_key=90)
@@ -47,7 +48,8 @@ def stage_command(name: str, *, title: str, command: str = "") -> Callable[..., 
             show_plan(stage, settings, sources=sources, as_json=as_json)
             return
         outcome = run_stage(name, settings, command=["hark", *sys.argv[1:]])
-        announce(outcome.results, run=outcome.run_path, as_json=as_json)
+        spent = TimeSpent.read(outcome.run_path)
+        announce(outcome.results, run=outcome.run_path, as_json=as_json, time=spent)
 
     parameters = [_keyword(option.key, option.annotation, option.default) for option in options]
     parameters += [

@@ -28,6 +28,7 @@ from hark.training import preference, pretrain
 from hark.training.preference import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
+from hark.training.trainer import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,14 @@ def run_stage(
 
 
 def _complete(stage: Stage, settings: StageSettings, inputs: Sequence[Path]) -> Path | None:
-    """An earlier complete run of the same stage, settings, inputs and code."""
+    """An earlier complete run of the same stage, settings, inputs and code, with what is asked."""
     hashes = {str(path): content_hash(path) for path in inputs}
     wanted = fingerprint(stage.name, settings, hashes, stage.code)
-    return find_complete(settings.output, stage.name, wanted)
+    complete = find_complete(settings.output, stage.name, wanted)
+    to_profile = isinstance(settings, TrainingSettings) and settings.profile_steps > 0
+    if complete is not None and to_profile and not (complete / "profile").is_dir():
+        return None
+    return complete
 
 
 def _parents(inputs: Sequence[Path]) -> list[Path]:

@@ -15,6 +15,7 @@ from hark.evaluation.language_loss import language_loss
 from hark.evaluation.scores import score as scored
 from hark.loop.inputs import read_files
 from hark.loop.judges import Scorer, scorer
+from hark.models.flops import Shape
 from hark.models.generation import generate_shared
 from hark.models.language_model import context_length, load_language_model
 from hark.models.parallel import shard
@@ -82,10 +83,12 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
         for name in settings.preference_model
     ]
     score = weighted_scorer(scorers, settings.weights)
+    shapes = [Shape.of(each.model) for each in scorers if isinstance(each, ModelScorer)]
     prompts = read_files(read_prompts, settings.data, settings, run)
     return ppo.train(
-        settings, run, prompts=prompts, score=score, evaluate=_evaluation(settings, score, run)
-    )
+        settings, run, prompts=prompts, score=score, scorers=shapes,
+        evaluate=_evaluation(settings, score, run),
+    )  # fmt: skip
 
 
 def _sharded(score: Scorer) -> Scorer:

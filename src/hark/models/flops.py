@@ -9,8 +9,11 @@ are left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +39,9 @@ class Shape:
         config = model.config.get_text_config()
         heads = config.num_attention_heads
         head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        embeddings = {id(model.get_input_embeddings().weight)}
+        embeddings = {
+            id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+        }
         if (head := model.get_output_embeddings()) is not None:
             embeddings.add(id(head.weight))
         return cls(
@@ -80,11 +85,26 @@ def generation(shape: Shape, sequence: Sequence) -> int:
     return trunk(shape, read) + logits(shape, sum(responses))
 
 
-def ppo_episodes(policy: Shape, scalar: Shape, sequence: Sequence, *, inner_epochs: int) -> int:
-    """One prompt's episodes: draw, score, reference, values, then training policy and critic."""
-    passes = language_model(policy, sequence) + trunk(scalar, sequence)
-    once = generation(policy, sequence) + passes + trunk(scalar, sequence)
-    return once + 3 * inner_epochs * passes
+def ppo_episodes(
+    policy: Shape,
+    critic: Shape | None,
+    sequence: Sequence,
+    *,
+    inner_epochs: int,
+    scorers: Iterable[Shape] | None = None,
+) -> int:
+    """One prompt's episodes: draw, score, reference, values, then training policy and critic.
+
+    critic: None for one that shares the policy's trunk, which is then trained once for both.
+    scorers: the models that score; without it, one of the critic's shape.
+    """
+    reference = language_model(policy, sequence)
+    values = trunk(critic or policy, sequence)
+    scores = (critic or policy,) if scorers is None else scorers
+    once = generation(policy, sequence) + reference + values
+    once += sum(trunk(shape, sequence) for shape in scores)
+    trained = reference if critic is None else reference + values
+    return once + inner_epochs * training(trained)
 
 
 def training(forward: int) -> int:

@@ -46,6 +46,11 @@ class PromptTree:
         return len(self.prompt) + sum(len(response) for response in self.responses)
 
     @property
+    def lengths(self) -> tuple[int, tuple[int, ...]]:
+        """Tokens of the prompt, and of each response."""
+        return len(self.prompt), tuple(len(response) for response in self.responses)
+
+    @property
     def longest_sequence(self) -> int:
         """Length of the prompt with its longest response: what must fit the context."""
         return len(self.prompt) + max(len(response) for response in self.responses)

@@ -43,6 +43,10 @@ class Report:
     figures: tuple[Figure, ...] = ()
     training_figures: tuple[Figure, ...] = ()
     """Curves of the single stages, smaller and further down."""
+    time_figures: tuple[Figure, ...] = ()
+    """Where the time of training went."""
+    time_facts: tuple[Facts, ...] = ()
+    """The same in numbers, a table for each run."""
     facts: tuple[Facts, ...] = ()
     samples: tuple[Sample, ...] = ()
     """Replies to show side by side; those with the same prompt share a row."""
@@ -83,6 +87,7 @@ def render(report: Report) -> str:
         rows=[(row.name, [column.cell(row) for column in shown]) for row in report.policies],
         figures=[(figure, Markup(figure.svg)) for figure in report.figures],
         training_figures=[(figure, Markup(figure.svg)) for figure in report.training_figures],
+        time_figures=[(figure, Markup(figure.svg)) for figure in report.time_figures],
         samples=[(_turns(prompt), replies) for prompt, replies in side_by_side(report.samples)],
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from hark.report import findings
 from hark.report.page import Facts, Report, pick_samples
 from hark.report.run_figures import finding_figures, is_number, mixed_policy, training_figures
 from hark.report.run_record import RunRecord
+from hark.report.run_time import time_facts, time_figures
 
 MOST_SAMPLES = 8
 """Prompts shown of a comparison, replies shown of a training run."""
@@ -66,6 +67,8 @@ def report_for_runs(paths: Sequence[Path], *, title: str | None = None) -> Repor
         baseline=baseline,
         figures=tuple(finding_figures(named, policies, baseline=baseline)),
         training_figures=tuple(training_figures(named)),
+        time_figures=tuple(time_figures(named)),
+        time_facts=tuple(time_facts(named)),
         facts=tuple(
             Facts(title=name, rows=rows)
             for name, run in named

@@ -12,6 +12,7 @@ from typing import Any, Self
 from hark.errors import RunError
 from hark.runs.manifest import Manifest
 from hark.runs.metrics import read_metrics
+from hark.runs.timing import TimeSpent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class RunRecord:
     manifest: Manifest
     metrics: tuple[dict[str, Any], ...] = ()
     """Records of metrics.jsonl, in order."""
+    time: TimeSpent | None = None
+    """Where the time of its steps went; None for a run without steps."""
     results: dict[str, Any] = field(default_factory=dict)
     """results.json; empty while the run is not complete."""
 
@@ -31,11 +34,12 @@ class RunRecord:
         manifest = Manifest.read(path)
         try:
             metrics = read_metrics(path / "metrics.jsonl")
+            time = TimeSpent.read(path)
             results_path = path / "results.json"
             results = json.loads(results_path.read_text("utf-8")) if results_path.exists() else {}
         except (OSError, ValueError) as error:
             raise RunError(f"the run '{path}' has a damaged file: {error}") from None
-        return cls(path=path, manifest=manifest, metrics=tuple(metrics), results=results)
+        return cls(path=path, manifest=manifest, metrics=tuple(metrics), time=time, results=results)
 
     @property
     def label(self) -> str:

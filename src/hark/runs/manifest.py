@@ -49,6 +49,8 @@ class Manifest:
     """Run directories whose products this run read."""
     inputs: dict[str, str]
     """Path of each input to the hash of its contents."""
+    time: dict[str, Any] | None = None
+    """Where the time of the steps went, `TimeSpent.to_json()`; None for a run without steps."""
 
     def write(self, directory: Path) -> None:
         write_json(directory / "manifest.json", dataclasses.asdict(self))

@@ -34,6 +34,8 @@ from hark.runs.manifest import (
 )
 from hark.runs.metrics import MetricsWriter, SilentWriter
 from hark.runs.settings import StageSettings
+from hark.runs.timing import FILE as TIMING
+from hark.runs.timing import TimeSpent
 
 
 class Run:
@@ -46,7 +48,7 @@ class Run:
         """Whether an interrupted run is being continued."""
         self.metrics = MetricsWriter(path / "metrics.jsonl")
         """Deterministic values only: bit-identical after any interruption (CPU)."""
-        self.timing = MetricsWriter(path / "timing.jsonl")
+        self.timing = MetricsWriter(path / TIMING)
         """Wall-clock values, which no test compares."""
         self._lock = lock
 
@@ -133,6 +135,11 @@ class Run:
         return path
 
     @property
+    def profile_path(self) -> Path:
+        """The directory of a trace of a few steps, where one was asked for."""
+        return self.path / "profile"
+
+    @property
     def skipped_path(self) -> Path:
         """The directory that keeps malformed rows that were skipped."""
         return self.path / "skipped"
@@ -150,9 +157,11 @@ class Run:
         self._end("failed", message)
 
     def _end(self, status: Status, message: str | None = None) -> None:
+        spent = TimeSpent.read(self.path)
         self.manifest = dataclasses.replace(
-            self.manifest, status=status, finished=_now(), message=message
-        )
+            self.manifest, status=status, finished=_now(), message=message,
+            time=None if spent is None else spent.to_json(),
+        )  # fmt: skip
         self.manifest.write(self.path)
         self._lock.close()
 
@@ -191,7 +200,7 @@ class FollowedRun(Run):
         self.manifest = Manifest.read(path)
         self.resumed = False
         self.metrics = SilentWriter(path / "metrics.jsonl")
-        self.timing = SilentWriter(path / "timing.jsonl")
+        self.timing = SilentWriter(path / TIMING)
         self._nowhere = tempfile.TemporaryDirectory(prefix="hark-")
 
     def keep_checkpoints(self, count: int) -> None:
@@ -226,7 +235,8 @@ def fingerprint(
     stage: str, settings: StageSettings, input_hashes: Mapping[str, str], code: Sequence[str]
 ) -> str:
     """Hash of what decides a stage's result; where its inputs lie and where it writes do not."""
-    values = _replace_paths(settings.model_dump(mode="json", exclude={"output"}), input_hashes)
+    values = settings.model_dump(mode="json", exclude=set(settings.without_effect))
+    values = _replace_paths(values, input_hashes)
     text = json.dumps(
         [stage, values, sorted(input_hashes.values()), code_version(tuple(code))], sort_keys=True
     )

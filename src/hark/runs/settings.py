@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hark.settings import Settings
 
@@ -12,6 +12,9 @@ Dtype = Literal["float32", "bfloat16"]
 
 class StageSettings(Settings):
     """What every stage that makes a run directory can be told."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"output"})
+    """Settings that no result depends on, and so no part of the fingerprint."""
 
     name: str = ""
     """A word of yours that ends the run directory's name."""

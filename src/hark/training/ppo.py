@@ -20,7 +20,6 @@ Departures and choices
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from transformers import PreTrainedModel
 
 from hark.data.records import Prompt
 from hark.errors import SettingsError
+from hark.models import flops
 from hark.models.parallel import whole
 from hark.models.processes import is_first
 from hark.runs.metrics import MetricsWriter
@@ -37,6 +37,7 @@ from hark.runs.progress import progress
 from hark.runs.run import Run
 from hark.training.advantages import generalised_advantages, whiten
 from hark.training.collapse import WATCHED, Limits, signs_of_collapse
+from hark.training.ppo_arithmetic import StepArithmetic
 from hark.training.ppo_episodes import (
     EncodedPrompt,
     encode_prompts,
@@ -57,6 +58,7 @@ from hark.training.ppo_state import PPOState, save, save_product, start
 from hark.training.ppo_update import update_from
 from hark.training.rewards import Scorer, token_rewards
 from hark.training.rollout import Rollout
+from hark.training.stopwatch import steps_watched
 
 Evaluate = Callable[[PreTrainedModel, int], dict[str, float]]
 """The model a run would leave behind, and the step, to metrics by name."""
@@ -72,6 +74,7 @@ def train(
     *,
     prompts: Sequence[Prompt],
     score: Scorer,
+    scorers: Sequence[flops.Shape] = (),
     evaluate: Evaluate | None = None,
 ) -> dict[str, Any]:
     """Improve the SFT model by `score`; leave it in `run.model_path`, the critic in `value/`.
@@ -79,6 +82,7 @@ def train(
     Args:
         prompts: what to answer, in any order: each pass over them has its own.
         score: judges answered dialogues, one finite number for each, higher is better.
+        scorers: of the models that `score` asks, for counting useful arithmetic.
         evaluate: measures the model the run would leave behind (the moving average, where there is
             one) before the first step, every `evaluation_every` and after the last.
 
@@ -93,12 +97,18 @@ def train(
     warnings = run.writer(WARNINGS)
     warnings.rewind(state.step if state.step else -1)
     every = settings.evaluation_every or settings.steps
-    if state.step == 0:
-        _evaluate(state, run, evaluate)
-    with progress(total=settings.steps, label=run.stage, start=state.step) as bar:
+    arithmetic = StepArithmetic.of(state, scorers)
+    with (
+        steps_watched(
+            run, state.policy.device, profile_steps=settings.profile_steps
+        ) as state.watch,
+        progress(total=settings.steps, label=run.stage, start=state.step) as bar,
+    ):
+        if state.step == 0:
+            _evaluate(state, run, evaluate)
         while state.step < settings.steps:
-            began = time.perf_counter()
-            step_prompts = prompts_of_step(encoded.prompts, settings, state.step)
+            with state.watch.phase("data"):
+                step_prompts = prompts_of_step(encoded.prompts, settings, state.step)
             rollout, state.metrics = ppo_step(state, step_prompts, score, settings, rows)
             _record(state, rollout, settings, run)
             _warn(state, settings, warnings)
@@ -107,7 +117,7 @@ def train(
             if state.step % settings.checkpoint_every == 0:
                 with state.watch.phase("checkpoint"):
                     save(state, run, keep=settings.keep_checkpoints)
-            _log_timing(state, rollout, settings, run, seconds=time.perf_counter() - began)
+            _log_timing(state, rollout, arithmetic, settings, run)
             bar.advance(score=state.metrics["score"], kl=state.metrics["kl"])
     save_product(state, run)
     return {
@@ -133,7 +143,8 @@ def ppo_step(
     beta = state.controller.coefficient
     episodes = sample(state, prompts, settings)
     raw_scores, scores = judge(state, episodes, score, settings)
-    epoch = minibatches(episodes, state.readers, settings, step=state.step, epoch=0)
+    with state.watch.phase("data"):
+        epoch = minibatches(episodes, state.readers, settings, step=state.step, epoch=0)
     old = behaviour_logprobs(state, episodes, epoch, settings)
     reference = reference_logprobs(state, epoch, settings)
     values = token_values_of(state, epoch, settings)
@@ -203,16 +214,19 @@ def _evaluate(state: PPOState, run: Run, evaluate: Evaluate | None) -> None:
 
 
 def _log_timing(
-    state: PPOState, rollout: Rollout, settings: PPOSettings, run: Run, *, seconds: float
+    state: PPOState,
+    rollout: Rollout,
+    arithmetic: StepArithmetic,
+    settings: PPOSettings,
+    run: Run,
 ) -> None:
-    """Seconds of each phase, of everything else and of the whole step; wall-clock rates."""
+    """Write where the time of the step went."""
     tokens = int(rollout.lengths.sum())
-    times = state.watch.take(tokens=tokens * settings.inner_epochs)
-    phases = [value for name, value in times.items() if name.endswith("_seconds")]
+    state.watch.count(
+        tokens=tokens * settings.inner_epochs,
+        useful_flops=arithmetic.of_step(rollout.episodes, settings),
+    )
+    times = state.watch.take()
     run.timing.log(
-        step=state.step,
-        **times,
-        other_seconds=seconds - sum(phases),
-        step_seconds=seconds,
-        generated_tokens_per_second=tokens / times["generate_seconds"],
+        step=state.step, **times, generated_tokens_per_second=tokens / times["generate_seconds"]
     )

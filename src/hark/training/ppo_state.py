@@ -40,7 +40,7 @@ from hark.runs.run import Run, resolve_model
 from hark.training.kl import AdaptiveKL
 from hark.training.optimizer import build_optimizer
 from hark.training.ppo_settings import PPOSettings
-from hark.training.trainer import Stopwatch
+from hark.training.stopwatch import Stopwatch
 
 POLICY, VALUE, EMA = "policy", "value", "ema"
 

@@ -91,14 +91,17 @@ def update_from(
     for epoch in range(settings.inner_epochs):
         batches = first_epoch
         if epoch > 0:
-            batches = minibatches(
-                rollout.episodes, state.readers, settings, step=state.step, epoch=epoch
-            )
+            with state.watch.phase("data"):
+                batches = minibatches(
+                    rollout.episodes, state.readers, settings, step=state.step, epoch=epoch
+                )
         for minibatch in batches:
             add_rollout_gradients(state, rollout, minibatch, settings, report)
             if pretraining is not None:
                 number = state.step * settings.updates_per_step + report.updates
-                add_pretraining_gradients(state, pretraining.of_update(number), settings, report)
+                with state.watch.phase("data"):
+                    text = pretraining.of_update(number)
+                add_pretraining_gradients(state, text, settings, report)
             _take_update(state, settings, report)
     return report
 

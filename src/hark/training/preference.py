@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.data.formats import read_comparisons, read_demonstrations, read_prompts
 from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
+from hark.models import flops
 from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate_shared
@@ -266,6 +267,7 @@ def _task(
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,
         steps=per_epoch * settings.epochs, batch=batch, loss=loss,
+        useful_flops=functools.partial(flops.trunk, flops.Shape.of(model)),
         evaluate=evaluate if held_out else None,
         evaluation_every=settings.evaluation_every or per_epoch,
     )  # fmt: skip
@@ -282,7 +284,7 @@ def micro_batches(
         MicroBatch(
             batch=collate(model, [examples[place] for place in group]).to(model.device),
             weight=sum(examples[place].weight for place in group),
-            tokens=sum(examples[place].tree.tokens for place in group),
+            sequences=tuple(examples[place].tree.lengths for place in group),
         )
         for group in plan_batches([example.tree for example in examples], limit, shares=shares)
     ]

@@ -34,6 +34,7 @@ from hark.data.mixing import (
 )
 from hark.data.records import Text
 from hark.errors import DataError, SettingsError
+from hark.models import flops
 from hark.models.checkpoint import save_model
 from hark.models.language_model import (
     check_match,
@@ -284,6 +285,7 @@ def _task(
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer, steps=steps, batch=batch,
         loss=lambda rows: LossReport(loss=token_losses(model, rows).sum()),
+        useful_flops=functools.partial(flops.language_model, flops.Shape.of(model)),
         evaluate=functools.partial(_evaluate, settings, model, held_out) if held_out else None,
         evaluation_every=settings.evaluation_every or -(-order.rows_per_epoch // per_step),
     )  # fmt: skip
@@ -312,7 +314,7 @@ def micro_batches(
         MicroBatch(
             batch=torch.from_numpy(np.stack(group)).to(device),
             weight=float(sum(len(row) - 1 for row in group)),
-            tokens=sum(len(row) for row in group),
+            sequences=tuple((1, (len(row) - 1,)) for row in group),
         )
         for group in groups
     ]

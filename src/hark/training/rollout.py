@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hark.data.records import Dialogue
+from hark.models import flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,18 @@ class Episodes:
     def lengths(self) -> Tensor:
         """[N] long: tokens of each response, the end token included."""
         return torch.tensor([len(response) for response in self.responses])
+
+    @property
+    def sequences(self) -> list[flops.Sequence]:
+        """Tokens of each prompt of the step, and of the responses that answer it."""
+        lengths: dict[int, list[int]] = {}
+        prompts: dict[int, int] = {}
+        for number, prompt, response in zip(
+            self.prompt_of, self.prompts, self.responses, strict=True
+        ):
+            prompts[number] = len(prompt)
+            lengths.setdefault(number, []).append(len(response))
+        return [(prompts[number], tuple(each)) for number, each in lengths.items()]
 
 
 @dataclass(frozen=True, kw_only=True)

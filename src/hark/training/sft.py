@@ -30,6 +30,7 @@ from hark.data.formats import read_demonstrations
 from hark.data.mixing import permutation
 from hark.data.records import Demonstration, Dialogue, answered
 from hark.errors import DataError, SettingsError
+from hark.models import flops
 from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate_shared
@@ -284,6 +285,7 @@ def _task(
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,
         steps=per_epoch * settings.epochs, batch=batch, loss=functools.partial(batch_loss, model),
+        useful_flops=functools.partial(flops.language_model, flops.Shape.of(model)),
         evaluate=evaluation, evaluation_every=settings.evaluation_every or per_epoch,
         quality=QUALITY[settings.choose_by], dropout=settings.residual_dropout > 0,
     )  # fmt: skip
@@ -317,7 +319,7 @@ def micro_batches(
                     packed=packed.to(model.device), is_pretraining=is_pretraining.to(model.device)
                 ),
                 weight=float(packed.targets.numel()),
-                tokens=sum(trees[place].tokens for place in group),
+                sequences=tuple(trees[place].lengths for place in group),
             )
         )
     return micro

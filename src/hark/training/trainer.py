@@ -15,15 +15,13 @@ and gradients and sums add up over processes to those of one. Dropout alone draw
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.mixing import permutation
 from hark.errors import RunError
-from hark.models import parallel
+from hark.models import flops, parallel
 from hark.models.checkpoint import (
     TrainingState,
     load_state,
@@ -47,6 +45,7 @@ from hark.runs.progress import progress
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings, StageSettings
 from hark.training.optimizer import OptimizerSettings, build_optimizer, update
+from hark.training.stopwatch import Stopwatch, steps_watched
 
 Batch = TypeVar("Batch")
 Item = TypeVar("Item")
@@ -54,6 +53,8 @@ Item = TypeVar("Item")
 
 class TrainingSettings(DataStageSettings):
     """What every stage that follows gradients can be told."""
+
+    without_effect: ClassVar[frozenset[str]] = DataStageSettings.without_effect | {"profile_steps"}
 
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Most tokens of one forward and backward pass; a batch of more is accumulated."""
@@ -66,6 +67,9 @@ class TrainingSettings(DataStageSettings):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay on the disk."""
+    profile_steps: int = Field(default=0, ge=0)
+    """Trace so many steps, from the second on, into the run directory's profile/: a timeline for
+    Perfetto or chrome://tracing, and a table of the costliest operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +79,13 @@ class MicroBatch(Generic[Batch]):
     batch: Batch
     weight: float
     """Total weight of the units the loss is a mean over: tokens, or comparisons."""
-    tokens: int
-    """Tokens the pass computes, padding left out."""
+    sequences: tuple[flops.Sequence, ...]
+    """Tokens of each prompt and of the responses that share it."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the pass computes, padding left out."""
+        return sum(prompt + sum(responses) for prompt, responses in self.sequences)
 
 
 class WeightedSum(NamedTuple):
@@ -107,6 +116,8 @@ class Task(Generic[Batch]):
     batch: Callable[[int], Sequence[MicroBatch[Batch]]]
     """The micro-batches of step `n`, counted from 0."""
     loss: Callable[[Batch], LossReport]
+    useful_flops: Callable[[flops.Sequence], int]
+    """Useful arithmetic of a forward pass."""
     evaluate: Callable[[], dict[str, float]] | None = None
     """Measures the model as it is; gradients and dropout are off meanwhile."""
     evaluation_every: int = 0
@@ -153,12 +164,13 @@ def fit(run: Run, task: Task[Any], settings: TrainingSettings) -> FitState:
     optimizer = build_optimizer(task.model.parameters(), task.optimizer)
     state = _restore(run, optimizer)
     task.model.train(task.dropout)
-    watch = Stopwatch()
-    with progress(total=task.steps, label=run.stage, start=state.step) as bar:
+    with (
+        steps_watched(run, task.model.device, profile_steps=settings.profile_steps) as watch,
+        progress(total=task.steps, label=run.stage, start=state.step) as bar,
+    ):
         if state.step == 0:
             _evaluate(run, task, settings, state, watch)
         while state.step < task.steps:
-            tokens = state.tokens
             state.metrics = _train_step(task, settings, optimizer, state, watch)
             state.step += 1
             run.metrics.log(step=state.step, **state.metrics, tokens=state.tokens)
@@ -167,7 +179,7 @@ def fit(run: Run, task: Task[Any], settings: TrainingSettings) -> FitState:
             if state.step % settings.checkpoint_every == 0:
                 with watch.phase("checkpoint"):
                     _save(run, task, settings, optimizer, state)
-            run.timing.log(step=state.step, **watch.take(tokens=state.tokens - tokens))
+            run.timing.log(step=state.step, **watch.take())
             bar.advance(loss=state.metrics["loss"])
     return state
 
@@ -193,13 +205,26 @@ def _train_step(
                 sums = {"loss": WeightedSum(report.loss, micro_batch.weight), **report.sums}
                 for name, (value, part) in sums.items():
                     reports.setdefault(name, []).append((float(value.detach()), part))
-    state.tokens += sum(micro_batch.tokens for micro_batch in micro_batches)
+    tokens = sum(micro_batch.tokens for micro_batch in micro_batches)
+    watch.count(tokens=tokens, useful_flops=_useful_flops(task, micro_batches))
+    state.tokens += tokens
     metrics = means_over_processes(reports)
     _require_finite("loss", metrics["loss"], task, state)
     with watch.phase("update"):
         taken = update(optimizer, step=state.step, total_steps=task.steps, settings=task.optimizer)
     _require_finite("gradient norm", taken.gradient_norm, task, state)
     return metrics | dataclasses.asdict(taken)
+
+
+def _useful_flops(task: Task[Any], micro_batches: Sequence[MicroBatch[Any]]) -> int:
+    """Of a step, in all processes: forward and backward."""
+    return flops.training(
+        sum(
+            task.useful_flops(sequence)
+            for micro_batch in micro_batches
+            for sequence in micro_batch.sequences
+        )
+    )
 
 
 def own_turns(items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
@@ -310,31 +335,6 @@ def seed_of(*parts: int) -> int:
 def seed_of_step(seed: int, step: int) -> int:
     """For what draws from torch's generator in a step: another in each process beyond the first."""
     return seed_of(seed, step) if rank() == 0 else seed_of(seed, step, rank())
-
-
-class Stopwatch:
-    """Seconds by phase since they were last taken."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            passed = time.perf_counter() - began
-            self._seconds[name] = self._seconds.get(name, 0.0) + passed
-
-    def take(self, *, tokens: int) -> dict[str, float]:
-        """Seconds of each phase and the rate at which `tokens` were trained on; starts afresh."""
-        phases = {f"{name}_seconds": value for name, value in self._seconds.items()}
-        training = sum(
-            self._seconds.get(name, 0.0) for name in ("data", "forward_backward", "update")
-        )
-        self._seconds.clear()
-        return {**phases, "tokens_per_second": tokens / training if training > 0 else math.nan}
 
 
 def examples_of_step(step: int, *, count: int, batch_size: int, seed: int) -> list[int]:
