@@ -145,6 +145,8 @@ def test_the_merged_product_computes_what_the_adapter_does(
         tokens = torch.tensor([[5, 6, 7, 8, 9]])
         theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter")
         assert torch.allclose(theirs(tokens).logits, family_model(tokens).logits, atol=1e-5)
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")
+        assert torch.allclose(theirs(tokens).logits, family_model(tokens).logits, atol=1e-5)
 
 
 def test_a_scalar_head_is_trained_and_goes_into_both_products(
@@ -215,9 +217,10 @@ def test_what_is_wrong_with_an_adapter_is_said(make_family: MakeFamily, tmp_path
     point_at(str(tmp_path / "gone"))
     with pytest.raises(ModelError, match="no model directory '.*gone'"):
         load_language_model(tmp_path / "adapter")
-    point_at(None)
-    with pytest.raises(ModelError, match="does not name the model.*set base_model_name_or_path"):
-        load_language_model(tmp_path / "adapter")
+    for nothing in (None, str(tmp_path / "adapter")):
+        point_at(nothing)
+        with pytest.raises(ModelError, match="does not name.*set base_model_name_or_path"):
+            load_language_model(tmp_path / "adapter")
     save_model(tmp_path / "other", make_family("gpt2-tied-no-pad"), None)
     point_at(str(tmp_path / "other"))
     with pytest.raises(ModelError, match="does not fit the model '.*other'"):
@@ -226,6 +229,10 @@ def test_what_is_wrong_with_an_adapter_is_said(make_family: MakeFamily, tmp_path
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match="no usable adapter_model.safetensors"):
         load_language_model(tmp_path / "adapter")
+    for damaged in ("{", "[]"):
+        file.write_text(damaged)
+        with pytest.raises(ModelError, match="write the adapter once more"):
+            load_language_model(tmp_path / "adapter")
 
 
 def test_without_peft_the_way_out_is_said(

@@ -40,7 +40,7 @@ COMPARISONS = [
     {"prompt": row["prompt"], "chosen": row["completion"], "rejected": row["completion"][::-3]}
     for row in DEMONSTRATIONS
 ]
-ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "config.json"}
+ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
     adapter_config.json          kind, sizes, and in `base_model_name_or_path` the model it changes
     adapter_model.safetensors    the adapter's weights, and a new head where there is one
+    scalar_head.json             hark's own: `reward_bias` of a preference model
 
 Given as a model, such a directory stands for its base with the adapter merged into the weights. The
 base may be a directory or a Hub name, and its own head's place is taken by the adapter's.
@@ -23,6 +24,9 @@ from hark.errors import ModelError
 from hark.models.shards import SHARDS, read_shards
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SCALAR_HEAD = "scalar_head.json"
+"""The bias has no place in peft's configuration, and a config.json would make transformers take the
+directory for a whole model."""
 
 
 def is_adapter(path: str | Path) -> bool:
@@ -35,23 +39,18 @@ def base_of(directory: str | Path) -> str:
 
     Raises: ModelError if the adapter's configuration does not say.
     """
-    path = Path(directory).expanduser() / CONFIG
-    try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"cannot read '{path}': {error}; is it an adapter of peft?") from None
-    if not base:
+    base = str(_config(directory).get("base_model_name_or_path") or "")
+    if not base or Path(base).expanduser().resolve() == Path(directory).expanduser().resolve():
         raise ModelError(
-            f"'{path}' does not name the model that the adapter changes; set "
-            "base_model_name_or_path in it"
+            f"the adapter '{directory}' does not name the model that it changes (got '{base}'); "
+            f"set base_model_name_or_path in its {CONFIG}"
         )
-    return str(base)
+    return base
 
 
 def is_of_scalar_model(directory: str | Path) -> bool:
     """Whether the adapter belongs to a preference or value model."""
-    path = Path(directory).expanduser() / CONFIG
-    return bool(json.loads(path.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS")
+    return _config(directory).get("task_type") == "SEQ_CLS"
 
 
 def merge_adapter(model: PreTrainedModel, directory: str | Path) -> PreTrainedModel:
@@ -99,6 +98,17 @@ def adapter_tensors(directory: Path) -> dict[str, Tensor]:
         ) from None
 
 
+def read_reward_bias(directory: str | Path) -> float | None:
+    """The bias of an adapted preference model; None where none is written."""
+    path = Path(directory).expanduser() / SCALAR_HEAD
+    if not path.is_file():
+        return None
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["reward_bias"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot read '{path}': {error}; write the adapter once more") from None
+
+
 def require_peft(why: str) -> Any:
     """The package peft. Raises: ModelError if it is not installed."""
     try:
@@ -108,6 +118,17 @@ def require_peft(why: str) -> Any:
             f"{why}, for which peft is needed, and it is not installed: pip install 'hark[lora]'"
         ) from None
     return peft
+
+
+def _config(directory: str | Path) -> dict[str, Any]:
+    path = Path(directory).expanduser() / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read '{path}': {error}; write the adapter once more") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"'{path}' holds no settings of an adapter; write the adapter once more")
+    return config
 
 
 def _require(condition: bool, what: str, names: Any) -> None:

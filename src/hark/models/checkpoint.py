@@ -134,10 +134,10 @@ def _save_sharded_checkpoint(
             shutil.rmtree(aside, ignore_errors=True)
             for name, model in models.items():
                 (aside / name).mkdir(parents=True, exist_ok=True)
-                model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
                 if has_adapter(model):
                     write_adapter(aside / name, model, None)
                 else:
+                    model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
                     model.config.save_pretrained(aside / name)
                     if model.can_generate():
                         model.generation_config.save_pretrained(aside / name)

@@ -26,7 +26,14 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hark.errors import RunError, SettingsError, did_you_mean
-from hark.models.adapter_directory import CONFIG, WEIGHTS, adapter_tensors, require_peft
+from hark.models.adapter_directory import (
+    CONFIG,
+    SCALAR_HEAD,
+    WEIGHTS,
+    adapter_tensors,
+    read_reward_bias,
+    require_peft,
+)
 from hark.models.parallel import blocks
 from hark.models.shards import SHARDS, fill_from_shards
 from hark.settings import Settings
@@ -123,15 +130,14 @@ def restore_adapter(model: PreTrainedModel, directory: Path) -> None:
                 "resume with the model and the lora settings it was written by"
             )
         copy_weights(saved, weights)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if "reward_bias" in config:
-        model.config.reward_bias = config["reward_bias"]
+    if (bias := read_reward_bias(directory)) is not None:
+        model.config.reward_bias = bias
 
 
 def write_adapter(
     directory: Path, model: PreTrainedModel, weights: Mapping[str, Tensor] | None
 ) -> None:
-    """Write peft's files, and the model's config.json, which holds a preference model's bias.
+    """Write peft's files, and a preference model's bias.
 
     weights: of `trained_weights`, whole; None leaves them out, for shards in their place.
     """
@@ -146,7 +152,9 @@ def write_adapter(
     }
     text = json.dumps(plain, indent=2, sort_keys=True)
     (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
-    model.config.save_pretrained(directory)
+    if (bias := getattr(model.config, "reward_bias", None)) is not None:
+        content = json.dumps({"reward_bias": bias})
+        (directory / SCALAR_HEAD).write_text(content + "\n", encoding="utf-8")
     if weights is not None:
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
         save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})

@@ -10,7 +10,6 @@ scores that differ by that constant.
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,13 @@ from transformers import (
 
 from hark.data.records import Dialogue
 from hark.errors import DataError, ModelError
-from hark.models.adapter_directory import base_of, is_adapter, is_of_scalar_model, merge_adapter
+from hark.models.adapter_directory import (
+    base_of,
+    is_adapter,
+    is_of_scalar_model,
+    merge_adapter,
+    read_reward_bias,
+)
 from hark.models.language_model import (
     DTYPES,
     attention_implementation,
@@ -111,9 +116,7 @@ def _read_adapted(path: str | Path, *, dtype: str) -> PreTrainedModel:
     else:
         model = new_scalar_model(load_language_model(base))
     model = merge_adapter(model, path).to(DTYPES[dtype])
-    config = Path(path).expanduser() / "config.json"
-    if config.is_file():
-        bias = json.loads(config.read_text(encoding="utf-8")).get("reward_bias", 0.0)
+    if (bias := read_reward_bias(path)) is not None:
         model.config.reward_bias = bias
     return model
 
