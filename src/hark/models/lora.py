@@ -5,6 +5,9 @@ frozen, A and B are trained, and the scalar head of a preference or value model,
 starts at zero, so that the model starts as its base to the last bit, and with the adapter switched
 off it stays its base.
 
+1. All linear layers of the blocks get adapters by default, not the attention's alone.
+2. A starts uniform, as in peft and the authors' code; the paper says Gaussian.
+
 The layers are put into the model in place; its class, backbone and head stay what they are. Names
 of weights in files are peft's.
 """

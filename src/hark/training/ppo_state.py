@@ -47,7 +47,6 @@ from hark.models.lora import (
     restore_adapter,
     trained_weights,
 )
-from hark.models.parallel import laid_out_like
 from hark.models.scalar_head import load_scalar_model, new_scalar_model
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
@@ -344,7 +343,9 @@ def _restore(state: PPOState, saved: TrainingState, run: Run) -> None:
     for prefix, optimizer in _optimizers(state).items():
         restore_optimizer(optimizer, saved.tensors, prefix=prefix)
     for name, tensor in (state.average_adapter or {}).items():
-        tensor.copy_(laid_out_like(tensor, saved.tensors[f"{EMA}.{name}"].to(tensor.device)))
+        tensor.copy_(
+            parallel.laid_out_like(tensor, saved.tensors[f"{EMA}.{name}"].to(tensor.device))
+        )
     state.controller = replace(state.controller, coefficient=saved.scalars["kl_coefficient"])
     state.step = saved.step
     state.metrics = saved.scalars["metrics"]
