@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 
 from hark.models.checkpoint import save_model
 from hark.models.language_model import load_language_model
+from hark.models.lora import has_adapter
 from hark.models.scalar_head import new_scalar_model
+from hark.models.shards import read_shards
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.manifest import Manifest
 from hark.runs.metrics import read_metrics
@@ -261,6 +263,49 @@ def assert_alike(one: Any, other: Any) -> None:
         assert other == pytest.approx(one, rel=1e-5, abs=1e-5)
     else:
         assert one == other
+
+
+def test_adapters_in_two_processes(world: World) -> None:
+    """LoRA: stages cut off after step 12 and continued from one process to two, and the reverse."""
+
+    def plan(stage: str, order: str, output: str, **more: Any) -> dict[str, Any]:
+        made = world.plan(stage, f"{stage}-{order}", output, **more)
+        given = {"lora": {"rank": 4, "alpha": 4}, "micro_batch_tokens": 120}
+        return made | {"settings": made["settings"] | given}
+
+    stages = ("preference", "ppo")
+    world.alone([plan(stage, "lora", "alone") for stage in stages])
+    world.alone([plan(stage, "lora-1-2", "mixed", stop_at=12) for stage in stages])
+    done = world.together(
+        [plan(stage, "lora-1-2", "mixed") for stage in stages]
+        + [plan(stage, "lora-2-1", "mixed", stop_at=12) for stage in stages]
+    )
+    assert done.returncode == 0, done.stderr
+    for stage in stages:
+        sharded = world.run("mixed", f"{stage}-lora-2-1") / "checkpoints" / "step-000010"
+        assert len(list((sharded / "shards").glob("*.distcp"))) == 2
+        # Adapters and their head are all that there is of the weights.
+        whole = load_file(world.run("alone", f"{stage}-lora") / "adapter/adapter_model.safetensors")
+        assert read_shards(sharded / "shards", lambda name: None).keys() == whole.keys()
+    assert not has_adapter(load_language_model(sharded))
+    world.alone([plan(stage, "lora-2-1", "mixed") for stage in stages])
+    for stage in stages:
+        one = world.run("alone", f"{stage}-lora")
+        for order in ("lora-1-2", "lora-2-1"):
+            other = world.run("mixed", f"{stage}-{order}")
+            assert_same_training(one, other)
+            assert_same_model(one / "model", other / "model")
+            assert_same_adapter(one / "adapter", other / "adapter")
+
+
+def assert_same_adapter(one: Path, other: Path) -> None:
+    assert (one / "adapter_config.json").read_bytes() == (
+        other / "adapter_config.json"
+    ).read_bytes()
+    weights = [load_file(path / "adapter_model.safetensors") for path in (one, other)]
+    assert set(weights[0]) == set(weights[1])
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], atol=2e-3), (other, name)
 
 
 def test_a_killed_process_ends_the_others_and_the_command_continues(world: World) -> None:

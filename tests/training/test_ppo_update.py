@@ -11,11 +11,11 @@ from hark.training.ppo_passes import (
     reference_logprobs,
     token_values_of,
 )
+from hark.training.ppo_state import update_average
 from hark.training.ppo_update import (
     UpdateReport,
     add_pretraining_gradients,
     add_rollout_gradients,
-    update_average,
     update_from,
 )
 from hark.training.rewards import token_rewards

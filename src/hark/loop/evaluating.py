@@ -35,6 +35,7 @@ from hark.loop.endpoint import EndpointSettings
 from hark.loop.inputs import read_files
 from hark.loop.judges import preference_model_scorer, scorer
 from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts_that_fit
+from hark.models.adapter_directory import is_adapter, is_of_scalar_model
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
 from hark.models.language_model import choose_device, load_language_model
@@ -112,6 +113,8 @@ def is_preference_model(path: Path) -> bool:
     """
     if not path.exists():
         return False
+    if is_adapter(path):
+        return is_of_scalar_model(path)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -15,6 +15,7 @@ from hark.data.files import expand_paths
 from hark.data.formats import Records, read_demonstrations
 from hark.data.mixing import parse_weighted_path
 from hark.data.records import Demonstration
+from hark.models.adapter_directory import base_of, is_adapter
 from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
 
@@ -47,13 +48,13 @@ def data_files(text: str) -> list[Path]:
 
 
 def model_files(name: str) -> list[Path]:
-    """A model's directory, or the file of a `module:function`; what is elsewhere (a Hub name, an
-    endpoint) has none here."""
+    """A model's directory (an adapter's and its base's), or the file of a `module:function`; what
+    is elsewhere (a Hub name, an endpoint) has none here."""
     if is_endpoint(name):
         return []
     path = resolve_model(name)
     if path.exists():
-        return [path]
+        return [path, *(model_files(base_of(path)) if is_adapter(path) else ())]
     module, sign, _ = name.partition(":")
     if not sign or not module:
         return []

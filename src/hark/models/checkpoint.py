@@ -7,6 +7,7 @@ that one torn by a copy or a crash is recognised.
     step-000200/
       config.json, model.safetensors, tokenizer.json …   the first model: a Hugging Face directory
       value/                                             any other model
+      adapter_model.safetensors …                        of a model with an adapter: that alone
       state.safetensors                                  optimizer, EMA, random number generators
       state.json                                         step, scalars, file sizes; written last
 
@@ -35,7 +36,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import RunError
-from hark.models.parallel import full_state, laid_out_like
+from hark.models.lora import has_adapter, merged_state, trained_weights, write_adapter
+from hark.models.parallel import full_state, full_tensor, laid_out_like
 from hark.models.processes import from_first, world_size
 from hark.models.shards import SHARDS, read_shards, write_shards
 
@@ -59,14 +61,33 @@ def save_model(
 ) -> None:
     """Write a Hugging Face directory with safetensors, replacing what was there.
 
-    A sharded model is gathered in the first process, which alone writes. Raises: RunError if the
-    disk refuses; the previous directory then stays as it was.
+    A sharded model is gathered in the first process, which alone writes; an adapter is merged.
+    Raises: RunError if the disk refuses; the previous directory then stays as it was.
     """
     state = full_state(model)
 
     def write() -> None:
+        assert state is not None
         with _written_aside(directory) as aside:
             _write_model(aside, model, tokenizer, state)
+
+    from_first(write)
+
+
+def save_adapter(
+    directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> None:
+    """Write the model's adapter in peft's format, replacing what was there.
+
+    Raises: RunError as `save_model`.
+    """
+    weights = {name: full_tensor(tensor) for name, tensor in trained_weights(model).items()}
+
+    def write() -> None:
+        with _written_aside(directory) as aside:
+            write_adapter(aside, model, weights)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(aside)
 
     from_first(write)
 
@@ -89,7 +110,11 @@ def save_checkpoint(
         return
     with _written_aside(directory) as aside:
         for name, model in models.items():
-            _write_model(aside / name, model, tokenizer)
+            if has_adapter(model):
+                write_adapter(aside / name, model, trained_weights(model))
+                _write_tokenizer(aside / name, tokenizer)
+            else:
+                _write_model(aside / name, model, tokenizer, model.state_dict())
         tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}
         save_file(tensors, aside / TENSORS)
         _write_state(aside, state)
@@ -109,12 +134,14 @@ def _save_sharded_checkpoint(
             shutil.rmtree(aside, ignore_errors=True)
             for name, model in models.items():
                 (aside / name).mkdir(parents=True, exist_ok=True)
-                model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
-                model.config.save_pretrained(aside / name)
-                if model.can_generate():
-                    model.generation_config.save_pretrained(aside / name)
-                if tokenizer is not None:
-                    tokenizer.save_pretrained(aside / name)
+                if has_adapter(model):
+                    write_adapter(aside / name, model, None)
+                else:
+                    model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
+                    model.config.save_pretrained(aside / name)
+                    if model.can_generate():
+                        model.generation_config.save_pretrained(aside / name)
+                _write_tokenizer(aside / name, tokenizer)
 
     def finish() -> None:
         with _disk_errors_explained(directory, aside):
@@ -124,7 +151,8 @@ def _save_sharded_checkpoint(
     from_first(prepare)
     with _disk_errors_explained(directory, aside):
         for name, model in models.items():
-            write_shards(aside / name / SHARDS, model.state_dict())
+            weights = trained_weights(model) if has_adapter(model) else model.state_dict()
+            write_shards(aside / name / SHARDS, weights)
         write_shards(aside / STATE_SHARDS, state.tensors)
     from_first(finish)
 
@@ -250,11 +278,17 @@ def _write_model(
     directory: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    state: dict[str, Tensor] | None = None,
+    state: dict[str, Tensor],
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
+    if has_adapter(model):
+        state = merged_state(model, state)
     model.save_pretrained(directory, state_dict=state)
+    _write_tokenizer(directory, tokenizer)
+
+
+def _write_tokenizer(directory: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 

@@ -27,7 +27,7 @@ class Shape:
     """Of a transformer, as far as it decides how much there is to compute."""
 
     matrices: int
-    """Weights in the matrices of all layers; embedding and head left out."""
+    """Weights in the matrices of all layers; embedding, head and adapters left out."""
     layers: int
     attention_width: int
     """Heads times the width of one."""
@@ -47,8 +47,8 @@ class Shape:
         return cls(
             matrices=sum(
                 weight.numel()
-                for weight in model.parameters()
-                if weight.dim() == 2 and id(weight) not in embeddings
+                for name, weight in model.named_parameters()
+                if weight.dim() == 2 and id(weight) not in embeddings and ".lora_" not in name
             ),
             layers=config.num_hidden_layers,
             attention_width=heads * head_width,

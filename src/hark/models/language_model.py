@@ -29,6 +29,12 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from hark.errors import ModelError, SettingsError, did_you_mean
+from hark.models.adapter_directory import (
+    base_of,
+    is_adapter,
+    is_of_scalar_model,
+    merge_adapter,
+)
 from hark.models.shards import SHARDS, fill_from_shards
 from hark.models.tree_attention import ATTENDING_BY_TREE, TREE_ATTENTION
 
@@ -117,12 +123,17 @@ def load_language_model(
 ) -> PreTrainedModel:
     """Read a decoder-only model from a local directory, or by its Hub name.
 
+    A directory with an adapter of peft's stands for its base with the adapter merged.
+
     dropout: residual dropout (on the output of each attention and MLP block) in training mode;
         0 leaves the model without any dropout, whatever its configuration says.
     Raises: ModelError if there is no such model, it is not a language model, has no safetensors,
         lacks weights, has NaN or infinite ones, or cannot apply the dropout asked for.
     """
-    model = read_pretrained(AutoModelForCausalLM, path, dtype=dtype)
+    if is_adapter(path):
+        model = _read_adapted(path, dtype=dtype)
+    else:
+        model = read_pretrained(AutoModelForCausalLM, path, dtype=dtype)
     if model.config.model_type not in RESIDUAL_OUTPUTS:
         _check_head(model, path)
     if dropout:
@@ -130,10 +141,26 @@ def load_language_model(
     return model.to(torch.device(device))
 
 
+def _read_adapted(path: str | Path, *, dtype: str) -> PreTrainedModel:
+    """The base of an adapter with the adapter merged, in float32 before anything is rounded."""
+    if is_of_scalar_model(path):
+        raise ModelError(
+            f"'{path}' is the adapter of a preference or value model, not of a language model; "
+            "give one of a language model"
+        )
+    check_dtype(dtype)
+    return merge_adapter(load_language_model(base_of(path)), path).to(DTYPES[dtype])
+
+
+def check_dtype(name: str) -> None:
+    """Raise SettingsError for a name that is not in `DTYPES`."""
+    if name not in DTYPES:
+        raise SettingsError(f"unknown dtype '{name}'; choose from {', '.join(DTYPES)}")
+
+
 def read_pretrained(auto_class: Any, path: str | Path, *, dtype: str, **overrides: Any) -> Any:
     """Read a model of `auto_class` with every check that does not depend on its head."""
-    if dtype not in DTYPES:
-        raise SettingsError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
+    check_dtype(dtype)
     name = _model_name(path)
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()

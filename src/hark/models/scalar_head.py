@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,10 +25,20 @@ from transformers import (
 
 from hark.data.records import Dialogue
 from hark.errors import DataError, ModelError
+from hark.models.adapter_directory import (
+    base_of,
+    is_adapter,
+    is_of_scalar_model,
+    merge_adapter,
+    read_reward_bias,
+)
 from hark.models.language_model import (
+    DTYPES,
     attention_implementation,
     backbone,
+    check_dtype,
     context_length,
+    load_language_model,
     read_pretrained,
 )
 from hark.models.logprobs import hidden_states
@@ -77,8 +88,12 @@ def load_scalar_model(
 ) -> PreTrainedModel:
     """Read a preference or value model from a local directory, or by its Hub name.
 
+    A directory with an adapter of peft's stands for its base with adapter and head merged.
+
     Raises: ModelError as `load_language_model`, and for a model without exactly one label.
     """
+    if is_adapter(path):
+        return _read_adapted(path, dtype=dtype).to(torch.device(device))
     model = read_pretrained(AutoModelForSequenceClassification, path, dtype=dtype)
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
@@ -86,6 +101,36 @@ def load_scalar_model(
             "model has one label and a head named 'score'"
         )
     return model.to(torch.device(device))
+
+
+def _read_adapted(path: str | Path, *, dtype: str) -> PreTrainedModel:
+    """The base of an adapter, with a head if it has none, and the adapter merged."""
+    check_dtype(dtype)
+    if not is_of_scalar_model(path):
+        raise ModelError(
+            f"'{path}' is the adapter of a language model, not of a preference or value model; "
+            "give one that was trained for sequence classification with one label"
+        )
+    base = base_of(path)
+    if _has_scalar_head(base):
+        model = load_scalar_model(base)
+    else:
+        model = new_scalar_model(load_language_model(base))
+    model = merge_adapter(model, path).to(DTYPES[dtype])
+    if (bias := read_reward_bias(path)) is not None:
+        model.config.reward_bias = bias
+    return model
+
+
+def _has_scalar_head(name: str) -> bool:
+    """Whether a model, which may be an adapter, is a preference or value model."""
+    if is_adapter(name):
+        return is_of_scalar_model(name)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):
+        return False  # What is wrong with it is told where it is read.
+    return any("SequenceClassification" in kind for kind in config.architectures or ())
 
 
 def response_scores(model: PreTrainedModel, batch: PackedBatch) -> Tensor:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from hark.data.records import Dialogue, Message, answered, ask
 from hark.errors import DataError, ModelError, SettingsError
+from hark.models.adapter_directory import base_of, is_adapter
 
 PAD, END = "<|pad|>", "<|end|>"
 
@@ -86,8 +87,11 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> PreTrained
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Read the tokenizer of a model directory or Hub name; one without a template gets ours.
 
+    An adapter without a tokenizer has that of its base.
     Raises: ModelError if there is none, or it has no end token.
     """
+    if is_adapter(path) and not (Path(path).expanduser() / "tokenizer_config.json").is_file():
+        return load_tokenizer(base_of(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

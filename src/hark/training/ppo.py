@@ -208,8 +208,13 @@ def _warn(state: PPOState, settings: PPOSettings, warnings: MetricsWriter) -> No
 def _evaluate(state: PPOState, run: Run, evaluate: Evaluate | None) -> None:
     if evaluate is None:
         return
-    with state.watch.phase("evaluation"), torch.no_grad(), whole(state.product):
-        state.evaluation = evaluate(state.product, state.step)
+    with (
+        state.watch.phase("evaluation"),
+        torch.no_grad(),
+        state.as_product() as product,
+        whole(product),
+    ):
+        state.evaluation = evaluate(product, state.step)
     run.metrics.log(step=state.step, **state.evaluation)
 
 

@@ -110,8 +110,8 @@ def reference_logprobs(
     state: PPOState, epoch: Sequence[Minibatch], settings: PPOSettings
 ) -> Tensor:
     """[M] log π_SFT of the sampled tokens at the sampling temperature."""
-    with state.watch.phase("reference"):
-        return _logprobs(state.reference, epoch, settings)
+    with state.watch.phase("reference"), state.as_reference() as reference:
+        return _logprobs(reference, epoch, settings)
 
 
 def behaviour_logprobs(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from hark.models.lora import LoRASettings
 from hark.models.sampling import SamplingSettings
 from hark.training.examples import Paths
 from hark.training.optimizer import OptimizerSettings, Schedule
@@ -127,6 +128,10 @@ class PPOSettings(TrainingSettings):
     scale of the scores). None turns it off."""
     optimizer: PolicyOptimizerSettings = PolicyOptimizerSettings()
     """Adam for the policy and, except for the learning rate, for the critic."""
+    lora: LoRASettings | None = None
+    """Train low-rank adapters (LoRA) of policy and critic instead of all weights; the reference is
+    then the policy with its adapter off. The policy is left in model/ with its adapter merged, and
+    the adapter alone in adapter/."""
     critic: Literal["preference_model", "shared"] = "preference_model"
     """A network of its own that starts as the preference model (Stiennon, InstructGPT), or a head
     on the policy's trunk that starts at zero (Ziegler)."""
@@ -219,6 +224,10 @@ class PPOSettings(TrainingSettings):
         if weights not in (0, models):
             raise ValueError(
                 f"{weights} preference_weights for {models} preference models: give each one weight"
+            )
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                "lora.dropout would be ignored: PPO runs without dropout; leave it out"
             )
         if self.score_until is not None and self.score_until_from >= self.max_response_tokens:
             raise ValueError(

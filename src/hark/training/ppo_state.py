@@ -3,6 +3,11 @@
 A checkpoint holds the policy (top level), the critic (`value/`), the moving average (`ema/`), both
 optimizers, β and the step. The reference is always read from the SFT model, never from a
 checkpoint: a resumed run is held to the same policy as before.
+
+With LoRA the policy is the SFT model with an adapter, and the reference is the same model with the
+adapter switched off: the SFT model to the bit, because only adapters are trained. The moving
+average is one of adapters. There is one copy of the frozen weights (a critic of its own has
+another, of the preference model), and checkpoints hold adapters alone.
 """
 
 from __future__ import annotations
@@ -34,6 +39,14 @@ from hark.models.language_model import (
     context_length,
     load_language_model,
 )
+from hark.models.lora import (
+    LoRASettings,
+    adapter_off,
+    adapter_set_to,
+    add_adapter,
+    restore_adapter,
+    trained_weights,
+)
 from hark.models.scalar_head import load_scalar_model, new_scalar_model
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
@@ -41,6 +54,7 @@ from hark.training.kl import AdaptiveKL
 from hark.training.optimizer import build_optimizer
 from hark.training.ppo_settings import PPOSettings
 from hark.training.stopwatch import Stopwatch
+from hark.training.trainer import leave_model
 
 POLICY, VALUE, EMA = "policy", "value", "ema"
 
@@ -52,13 +66,15 @@ class PPOState:
     tokenizer: PreTrainedTokenizerBase
     policy: PreTrainedModel
     """π, being trained; samples every rollout."""
-    reference: PreTrainedModel
-    """π_SFT, frozen."""
+    reference: PreTrainedModel | None
+    """π_SFT, frozen; None where it is the policy with its adapter off."""
     critic: PreTrainedModel
     """V, a scalar model; its trunk is the policy's own where `shares_trunk`."""
     shares_trunk: bool
     average: PreTrainedModel | None
     """Moving average of the policy's weights, never sampled from."""
+    average_adapter: dict[str, Tensor] | None
+    """The same, where only the policy's adapter is trained; by names in peft's files."""
     policy_optimizer: torch.optim.Optimizer
     """Of the policy, and of a shared critic's head."""
     value_optimizer: torch.optim.Optimizer | None
@@ -94,10 +110,26 @@ class PPOState:
         with parallel.whole(self.policy if self.shares_trunk else trunk), parallel.whole(head):
             yield
 
-    @property
-    def product(self) -> PreTrainedModel:
-        """The model the run leaves behind: the moving average, or the policy without one."""
-        return self.policy if self.average is None else self.average
+    @contextlib.contextmanager
+    def as_reference(self) -> Iterator[PreTrainedModel]:
+        """π_SFT, which may be the policy: not to be used otherwise within the block."""
+        if self.reference is not None:
+            yield self.reference
+        else:
+            with adapter_off(self.policy):
+                yield self.policy
+
+    @contextlib.contextmanager
+    def as_product(self) -> Iterator[PreTrainedModel]:
+        """The model the run leaves behind: the moving average, or the policy without one.
+
+        Within the block the policy may be what the product is.
+        """
+        if self.average_adapter is None:
+            yield self.policy if self.average is None else self.average
+        else:
+            with adapter_set_to(self.policy, self.average_adapter):
+                yield self.policy
 
 
 def start(settings: PPOSettings, run: Run) -> PPOState:
@@ -106,13 +138,19 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     Raises: ModelError for models that cannot be used together; SettingsError if no critic is named.
     """
     device = choose_device(settings.device)
-    source, checkpoint = resolve_model(settings.model), run.latest_checkpoint()
-    tokenizer = load_tokenizer(str(source))
-    reference = load_language_model(str(source), device=device).requires_grad_(False)
-    check_match(reference, tokenizer)
-    policy = load_language_model(checkpoint or str(source), device=device)
+    source, checkpoint = str(resolve_model(settings.model)), run.latest_checkpoint()
+    tokenizer = load_tokenizer(source)
+    # With LoRA the models are their bases until they get their adapters.
+    whole_models = checkpoint if settings.lora is None else None
+    reference = None
+    if settings.lora is None:
+        reference = load_language_model(source, device=device).requires_grad_(False)
+    policy = load_language_model(whole_models or source, device=device)
+    check_match(policy, tokenizer)
     shares_trunk = settings.critic == "shared"
-    critic = _critic(settings, policy, checkpoint)
+    critic = _critic(settings, policy, whole_models)
+    if settings.lora is not None:
+        _add_adapters(settings, settings.lora, policy, critic, checkpoint)
     average = _average(settings, policy, checkpoint)
     _prepare(settings, policy, critic)
     for model in (policy, critic.score if shares_trunk else critic, reference, average):
@@ -126,6 +164,7 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
         critic=critic,
         shares_trunk=shares_trunk,
         average=average,
+        average_adapter=_average_adapter(settings, policy),
         policy_optimizer=build_optimizer(trained, settings.optimizer),
         value_optimizer=None
         if shares_trunk
@@ -166,6 +205,8 @@ def save(state: PPOState, run: Run, *, keep: int) -> None:
     tensors: dict[str, Tensor] = {}
     for prefix, optimizer in _optimizers(state).items():
         tensors |= optimizer_tensors(optimizer, prefix=prefix)
+    for name, tensor in (state.average_adapter or {}).items():
+        tensors[f"{EMA}.{name}"] = tensor
     save_checkpoint(
         run.checkpoint_path(state.step),
         models=models,
@@ -187,7 +228,8 @@ def save(state: PPOState, run: Run, *, keep: int) -> None:
 
 def save_product(state: PPOState, run: Run) -> None:
     """Leave the final model in `run.model_path` and the critic beside it in `value/`."""
-    save_model(run.model_path, state.product, state.tokenizer)
+    with state.as_product() as product:
+        leave_model(run, product, state.tokenizer)
     save_model(run.path / VALUE, state.critic, state.tokenizer)
 
 
@@ -196,6 +238,15 @@ def update_average(average: PreTrainedModel, policy: PreTrainedModel, *, decay: 
     """θ̄ ← decay · θ̄ + (1 − decay) · θ."""
     for mean, parameter in zip(average.parameters(), policy.parameters(), strict=True):
         mean.lerp_(parameter, 1.0 - decay)
+
+
+def move_average(state: PPOState, *, decay: float) -> None:
+    """Let the moving average, where there is one, follow the policy."""
+    if state.average is not None:
+        update_average(state.average, state.policy, decay=decay)
+    if state.average_adapter is not None:
+        for name, weight in trained_weights(state.policy).items():
+            state.average_adapter[name].lerp_(weight, 1.0 - decay)
 
 
 def values_of_hidden(critic: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -217,15 +268,41 @@ def _critic(
         # Registered under the same name, so that the critic is saved and loaded like any other.
         setattr(critic, critic.base_model_prefix, backbone(policy))
         return critic
+    origin = _critic_origin(settings)
+    critic = _load_critic(settings, saved or resolve_model(origin), policy.device)
+    _require_same_vocabulary(critic, policy, origin)
+    return critic
+
+
+def _add_adapters(
+    settings: PPOSettings,
+    lora: LoRASettings,
+    policy: PreTrainedModel,
+    critic: PreTrainedModel,
+    checkpoint: Path | None,
+) -> None:
+    """Freeze policy and critic and give them adapters; only the critic's head stays as it was."""
+    source = str(resolve_model(settings.model))
+    add_adapter(policy, lora, base=source, seed=settings.seed, checkpoint=checkpoint)
+    saved = None if checkpoint is None else checkpoint / VALUE
+    if settings.critic != "shared":
+        base = str(resolve_model(_critic_origin(settings)))
+        add_adapter(critic, lora, base=base, seed=settings.seed, checkpoint=saved)
+        return
+    # The trunk, and with it the adapter, is the policy's.
+    critic.peft_config = policy.peft_config
+    if saved is not None:
+        restore_adapter(critic, saved)
+
+
+def _critic_origin(settings: PPOSettings) -> str:
     origin = settings.value_model or next(iter(settings.preference_model), None)
     if origin is None:
         raise SettingsError(
             "critic 'preference_model' has nothing to start from: give preference_model or "
             "value_model, or set critic to 'shared'"
         )
-    critic = _load_critic(settings, saved or resolve_model(origin), policy.device)
-    _require_same_vocabulary(critic, policy, origin)
-    return critic
+    return origin
 
 
 def _load_critic(settings: PPOSettings, path: Path, device: torch.device) -> PreTrainedModel:
@@ -253,7 +330,7 @@ def _require_same_vocabulary(critic: PreTrainedModel, policy: PreTrainedModel, o
 def _average(
     settings: PPOSettings, policy: PreTrainedModel, checkpoint: Path | None
 ) -> PreTrainedModel | None:
-    if settings.ema_decay is None:
+    if settings.ema_decay is None or settings.lora is not None:
         return None
     if checkpoint is None:
         average = copy.deepcopy(policy)
@@ -262,9 +339,19 @@ def _average(
     return average.requires_grad_(False)
 
 
+def _average_adapter(settings: PPOSettings, policy: PreTrainedModel) -> dict[str, Tensor] | None:
+    if settings.ema_decay is None or settings.lora is None:
+        return None
+    return {name: weight.clone() for name, weight in trained_weights(policy).items()}
+
+
 def _restore(state: PPOState, saved: TrainingState, run: Run) -> None:
     for prefix, optimizer in _optimizers(state).items():
         restore_optimizer(optimizer, saved.tensors, prefix=prefix)
+    for name, tensor in (state.average_adapter or {}).items():
+        tensor.copy_(
+            parallel.laid_out_like(tensor, saved.tensors[f"{EMA}.{name}"].to(tensor.device))
+        )
     state.controller = replace(state.controller, coefficient=saved.scalars["kl_coefficient"])
     state.step = saved.step
     state.metrics = saved.scalars["metrics"]

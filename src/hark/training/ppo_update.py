@@ -39,7 +39,7 @@ from hark.training.policy_objectives import (
 from hark.training.ppo_passes import Minibatch, Pass, minibatches
 from hark.training.ppo_pretraining import PretrainingRows
 from hark.training.ppo_settings import PPOSettings
-from hark.training.ppo_state import PPOState, update_average, values_of_hidden
+from hark.training.ppo_state import PPOState, move_average, values_of_hidden
 from hark.training.rollout import Rollout
 from hark.training.trainer import autocast, own_turns
 
@@ -217,8 +217,8 @@ def _take_update(state: PPOState, settings: PPOSettings, report: UpdateReport) -
             norm = value_taken.gradient_norm
             _require_finite("critic's gradient", norm, state, "value_learning_rate")
             report.add(1, value_gradient_norm=norm)
-        if state.average is not None and settings.ema_decay is not None:
-            update_average(state.average, state.policy, decay=settings.ema_decay)
+        if settings.ema_decay is not None:
+            move_average(state, decay=settings.ema_decay)
     report.updates += 1
 
 

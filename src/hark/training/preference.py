@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -28,7 +29,6 @@ from hark.data.formats import read_comparisons, read_demonstrations, read_prompt
 from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
 from hark.models import flops
-from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate_shared
 from hark.models.language_model import (
@@ -37,6 +37,7 @@ from hark.models.language_model import (
     context_length,
     load_language_model,
 )
+from hark.models.lora import LoRASettings, add_adapter
 from hark.models.packing import PromptTree, plan_batches
 from hark.models.parallel import whole
 from hark.models.processes import own_share, summed, world_size
@@ -69,6 +70,7 @@ from hark.training.trainer import (
     WeightedSum,
     examples_of_step,
     fit,
+    leave_model,
     steps_per_epoch,
 )
 
@@ -95,6 +97,9 @@ class PreferenceSettings(TrainingSettings):
     """Comparisons (prompts) per step."""
     optimizer: PreferenceOptimizer = PreferenceOptimizer()
     """Adam and its schedule."""
+    lora: LoRASettings | None = None
+    """Train low-rank adapters (LoRA) instead of all weights; the model is left in model/ with its
+    adapter merged, and the adapter alone in adapter/."""
     loss: PreferenceLoss = "ranking"
     """ranking: mean over all pairs; best_of_k: cross-entropy of the best of K (Ziegler)."""
     ties: Ties = "drop"
@@ -146,13 +151,7 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
     checkpoint = run.latest_checkpoint()
-    if checkpoint is None:
-        model = new_scalar_model(
-            load_language_model(source, device=device),
-            initial_std=settings.head_initial_std, seed=settings.seed,
-        )  # fmt: skip
-    else:
-        model = load_scalar_model(checkpoint, device=device)
+    model = _model(settings, source, checkpoint, device)
     tokenizer = load_tokenizer(source)
     check_match(model, tokenizer)
     context = context_length(model)
@@ -173,7 +172,7 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
 
     if settings.normalise != "none":
         normalise(model, normalising, settings)
-    save_model(run.model_path, model, tokenizer)
+    leave_model(run, model, tokenizer)
     return {
         "steps": state.step,
         "tokens": state.tokens,
@@ -185,6 +184,21 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
         **cuts.results(),
         "bad_lines_skipped": reader.bad_lines_skipped,
     }
+
+
+def _model(
+    settings: PreferenceSettings, source: str, checkpoint: Path | None, device: torch.device
+) -> PreTrainedModel:
+    """The model to train, as the checkpoint has it where there is one."""
+    if checkpoint is not None and settings.lora is None:
+        return load_scalar_model(checkpoint, device=device)
+    model = new_scalar_model(
+        load_language_model(source, device=device),
+        initial_std=settings.head_initial_std, seed=settings.seed,
+    )  # fmt: skip
+    if settings.lora is not None:
+        add_adapter(model, settings.lora, base=source, seed=settings.seed, checkpoint=checkpoint)
+    return model
 
 
 def normalise(
@@ -270,6 +284,7 @@ def _task(
         useful_flops=functools.partial(flops.trunk, flops.Shape.of(model)),
         evaluate=evaluate if held_out else None,
         evaluation_every=settings.evaluation_every or per_epoch,
+        dropout=bool(settings.lora and settings.lora.dropout),
     )  # fmt: skip
 
 

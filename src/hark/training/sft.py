@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -31,16 +32,17 @@ from hark.data.mixing import permutation
 from hark.data.records import Demonstration, Dialogue, answered
 from hark.errors import DataError, SettingsError
 from hark.models import flops
-from hark.models.checkpoint import save_model
 from hark.models.fitting import CutCounts, LongResponses
 from hark.models.generation import SamplingSettings, generate_shared
 from hark.models.language_model import (
+    add_residual_dropout,
     check_match,
     choose_device,
     context_length,
     load_language_model,
 )
 from hark.models.logprobs import response_logprobs
+from hark.models.lora import LoRASettings, add_adapter
 from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
 from hark.models.processes import first_before_others, own_share, summed, world_size
 from hark.models.shared_scores import shared_scores
@@ -63,6 +65,7 @@ from hark.training.trainer import (
     WeightedSum,
     examples_of_step,
     fit,
+    leave_model,
     steps_per_epoch,
 )
 
@@ -90,6 +93,9 @@ class SFTSettings(TrainingSettings):
     """Demonstrations per step (InstructGPT: 32; 8 for 175B)."""
     optimizer: SFTOptimizer = SFTOptimizer()
     """Adam and its schedule."""
+    lora: LoRASettings | None = None
+    """Train low-rank adapters (LoRA) instead of all weights; the model is left in model/ with its
+    adapter merged, and the adapter alone in adapter/."""
     residual_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of what each block adds to the residual stream (InstructGPT: 0.2)."""
     long_responses: LongResponses = "drop"
@@ -140,9 +146,7 @@ def train(settings: SFTSettings, run: Run, *, score: Scorer | None = None) -> di
         )
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
-    model = load_language_model(
-        str(run.latest_checkpoint() or source), device=device, dropout=settings.residual_dropout
-    )
+    model = _model(settings, source, run.latest_checkpoint(), device)
     tokenizer = load_tokenizer(source)
     check_match(model, tokenizer)
 
@@ -165,7 +169,7 @@ def train(settings: SFTSettings, run: Run, *, score: Scorer | None = None) -> di
     state = fit(run, _task(settings, model, tokenizer, trees, mix, evaluation), settings)
 
     if settings.choose_by == "last":
-        save_model(run.model_path, model, tokenizer)
+        leave_model(run, model, tokenizer)
     return {
         "steps": state.step,
         "tokens": state.tokens,
@@ -175,6 +179,22 @@ def train(settings: SFTSettings, run: Run, *, score: Scorer | None = None) -> di
         **cuts.results(),
         "bad_lines_skipped": reader.bad_lines_skipped,
     }
+
+
+def _model(
+    settings: SFTSettings, source: str, checkpoint: Path | None, device: torch.device
+) -> PreTrainedModel:
+    """The model to train, as the checkpoint has it where there is one."""
+    if settings.lora is None:
+        model = load_language_model(str(checkpoint or source), device=device)
+    else:
+        model = load_language_model(source, device=device)
+        add_adapter(
+            model, settings.lora, base=source, seed=settings.seed, checkpoint=checkpoint
+        )  # fmt: skip
+    if settings.residual_dropout:
+        add_residual_dropout(model, settings.residual_dropout)
+    return model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +290,7 @@ def _task(
     evaluation: Evaluation | None,
 ) -> Task[SFTBatch]:
     per_epoch = steps_per_epoch(len(trees), settings.batch_size)
+    dropout = max(settings.residual_dropout, settings.lora.dropout if settings.lora else 0.0)
 
     def batch(step: int) -> list[MicroBatch[SFTBatch]]:
         chosen = examples_of_step(
@@ -287,7 +308,7 @@ def _task(
         steps=per_epoch * settings.epochs, batch=batch, loss=functools.partial(batch_loss, model),
         useful_flops=functools.partial(flops.language_model, flops.Shape.of(model)),
         evaluate=evaluation, evaluation_every=settings.evaluation_every or per_epoch,
-        quality=QUALITY[settings.choose_by], dropout=settings.residual_dropout > 0,
+        quality=QUALITY[settings.choose_by], dropout=dropout > 0,
     )  # fmt: skip
 
 

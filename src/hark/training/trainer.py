@@ -37,15 +37,20 @@ from hark.models.checkpoint import (
     load_state,
     optimizer_tensors,
     restore_optimizer,
+    save_adapter,
     save_checkpoint,
     save_model,
 )
+from hark.models.lora import has_adapter
 from hark.models.processes import gather, own_share, rank, world_size
 from hark.runs.progress import progress
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings, StageSettings
 from hark.training.optimizer import OptimizerSettings, build_optimizer, update
 from hark.training.stopwatch import Stopwatch, steps_watched
+
+ADAPTER = "adapter"
+"""The subdirectory of a run for the adapter of its model, in peft's format."""
 
 Batch = TypeVar("Batch")
 Item = TypeVar("Item")
@@ -286,7 +291,14 @@ def _evaluate(
     best = state.chosen_evaluation
     if not best or task.quality(state.evaluation) > task.quality(best):
         state.chosen_step, state.chosen_evaluation = state.step, state.evaluation
-        save_model(run.model_path, task.model, task.tokenizer)
+        leave_model(run, task.model, task.tokenizer)
+
+
+def leave_model(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Leave the model in `run.model_path`, and its adapter, where it has one, beside it."""
+    if has_adapter(model):
+        save_adapter(run.path / ADAPTER, model, tokenizer)
+    save_model(run.model_path, model, tokenizer)
 
 
 def _restore(run: Run, optimizer: torch.optim.Optimizer) -> FitState:
