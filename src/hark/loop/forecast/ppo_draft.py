@@ -118,6 +118,13 @@ def _updates(
     )
 
 
+def _pretraining_share(settings: PPOStageSettings, situation: Situation) -> Share:
+    """Rows of pretraining text of one update."""
+    row = (1, (settings.pretraining_row_tokens - 1,))
+    rows = Lengths(examples=1, sample=(row,), basis=Basis.MEASURED, note="")
+    return share_of(settings.pretraining_rows_per_update, rows, settings, situation)
+
+
 def _pretraining(settings: PPOStageSettings, shape: ModelShape, situation: Situation) -> PhaseWork:
     share = _pretraining_share(settings, situation)
     forward = forward_of(shape, share, situation, scalar=False)
