@@ -16,7 +16,13 @@ from hark.cli.outcome import announce, print_json
 from hark.cli.run import Inputs, Miniature, Precision, Use
 from hark.errors import SettingsError
 from hark.loop.forecast.calibration import calibrate as calibrated
-from hark.loop.forecast.hardware import Basis, Figure, load_hardware, write_hardware
+from hark.loop.forecast.hardware import (
+    TRUSTED_ERROR,
+    Basis,
+    Figure,
+    load_hardware,
+    write_hardware,
+)
 from hark.loop.forecast.lengths import Said, by_stage, numbers_by_stage
 from hark.loop.forecast.memory import HEADROOM
 from hark.loop.forecast.prediction import (
@@ -122,6 +128,10 @@ def _calibrate(path: Path, dtype: Dtype | None) -> tuple[str, Dtype]:
     print("measuring this machine; run nothing else meanwhile", file=sys.stderr)
     precision: Dtype = dtype or "float32"
     device = calibrated(precision)
+    error = device.rates.fit_error or 0.0
+    print(f"the rates fit what was measured within {error:.0%}", file=sys.stderr)
+    if error > TRUSTED_ERROR:
+        print("warning: too far off; was the machine busy? Measure again", file=sys.stderr)
     name = f"cpu-{device.description.split()[0]}"
     write_hardware(path, name, device)
     return name, precision

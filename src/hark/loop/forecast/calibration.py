@@ -87,13 +87,16 @@ def calibrate(
     dtype: Dtype = "float32",
     *,
     points: Sequence[Point] = POINTS,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> Device:
     """Measure this machine's CPU; about half a minute.
 
-    clock: seconds; `time.process_time` leaves out what other programs take.
+    clock: seconds; by default those of this process where it has one thread, which leaves out what
+        other programs take, else the wall's.
     """
     threads = torch.get_num_threads()
+    if clock is None:
+        clock = time.process_time if threads == 1 else time.perf_counter
     peaks = {name: _product_rate(name, clock) / 1e12 for name in DTYPES}
     blank = _device(threads, peaks, _bandwidth(clock) / 1e9)
     tokenizer = train_tokenizer(["a"], vocabulary_size=258)
@@ -104,17 +107,19 @@ def calibrate(
         data_seconds.append(packing)
         for rate, timed in found.items():
             measured.setdefault(rate, []).append(timed)
-    forward = fit(measured["forward"], blank, dtype)
+    fitted = {rate: fit(timed, blank, dtype) for rate, timed in measured.items()}
     rates = Rates(
+        **fitted,
         basis="calibrated",
         source=f"measured by hark on {date.today()}, {dtype}, {threads} threads",
         dtype=dtype,
         widths=(min(p.size.width for p in points), max(p.size.width for p in points)),
-        training=fit(measured["training"], blank, dtype),
-        forward=forward,
-        decoding=fit(measured["decoding"], blank, dtype),
-        update=fit(measured["update"], blank, dtype),
-        data_seconds_per_token=statistics.median(data_seconds),
+        fit_error=max(
+            abs(each.work.seconds(blank, fitted[rate], dtype) / each.seconds - 1)
+            for rate in ("training", "forward")
+            for each in measured[rate]
+        ),
+        data_seconds_per_token=float(f"{statistics.median(data_seconds):.3g}"),
         link=1.0,
     )
     return blank.model_copy(update={"rates": rates})
@@ -190,10 +195,12 @@ def fit(timed: Sequence[Timed], device: Device, dtype: Dtype) -> PassRates:
     has_products = bool(parts[:, 0].any())
     lower = [1.0 if has_products else 0.0, 0.0, 0.0]
     found = lsq_linear(parts / seconds[:, None], np.ones(len(timed)), bounds=(lower, np.inf)).x
-    products, traffic, block_seconds = (float(each) for each in found)
+    # What explains less than a thousandth of the time anywhere is noise.
+    found[(found * parts / seconds[:, None]).max(axis=0) < 1e-3] = 0.0
+    products, traffic, block_seconds = (float(f"{each:.4g}") for each in found)
     return PassRates(
         products=1 / products if has_products else 1.0,
-        traffic=1 / traffic if traffic > 1e-9 else None,
+        traffic=1 / traffic if traffic else None,
         block_seconds=block_seconds,
     )
 

@@ -18,6 +18,8 @@ from hark.loop.references import merge
 from hark.runs.settings import Dtype
 from hark.settings import Settings, read_settings_file
 
+TRUSTED_ERROR = 0.25
+"""Rates that miss their own measurements by more are no calibration."""
 HARDWARE = Path(__file__).with_name("hardware.yaml")
 
 
@@ -66,6 +68,8 @@ class Rates(Settings):
     """The precision it was measured in; none for all."""
     widths: tuple[int, int] | None = None
     """Widths of the models it was measured with, least and largest."""
+    fit_error: float | None = Field(default=None, ge=0)
+    """Largest relative error of forecast training and forward times on what was measured itself."""
     training: PassRates
     """Forward and backward."""
     forward: PassRates
@@ -135,9 +139,12 @@ class Device(Settings):
     def basis(self, width: int, dtype: str) -> Basis:
         """How well a time on this device is known for a model of that width.
 
-        Calibrated in the precision and up to a factor of two beyond the widths that were measured.
+        Calibrated in the precision and up to a factor of two beyond the widths that were measured,
+        by rates that fit what was measured.
         """
         rates = self.rates
+        if rates.fit_error is not None and rates.fit_error > TRUSTED_ERROR:
+            return Basis.EXTRAPOLATED
         if rates.basis == "assumed" or rates.widths is None or rates.dtype not in (None, dtype):
             return Basis.EXTRAPOLATED
         least, most = rates.widths

@@ -8,7 +8,7 @@ is assumed, and the forecast says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,11 @@ def lengths_of_stage(
     responses: to each prompt, for stages that draw them themselves.
     """
     lengths = _from_files(kind, paths, model, responses) or _assumed(kind, responses)
-    return _as_said(lengths, name, said)
+    lengths = _as_said(lengths, name, said)
+    if kind not in _READERS and Said.of(said.response_tokens, name) is None:
+        note = f"{lengths.note}; responses assumed: give --response-tokens"
+        return replace(lengths, basis=Basis.EXTRAPOLATED, note=note)
+    return lengths
 
 
 def _from_files(
@@ -109,7 +113,7 @@ def _from_files(
     how = "by the tokenizer" if tokenizer else "as characters ÷ 4"
     return Lengths(
         examples=len(records), sample=sample, note=f"from files, tokens counted {how}",
-        basis=Basis.MEASURED if tokenizer and kind in _READERS else Basis.EXTRAPOLATED,
+        basis=Basis.MEASURED if tokenizer else Basis.EXTRAPOLATED,
     )  # fmt: skip
 
 
