@@ -174,6 +174,8 @@ def test_the_peak_is_what_is_always_there_with_the_greatest_phase() -> None:
 
     terms = [term(1, "always"), term(2, "training"), term(3, "training"), term(4, "generating")]
     assert peak(terms) == 6
+    assert peak([*terms, term(5, "loading")]) == 6
+    assert peak([*terms, term(7, "loading")]) == 7
     assert peak(terms[:1]) == 1
     assert peak([]) == 0
 

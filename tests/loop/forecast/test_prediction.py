@@ -61,6 +61,9 @@ def test_sizes_follow_the_references_and_a_stage_may_have_its_own() -> None:
     assert ppo["frozen: reference, moving average, preference model"] == (
         2 * 4 * policy + 2 * critic
     ) / 8  # fmt: skip
+    loading = [term.bytes for term, _ in stage(found, "ppo").memory if term.when == "loading"]
+    # Policy, reference, moving average and critic lie on each device before any is cut.
+    assert loading == [4 * (3 * policy + critic)]
     assert not stage(found, "ppo").fits
 
 

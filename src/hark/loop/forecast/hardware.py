@@ -131,9 +131,14 @@ class Device(Settings):
         return self.memory_gigabytes * 1e9
 
     def between(self, devices: int) -> float:
-        """Bytes a second that each of so many devices can send around, in practice."""
-        inside = devices <= self.devices_per_machine
-        peak = self.link_gigabytes_per_second if inside else self.network_gigabytes_per_second
+        """Bytes a second that each of so many devices receives, in practice, when all get all.
+
+        Between machines each byte enters a machine once, over the network of all its devices, and
+        goes round inside.
+        """
+        peak = self.link_gigabytes_per_second
+        if devices > self.devices_per_machine:
+            peak = min(peak, self.devices_per_machine * self.network_gigabytes_per_second)
         return peak * 1e9 * self.rates.link
 
     def basis(self, width: int, dtype: str) -> Basis:

@@ -113,6 +113,10 @@ def _whole(
     held = MemoryTerm(
         name="whole models", bytes=float(situation.number_bytes * weights), when="always"
     )
+    if not limit:
+        # Only read: the states of one layer for a pass of a scorer.
+        states = memory.states_of_layer(policies[0], SCORER_TOKENS, situation)
+        return [held, MemoryTerm(name="states of one layer", bytes=states, when="scoring")]
     longest = lengths.longest_prompt
     return [
         held,

@@ -1,7 +1,8 @@
 """Memory of one device, term by term: what is always there, and what each phase needs besides.
 
 Follows what hark does (docs/scale.md, "What is where"): float32 weights, gradients and moments in N
-shards, frozen models in shards too; in training passes the layers gathered one or two at a time; in
+shards, frozen models in shards too, all of which lie on each device whole before they are cut; in
+training passes the layers gathered one or two at a time; in
 everything without gradients one whole model. One process alone gathers nothing, but autocast keeps
 a bfloat16 copy of the weights it uses. Left out: the framework's own memory and fragmentation, for
 which `HEADROOM` is kept free.
@@ -24,7 +25,8 @@ HEADROOM = 0.10
 PREFILL_TOKENS = 16384
 """Most prompt tokens that the engine reads at once."""
 
-When = Literal["always", "training", "generating", "scoring"]
+When = Literal["loading", "always", "training", "generating", "scoring"]
+"""`loading` stands alone, before anything else; the others come on top of `always`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,16 @@ def peak(terms: Iterable[MemoryTerm]) -> float:
     by_phase: dict[str, float] = {}
     for term in terms:
         by_phase[term.when] = by_phase.get(term.when, 0.0) + term.bytes
-    always = by_phase.pop("always", 0.0)
-    return always + max(by_phase.values(), default=0.0)
+    loading, always = by_phase.pop("loading", 0.0), by_phase.pop("always", 0.0)
+    return max(loading, always + max(by_phase.values(), default=0.0))
+
+
+def of_loading(parameters: int, situation: Situation) -> list[MemoryTerm]:
+    """Models that lie on every device whole, in float32, before they are sharded."""
+    if not situation.is_sharded:
+        return []
+    name = "whole models, until they are sharded"
+    return [MemoryTerm(name=name, bytes=4.0 * parameters, when="loading")]
 
 
 def resident(models: Sequence[Held], situation: Situation) -> list[MemoryTerm]:
@@ -171,7 +181,7 @@ def of_generating(
     """
     cached = cache_bytes(shape, situation.number_bytes)
     prefill = min(PREFILL_TOKENS, rows * longest_prompt)
-    per_prefill_token = cached + situation.number_bytes * (3 * shape.mlp_width + 6 * shape.width)
+    per_prefill_token = cached + states_of_layer(shape, 1, situation)
     terms = [
         ("key-value cache", float(rows * capacity * cached)),
         ("prefill", float(prefill * per_prefill_token)),
@@ -186,10 +196,16 @@ def of_scoring(
     shape: ModelShape, parameters: int, tokens: float, situation: Situation
 ) -> list[MemoryTerm]:
     """What a forward pass without gradients needs besides: one whole model, one layer's states."""
-    states = tokens * situation.number_bytes * (3 * shape.mlp_width + 6 * shape.width)
-    name, size = whole_model(parameters, situation)
-    terms = [(name, size), ("states of one layer", float(states))]
+    terms = [
+        whole_model(parameters, situation),
+        ("states of one layer", states_of_layer(shape, tokens, situation)),
+    ]
     return [MemoryTerm(name=name, bytes=size, when="scoring") for name, size in terms if size]
+
+
+def states_of_layer(shape: ModelShape, tokens: float, situation: Situation) -> float:
+    """Bytes of what one layer works with while nothing is kept."""
+    return tokens * situation.number_bytes * (3 * shape.mlp_width + 6.0 * shape.width)
 
 
 def whole_model(parameters: int, situation: Situation) -> tuple[str, float]:

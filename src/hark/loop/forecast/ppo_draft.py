@@ -149,6 +149,7 @@ def _memory(
         trained.append(Held(name="critic", shape=models.critic, parameters=own, trained=True))
     if settings.ema_decay is not None:
         frozen.append(Held(name="moving average", shape=policy, parameters=policy.parameters))
+    loaded = sum(model.parameters for model in (*trained, *frozen))
     frozen += [
         Held(
             name="preference model", shape=shape, parameters=shape.scalar_parameters,
@@ -157,7 +158,8 @@ def _memory(
         for shape in models.scorers
     ]  # fmt: skip
     own_prompts = max(1.0, settings.prompts_per_step / situation.devices)
-    terms = memory.resident([*trained, *frozen], situation)
+    terms = memory.of_loading(loaded, situation)
+    terms += memory.resident([*trained, *frozen], situation)
     terms += _of_training(settings, trained, lengths, situation)
     terms += memory.of_generating(
         policy,

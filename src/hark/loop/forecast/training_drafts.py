@@ -107,8 +107,11 @@ def _trained(
     def terms(models: Models) -> list[MemoryTerm]:
         shape = models.main
         own = shape.scalar_parameters if scalar else shape.parameters
+        # A preference model is made from the language model, both on the device.
+        loaded = own + shape.parameters if scalar else own
         held = [Held(name="model", shape=shape, parameters=own, trained=True)]
-        found = memory.resident(held, situation) + memory.of_training(
+        found = memory.of_loading(loaded, situation) + memory.resident(held, situation)
+        found += memory.of_training(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
         )
         if getattr(settings, "evaluation_data", ()):
