@@ -197,7 +197,7 @@ def show(found: Forecast, question: Question, *, name: str, recipe: str) -> None
     console.print(_memory(found.stages))
     console.print(_phases(found.stages))
     for line in _remarks(found, question):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _stages(found: Forecast, question: Question) -> Table:

@@ -107,8 +107,9 @@ def test_the_largest_model_fits_and_one_a_quarter_larger_does_not() -> None:
 
 
 def test_activation_checkpointing_trades_memory_for_time() -> None:
-    plain = stage(of(base="7b"), "sft")
-    thrifty = stage(of(base="7b", overrides=("sft.activation_checkpointing=true",)), "sft")
+    plain = stage(of(base="7b", gpus=1), "sft")
+    changed = of(base="7b", gpus=1, overrides=("sft.activation_checkpointing=true",))
+    thrifty = stage(changed, "sft")
 
     def activations(found: StageForecast) -> float:
         return sum(term.bytes for term, _ in found.memory if term.name == "activations")
@@ -155,7 +156,8 @@ def test_files_are_counted_and_characters_divided_by_four_without_a_tokenizer(
     assert found.basis == Basis.EXTRAPOLATED
     assert "characters ÷ 4" in found.note
     said = lengths_of_stage("sft", "sft", [str(path)], SAID, model=None, responses=1)
-    assert said.sample[0] == (100, (50, 50, 50, 50))
+    # How many responses there are is for comparisons alone.
+    assert said.sample[0] == (100, (50,))
     assert (said.examples, said.basis) == (1000, Basis.MEASURED)
     with pytest.raises(DataError):
         lengths_of_stage("sft", "sft", ["absent.jsonl"], Said(), model=None, responses=1)
@@ -166,6 +168,14 @@ def test_what_nobody_says_is_assumed_and_called_so() -> None:
     assert found.basis == Basis.EXTRAPOLATED
     assert "assumed" in found.note
     assert len(found.sample[0][1]) == 2
+
+
+def test_rankings_have_as_many_responses_as_said_and_others_do_not() -> None:
+    found = lengths_of_stage("pm", "preference", [], SAID, model=None, responses=1)
+    assert found.sample == ((100, (50,) * 4),)
+    asked = Said(responses={"ppo": 4})
+    with pytest.raises(SettingsError, match="--responses 'ppo=…' would be ignored"):
+        lengths_of_stage("ppo", "ppo", [], asked, model=None, responses=1)
 
 
 def test_numbers_are_for_all_stages_or_for_one() -> None:

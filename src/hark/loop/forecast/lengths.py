@@ -93,6 +93,13 @@ def lengths_of_stage(
     responses: to each prompt, for stages that draw them themselves.
     """
     lengths = _from_files(kind, paths, model, responses) or _assumed(kind, responses)
+    if kind != "preference":
+        if name in said.responses:
+            raise SettingsError(
+                f"--responses '{name}=…' would be ignored: it is for stages of comparisons, and "
+                f"'{name}' is {kind}"
+            )
+        said = replace(said, responses={})
     lengths = _as_said(lengths, name, said)
     if kind not in _READERS and Said.of(said.response_tokens, name) is None:
         note = f"{lengths.note}; responses assumed: give --response-tokens"
