@@ -163,6 +163,17 @@ def test_files_are_counted_and_characters_divided_by_four_without_a_tokenizer(
         lengths_of_stage("sft", "sft", ["absent.jsonl"], Said(), model=None, responses=1)
 
 
+def test_responses_drawn_are_no_longer_than_their_limit() -> None:
+    found = lengths_of_stage("ppo", "ppo", [], SAID, model=None, responses=1, limit=32)
+    assert found.sample == ((100, (32,)),)
+
+
+def test_a_recipe_that_says_its_steps_needs_no_data() -> None:
+    base = stage(of("quickstart", gpu="cpu-1", gpus=1, said=Said(), dtype="float32"), "base")
+    assert base.steps == 1500
+    assert base.hours.basis == Basis.CALIBRATED
+
+
 def test_what_nobody_says_is_assumed_and_called_so() -> None:
     found = lengths_of_stage("p", "ppo", ["${inputs.prompts}"], Said(), model=None, responses=2)
     assert found.basis == Basis.EXTRAPOLATED

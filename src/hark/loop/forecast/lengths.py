@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from hark.data.files import HUB_PREFIX
 from hark.data.formats import read_comparisons, read_demonstrations, read_prompts, read_texts
 from hark.data.mixing import parse_weighted_path
 from hark.data.records import Comparison, Demonstration, Dialogue, Prompt, Text
@@ -84,13 +85,20 @@ def numbers_by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -
 
 
 def lengths_of_stage(
-    name: str, kind: str, paths: Sequence[str], said: Said, *, model: Path | None, responses: int
+    name: str,
+    kind: str,
+    paths: Sequence[str],
+    said: Said,
+    *,
+    model: Path | None,
+    responses: int,
+    limit: int | None = None,
 ) -> Lengths:
     """The examples of a stage.
 
     paths: its files, of which all must be on this machine to count.
     model: the directory of its model, if there is one, whose tokenizer counts.
-    responses: to each prompt, for stages that draw them themselves.
+    responses, limit: to each prompt, for stages that draw them themselves, and their most tokens.
     """
     lengths = _from_files(kind, paths, model, responses) or _assumed(kind, responses)
     if kind != "preference":
@@ -101,6 +109,10 @@ def lengths_of_stage(
             )
         said = replace(said, responses={})
     lengths = _as_said(lengths, name, said)
+    if limit is not None:
+        clipped = ((prompt, tuple(min(each, limit) for each in drawn))
+                   for prompt, drawn in lengths.sample)  # fmt: skip
+        lengths = replace(lengths, sample=tuple(clipped))
     if kind not in _READERS and Said.of(said.response_tokens, name) is None:
         note = f"{lengths.note}; responses assumed: give --response-tokens"
         return replace(lengths, basis=Basis.EXTRAPOLATED, note=note)
@@ -110,10 +122,11 @@ def lengths_of_stage(
 def _from_files(
     kind: str, paths: Sequence[str], model: Path | None, responses: int
 ) -> Lengths | None:
-    plain = [parse_weighted_path(path).path for path in paths]
-    if not plain or any(True for path in plain for _ in references_in(str(path))):
+    plain = [str(parse_weighted_path(path).path) for path in paths]
+    away = any(path.startswith(HUB_PREFIX) or any(references_in(path)) for path in plain)
+    if not plain or away:
         return None
-    records = [record for path in plain for record in _READERS.get(kind, read_prompts)(str(path))]
+    records = [record for path in plain for record in _READERS.get(kind, read_prompts)(path)]
     tokenizer = load_tokenizer(str(model)) if model is not None else None
     spread = records[:: max(1, len(records) // SAMPLE)][:SAMPLE]
     sample = tuple(_tokens(record, tokenizer, responses) for record in spread)

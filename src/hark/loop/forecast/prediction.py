@@ -7,7 +7,7 @@ for each other, and stages whose work is not a model's (playground, prepare, lab
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,12 +224,17 @@ def _largest(draft: Draft, models: Models, device: Device) -> Figure | None:
 
 def _lengths(stage: PlannedStage, question: Question) -> Lengths:
     settings: Any = stage.settings
-    drawn = {"ppo": "responses_per_prompt", "sample": "responses_per_prompt"}.get(stage.kind)
-    responses = getattr(settings, drawn) if drawn else 1
-    return lengths_of_stage(
+    draws = stage.kind in {"ppo", "sample", "compare", "evaluate"}
+    limit = settings.sampling.max_response_tokens if draws else None
+    lengths = lengths_of_stage(
         stage.name, stage.kind, [str(path) for path in settings.data], question.said,
-        model=_directory(getattr(settings, "model", None)), responses=responses,
+        model=_directory(getattr(settings, "model", None)), limit=limit,
+        responses=getattr(settings, "responses_per_prompt", 1),
     )  # fmt: skip
+    if stage.kind == "pretrain" and (settings.steps or settings.tokens):
+        # Rows are full of whatever text there is.
+        return replace(lengths, basis=Basis.MEASURED, note="as many tokens as the recipe says")
+    return lengths
 
 
 def _directory(word: str | None) -> Path | None:

@@ -239,7 +239,7 @@ def shape_of_name(word: str) -> ModelShape:
 
 def describe_count(count: float) -> str:
     """`70.6B`, `124M`."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g}{letter}"
     return f"{count:.0f}"
