@@ -42,6 +42,14 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "command again.",
         "hark run instructgpt --miniature",
     ),
+    "plan": (
+        START,
+        "Forecast a recipe on given devices: memory, time, cost.\n\n"
+        "Memory by term, step time by phase, hours and dollars of every stage, and the largest "
+        "model that fits; each figure says whether it is measured, calibrated or extrapolated. "
+        "Nothing is run.",
+        "hark plan instructgpt --gpus 8 --gpu h100 --parameters base=7b",
+    ),
     "pretrain": (
         TRAIN,
         "Train a small language model from text.",

@@ -1,0 +1,216 @@
+"""Memory of one device, term by term: what is always there, and what each phase needs besides.
+
+Follows what hark does (docs/scale.md, "What is where"): float32 weights, gradients and moments in N
+shards, frozen models in shards too, all of which lie on each device whole before they are cut; in
+training passes the layers gathered one or two at a time; in
+everything without gradients one whole model. One process alone gathers nothing, but autocast keeps
+a bfloat16 copy of the weights it uses. Left out: the framework's own memory and fragmentation, for
+which `HEADROOM` is kept free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hark.loop.forecast.hardware import Device
+from hark.loop.forecast.shapes import ModelShape
+from hark.loop.forecast.work import Share, block_activations, cache_bytes, kept_logits
+from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS
+
+HEADROOM = 0.10
+"""Share of a device's memory that a model which "fits" leaves free (an assumption)."""
+
+PREFILL_TOKENS = 16384
+"""Most prompt tokens that the engine reads at once."""
+
+When = Literal["loading", "always", "training", "generating", "scoring"]
+"""`loading` stands alone, before anything else; the others come on top of `always`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTerm:
+    """Bytes on one device."""
+
+    name: str
+    bytes: float
+    when: When
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A model that a stage holds."""
+
+    name: str
+    shape: ModelShape
+    parameters: int
+    trained: bool = False
+    number_bytes: int = 4
+    """Of a frozen model's weights; those of trained models are float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Where a stage computes."""
+
+    device: Device
+    devices: int
+    dtype: str
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.devices > 1
+
+    @property
+    def computes_in_bfloat16(self) -> bool:
+        """Whether whole weights travel and lie in bfloat16."""
+        return self.dtype == "bfloat16" and self.is_sharded and not self.device.is_cpu
+
+    @property
+    def gathered_bytes(self) -> int:
+        """Of a number of a gathered weight."""
+        return 2 if self.computes_in_bfloat16 else 4
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a number that a computation reads or leaves."""
+        return 2 if self.dtype == "bfloat16" else 4
+
+
+def peak(terms: Iterable[MemoryTerm]) -> float:
+    """Bytes when most is there."""
+    by_phase: dict[str, float] = {}
+    for term in terms:
+        by_phase[term.when] = by_phase.get(term.when, 0.0) + term.bytes
+    loading, always = by_phase.pop("loading", 0.0), by_phase.pop("always", 0.0)
+    return max(loading, always + max(by_phase.values(), default=0.0))
+
+
+def of_loading(parameters: int, situation: Situation) -> list[MemoryTerm]:
+    """Models that lie on every device whole, in float32, before they are sharded."""
+    if not situation.is_sharded:
+        return []
+    name = "whole models, until they are sharded"
+    return [MemoryTerm(name=name, bytes=4.0 * parameters, when="loading")]
+
+
+def resident(models: Sequence[Held], situation: Situation) -> list[MemoryTerm]:
+    """What is there from the beginning to the end."""
+    trained = sum(model.parameters for model in models if model.trained) / situation.devices
+    frozen = [model for model in models if not model.trained]
+    terms = [
+        MemoryTerm(name="weights", bytes=4 * trained, when="always"),
+        MemoryTerm(name="optimizer moments", bytes=8 * trained, when="always"),
+        MemoryTerm(
+            name=f"frozen: {', '.join(model.name for model in frozen)}",
+            bytes=sum(each.number_bytes * each.parameters for each in frozen) / situation.devices,
+            when="always",
+        ),
+    ]
+    return [term for term in terms if term.bytes]
+
+
+def of_training(
+    models: Sequence[Held],
+    share: Share,
+    situation: Situation,
+    *,
+    scalar: Sequence[bool],
+    recomputed: bool = False,
+    has_mask: bool = True,
+) -> list[MemoryTerm]:
+    """What a forward and backward pass of these models, together, needs besides.
+
+    scalar: of each model, whether it has a scalar head, without logits.
+    has_mask: packed rows under a dense mask (not on a CPU, where attention goes by tree).
+    """
+    trained = sum(model.parameters for model in models)
+    tokens = share.pass_tokens
+    predicted = share.predicted / share.passes
+    logits = [model.shape for model, only in zip(models, scalar, strict=True) if not only]
+    terms = [("gradients", 4 * trained / situation.devices)]
+    terms += [
+        ("activations", sum(activations(m.shape, tokens, situation, recomputed) for m in models)),
+        ("logits", sum(_logits(shape, predicted) for shape in logits)),
+    ]
+    if has_mask and not situation.device.is_cpu:
+        # A row is as wide as the longest example; the mask and the comparison it is made from.
+        terms.append(("attention mask", 5.0 * tokens * share.lengths.longest))
+    if situation.is_sharded:
+        terms.append(("gathered layers", sum(_gathered(m.shape, situation) for m in models)))
+    elif situation.dtype == "bfloat16":
+        terms.append(("bfloat16 copies of weights", 2.0 * trained))
+    return [MemoryTerm(name=name, bytes=size, when="training") for name, size in terms if size]
+
+
+def activations(
+    shape: ModelShape, tokens: float, situation: Situation, recomputed: bool = False
+) -> float:
+    """Bytes that wait for the backward pass, logits left out."""
+    per_token = block_activations(shape, situation.dtype, sharded=situation.computes_in_bfloat16)
+    last_norm = 3 * 4.0 * shape.width
+    if recomputed:
+        return tokens * (shape.layers * 4.0 * shape.width + per_token + last_norm)
+    return tokens * (shape.layers * per_token + last_norm)
+
+
+def _logits(shape: ModelShape, predicted: float) -> float:
+    """Those kept, and one chunk being computed with its gradient."""
+    chunk = min(predicted, max(LEAST_CHUNK_TOKENS, CHUNK_LOGITS // shape.vocabulary))
+    return kept_logits(shape, predicted) + 8.0 * chunk * shape.vocabulary
+
+
+def _gathered(shape: ModelShape, situation: Situation) -> float:
+    """Two layers and what lies outside, with the gradients of one layer and of the outside."""
+    return situation.gathered_bytes * (3.0 * shape.block_parameters + 2.0 * shape.outside)
+
+
+def of_generating(
+    shape: ModelShape,
+    situation: Situation,
+    *,
+    rows: int,
+    capacity: int,
+    longest_prompt: int,
+    weight_bytes: int | None = None,
+) -> list[MemoryTerm]:
+    """What decoding needs besides: one whole model, the cache of all rows, a prefill.
+
+    weight_bytes: of weights that lie on the device already; None gathers or copies those trained.
+    """
+    cached = cache_bytes(shape, situation.number_bytes)
+    prefill = min(PREFILL_TOKENS, rows * longest_prompt)
+    per_prefill_token = cached + states_of_layer(shape, 1, situation)
+    terms = [
+        ("key-value cache", float(rows * capacity * cached)),
+        ("prefill", float(prefill * per_prefill_token)),
+        ("logits", 12.0 * rows * shape.vocabulary),
+    ]
+    if weight_bytes is None:
+        terms.insert(0, whole_model(shape.parameters, situation))
+    return [MemoryTerm(name=name, bytes=size, when="generating") for name, size in terms if size]
+
+
+def of_scoring(
+    shape: ModelShape, parameters: int, tokens: float, situation: Situation
+) -> list[MemoryTerm]:
+    """What a forward pass without gradients needs besides: one whole model, one layer's states."""
+    terms = [
+        whole_model(parameters, situation),
+        ("states of one layer", states_of_layer(shape, tokens, situation)),
+    ]
+    return [MemoryTerm(name=name, bytes=size, when="scoring") for name, size in terms if size]
+
+
+def states_of_layer(shape: ModelShape, tokens: float, situation: Situation) -> float:
+    """Bytes of what one layer works with while nothing is kept."""
+    return tokens * situation.number_bytes * (3 * shape.mlp_width + 6.0 * shape.width)
+
+
+def whole_model(parameters: int, situation: Situation) -> tuple[str, float]:
+    """One model as every process has it while it computes without gradients."""
+    if situation.is_sharded:
+        return "one whole model", float(situation.gathered_bytes * parameters)
+    copies = 2.0 * parameters if situation.dtype == "bfloat16" else 0.0
+    return "bfloat16 copies of weights", copies
