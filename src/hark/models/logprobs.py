@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from hark.errors import SettingsError
+from hark.models.flex_attention import FlexLayout, flex_layout
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch
-from hark.models.tree_attention import attends_by_tree, tree_layout, unread_mask
+from hark.models.tree_attention import TreeLayout, attends_by_tree, tree_layout, unread_mask
 
 LOGITS_KEPT = 2**25
 """Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
@@ -28,20 +29,35 @@ LEAST_CHUNK_TOKENS = 256
 
 
 def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """[R·T, D]: the last hidden state of every token of the batch (of padding too: never read)."""
+    """[R·T, D]: the last hidden state of every token of the batch (of padding too: never read).
+
+    On a GPU there may be more rows than that, of what a row of trees was filled up with.
+    """
     trunk = backbone(model)
     dtype = next(trunk.parameters()).dtype
-    by_tree = batch.trees and attends_by_tree(model)
-    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0]) if by_tree else None
+    layout = _layout(model, batch)
+    tokens, positions = batch.tokens, batch.positions
+    if isinstance(layout, FlexLayout):
+        tokens, positions = layout.filled_up(tokens), layout.filled_up(positions)
+    mask = unread_mask(dtype).to(tokens.device) if layout else batch.attention_mask(dtype)
     output = trunk(
-        input_ids=batch.tokens,
-        attention_mask=unread_mask(dtype) if layout else batch.attention_mask(dtype),
-        position_ids=None if batch.one_sequence_per_row else batch.positions,
+        input_ids=tokens,
+        attention_mask=mask,
+        position_ids=None if batch.one_sequence_per_row else positions,
         use_cache=False,
         # Not None for other models: an architecture may refuse arguments that it does not know.
         **({"tree_layout": layout} if layout else {}),
     )
     return output.last_hidden_state.flatten(0, 1)
+
+
+def _layout(model: PreTrainedModel, batch: PackedBatch) -> TreeLayout | FlexLayout | None:
+    """How attention goes over a row of trees; None where a mask says it."""
+    if not batch.trees or not attends_by_tree(model):
+        return None
+    if model.device.type == "cpu":
+        return tree_layout(batch.trees, batch.group[0], batch.branch[0])
+    return flex_layout(batch.trees, batch.tokens.device)
 
 
 @overload
