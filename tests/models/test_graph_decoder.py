@@ -206,9 +206,6 @@ def test_an_engine_draws_the_same(
         decoder = SlotDecoder(model, slots=slots, capacity=capacity)
         return GraphDecoder(decoder, slots=slots, capacity=capacity, recorder=recording)
 
-    class Ends:
-        eos_token_id = 1
-
     def drawn() -> list[tuple[list[int], str]]:
         requests = [
             Request(
@@ -217,12 +214,13 @@ def test_an_engine_draws_the_same(
             )
             for place, text in enumerate(texts_of(14))
         ]  # fmt: skip
-        engine = Engine(model, Ends(), rows=6, capacity=20, max_tokens=12)  # type: ignore[arg-type]
+        engine = Engine(model, None, rows=6, capacity=20, max_tokens=12)
         owners, finished = engine.submit(requests), {}
         while not engine.is_idle:
             finished |= {each.owner: each for each in engine.step().finished}
         return [(finished[owner].tokens, finished[owner].finish) for owner in owners]
 
+    monkeypatch.setattr(engines, "end_token_ids", lambda tokenizer: (1,))
     with torch.inference_mode():
         expected = drawn()
         monkeypatch.setattr(engines, "choose_decoder", choose)

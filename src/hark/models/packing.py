@@ -98,7 +98,7 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
         moved: dict[str, Any] = {
-            field.name: value.to(device)
+            field.name: _moved(value, torch.device(device))
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
@@ -293,6 +293,13 @@ def _even_groups(sizes: Sequence[int], most: int, shares: int) -> list[list[int]
         if max(filled) <= most or count >= len(sizes):
             return [group for group in groups if group]
         count += shares
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """To a GPU from memory that cannot be paged out, so that nobody waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _refuse_empty(trees: Sequence[PromptTree]) -> None:
