@@ -17,6 +17,7 @@ goes on without, and says so once.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ ROW_UNIT, LENGTH_UNIT = 8, 64
 Computation = Callable[[], Tensor]
 Recorder = Callable[[Computation], Computation]
 """From a computation on tensors that stay where they are to one that repeats it."""
+
+_one_recording = threading.Lock()
+"""CUDA allows one at a time, and a server has a thread with an engine for each model."""
 
 
 class GraphDecoder:
@@ -160,10 +164,11 @@ def cuda_recorder(device: torch.device) -> Recorder:
     def record(computation: Computation) -> Computation:
         graph = torch.cuda.CUDAGraph()
         with (
+            _one_recording,
             torch.cuda.device(device),
             # Brings the stream back where recording fails, as `graph` itself does not.
             torch.cuda.stream(torch.cuda.current_stream(device)),
-            # Other threads may have engines of their own.
+            # What other threads do meanwhile is no part of it.
             torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
         ):
             result = computation()

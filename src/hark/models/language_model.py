@@ -187,9 +187,9 @@ def attention_implementation(config: Any) -> str | None:
 def choose_device(name: str) -> torch.device:
     """The device a setting names: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
 
-    On CUDA float32 products are float32 from then on, whatever the environment asks for:
-    TensorFloat32 has 10 bits of mantissa, and the rotations of positions beyond 2¹⁰ would be those
-    of their neighbours. Who wants speed takes bfloat16, which leaves no large product in float32.
+    On CUDA float32 products are float32 from then on, whatever the environment asks for: in
+    TensorFloat32 the angles that far positions are rotated by would be visibly wrong. Who wants
+    speed takes bfloat16, which leaves no large product in float32 (decision 0009).
     Raises: SettingsError if there is no such device.
     """
     if name == "auto":
