@@ -17,7 +17,7 @@ from hark.models import flex_attention, logprobs
 from hark.models.flex_attention import BLOCK, ROW_UNIT, agrees, attend, can_attend, flex_layout
 from hark.models.logprobs import hidden_states, response_logprobs
 from hark.models.packing import PackedBatch, PromptTree, pack
-from hark.models.tree_attention import ATTENDING_BY_TREE, attends_by_tree
+from hark.models.tree_attention import ATTENDING_BY_TREE, attends_by_flex, attends_by_tree
 
 CPU = torch.device("cpu")
 
@@ -240,7 +240,28 @@ def test_a_kernel_that_fails_leaves_the_dense_mask(
     agrees.cache_clear()
 
 
-def test_the_cpu_keeps_its_own(make_family: Callable[..., PreTrainedModel]) -> None:
+def test_both_precisions_are_tried(
+    make_family: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def agrees(device: torch.device, dtype: torch.dtype, *heads: int) -> bool:
+        tried.append((dtype, *heads))
+        return dtype == torch.bfloat16
+
+    monkeypatch.setattr(flex_attention, "agrees", agrees)
+    model = make_family("llama-tied")
+    assert not can_attend(model)
+    # Two heads of 16 that share one of keys and values.
+    assert (torch.float32, 2, 1, 16) in tried
+    assert can_attend(model.bfloat16())
+    assert tried[-1] == (torch.bfloat16, 2, 1, 16)
+
+
+def test_the_cpu_keeps_its_own(
+    make_family: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flex_attention, "can_attend", lambda model: True)
     model = make_family("llama-tied")
     assert attends_by_tree(model)
-    assert not can_attend(model)
+    assert not attends_by_flex(model)

@@ -127,7 +127,7 @@ def _compiled() -> Callable[[Tensor, Tensor, Tensor, BlockMask], Tensor]:
 
 
 def can_attend(model: PreTrainedModel) -> bool:
-    """Whether flex attention is right for `model` on its GPU; each kind of heads is tried once.
+    """Whether flex attention is right where `model` is; each kind of heads is tried once.
 
     In the model's precision and in bfloat16, because autocast may be on later.
     """
@@ -135,7 +135,7 @@ def can_attend(model: PreTrainedModel) -> bool:
     heads = config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return model.device.type == "cuda" and all(
+    return all(
         agrees(model.device, dtype, heads, key_heads, width)
         for dtype in sorted({model.dtype, torch.bfloat16}, key=str)
     )

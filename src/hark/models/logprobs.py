@@ -19,7 +19,13 @@ from hark.errors import SettingsError
 from hark.models.flex_attention import FlexLayout, flex_layout
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch
-from hark.models.tree_attention import TreeLayout, attends_by_tree, tree_layout, unread_mask
+from hark.models.tree_attention import (
+    TreeLayout,
+    attends_by_flex,
+    attends_by_tree,
+    tree_layout,
+    unread_mask,
+)
 
 LOGITS_KEPT = 2**25
 """Logits (M·V numbers, 128 MiB in float32) that may wait for the backward pass at once."""
@@ -53,11 +59,11 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
 def _layout(model: PreTrainedModel, batch: PackedBatch) -> TreeLayout | FlexLayout | None:
     """How attention goes over a row of trees; None where a mask says it."""
-    if not batch.trees or not attends_by_tree(model):
-        return None
-    if model.device.type == "cpu":
+    if batch.trees and attends_by_tree(model):
         return tree_layout(batch.trees, batch.group[0], batch.branch[0])
-    return flex_layout(batch.trees, batch.tokens.device)
+    if batch.trees and attends_by_flex(model):
+        return flex_layout(batch.trees, batch.tokens.device)
+    return None
 
 
 @overload

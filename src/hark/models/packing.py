@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.errors import DataError, SettingsError
-from hark.models.tree_attention import attends_by_tree
+from hark.models.tree_attention import attends_by_flex, attends_by_tree
 
 PACKABLE = frozenset(
     {"llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma", "gemma2", "mistral", "gemma3_text"}
@@ -196,13 +196,14 @@ def pack_for(
     """
     longest = max((tree.longest_sequence for tree in trees if tree.responses), default=0)
     fits = supports_packing(model) and longest <= _attention_window(model)
+    by_tree = attends_by_tree(model) or attends_by_flex(model)
     return pack(
         trees,
         pad_token_id=pad_token_id,
         row_tokens=row_tokens if fits else None,
         share_prompts=share_prompts,
         one_sequence_per_row=not fits,
-        end_to_end=fits and row_tokens is None and attends_by_tree(model),
+        end_to_end=fits and row_tokens is None and by_tree,
     )
 
 

@@ -158,19 +158,30 @@ def _additive(attends: Tensor) -> Tensor:
 
 
 def attends_by_tree(model: PreTrainedModel) -> bool:
-    """Whether the model was made or loaded with this attention and can use it now.
+    """Whether the model was made or loaded with this attention and can use it now, in blocks.
 
-    On a GPU, where many small calls may cost more than one masked large one, by `flex_attention` if
-    that works there. Not while attention itself has dropout, which models that hark loads never
-    have.
+    Not on a GPU, where many small calls may cost more than one large one (`attends_by_flex`), and
+    not while attention itself has dropout, which models that hark loads never have.
     """
+    return model.device.type == "cpu" and _attends_to_layouts(model)
+
+
+def attends_by_flex(model: PreTrainedModel) -> bool:
+    """The same for a model on a GPU, whose layouts are `flex_attention.FlexLayout`s."""
+    return (
+        model.device.type == "cuda"
+        and _attends_to_layouts(model)
+        and flex_attention.can_attend(model)
+    )
+
+
+def _attends_to_layouts(model: PreTrainedModel) -> bool:
     config = model.config
     dropout = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
     return (
         config._attn_implementation == TREE_ATTENTION
         and model.dtype in (torch.float32, torch.bfloat16)
         and not (model.training and dropout)
-        and (model.device.type == "cpu" or flex_attention.can_attend(model))
     )
 
 
