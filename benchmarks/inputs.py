@@ -19,7 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.data.formats import read_comparisons, read_demonstrations, read_prompts
 from hark.data.records import Comparison, Demonstration, Dialogue, answered
 from hark.models.checkpoint import save_model
-from hark.models.language_model import context_length, load_language_model, new_language_model
+from hark.models.language_model import (
+    Architecture,
+    context_length,
+    load_language_model,
+    new_language_model,
+)
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import new_scalar_model
 from hark.models.tokenizer import encode_prompt, encode_response, load_tokenizer, train_tokenizer
@@ -143,13 +148,13 @@ class Inputs:
         return (records[int(place)] for place in order)
 
 
-def random_model(directory: Path) -> Path:
-    """A Llama of 8.4 M random weights with a tokenizer of the playground; made once."""
+def random_model(directory: Path, size: str | Architecture = SIZE) -> Path:
+    """A Llama of random weights (8.4 M) with a tokenizer of the playground; made once."""
     if not (directory / "config.json").exists():
         texts = (text.text for text in pretraining_texts(WORLD, 0))
         tokenizer = train_tokenizer(texts, vocabulary_size=VOCABULARY)
         model = new_language_model(
-            SIZE, vocabulary_size=VOCABULARY, context_length=CONTEXT, seed=0,
+            size, vocabulary_size=VOCABULARY, context_length=CONTEXT, seed=0,
             pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
         save_model(directory, model, tokenizer)

@@ -56,11 +56,15 @@ class Report:
 
     def publish(self, page: Path | None) -> None:
         """Print the section and, where a page is named, add it there."""
-        section = self.markdown(datetime.datetime.now(datetime.UTC).date())
-        print(section)
-        if page is not None:
-            before = page.read_text() if page.exists() else TITLE
-            page.write_text(f"{before.rstrip()}\n\n{section}")
+        publish(self.markdown(datetime.datetime.now(datetime.UTC).date()), page)
+
+
+def publish(section: str, page: Path | None) -> None:
+    """Print a section and, where a page is named, add it there."""
+    print(section)
+    if page is not None:
+        before = page.read_text() if page.exists() else TITLE
+        page.write_text(f"{before.rstrip()}\n\n{section}")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,8 +6,12 @@ import datetime
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from benchmarks import accelerator, gpu
+from benchmarks.accelerator import Accelerator
 from benchmarks.contender import Contender, ContenderError, Repetition
 from benchmarks.contest import Result, best_against_best
 from benchmarks.environments import all_pins
@@ -20,6 +24,8 @@ from benchmarks.rounds import (
     require_agreement,
 )
 from benchmarks.table import Report, table
+
+from hark.models.language_model import Architecture, new_language_model
 
 
 def repetition(rate: float) -> Repetition:
@@ -140,3 +146,50 @@ def test_contender_answers_request_by_request(tmp_path: Path) -> None:
         with pytest.raises(ContenderError, match=r"tester failed \(too tired\)"):
             contender.repeat(fail=True)
     assert json.loads((tmp_path / "tester.json").read_text())["threads"] == 2
+
+
+def test_a_benchmark_of_a_gpu_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match="torch finds none that CUDA can use here"):
+        gpu.main()
+
+
+def test_an_unknown_gpu_needs_its_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="Fast One 9", total_memory=2**34)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(accelerator, "_product_rate", lambda: 40e12)
+    monkeypatch.setattr(accelerator, "_copy_rate", lambda: 0.4e12)
+    with pytest.raises(SystemExit, match=r"'Fast One 9' are not known here; give --peak-tflops"):
+        Accelerator.here(peak_tflops=None, peak_gigabytes=None)
+    told = Accelerator.here(peak_tflops=50.0, peak_gigabytes=500.0)
+    assert (told.peak_flops, told.peak_bandwidth) == (50e12, 500e9)
+    assert str(told).startswith("Fast One 9, 16 GiB; data sheet 50 TFLOP/s and 0.50 TB/s, measured")
+    properties.name = "NVIDIA H100 80GB HBM3"
+    assert Accelerator.here(peak_tflops=None, peak_gigabytes=None).peak_flops == 989e12
+
+
+def test_what_decoding_reads_worked_by_hand() -> None:
+    small = Architecture(width=32, layers=2, heads=2, mlp_width=48, named_vocabulary=300)
+    model = new_language_model(
+        small, vocabulary_size=300, context_length=32, seed=0, pad_token_id=0, eos_token_id=1
+    )
+    # Keys and values of a token: 2 of 2 bytes in 2 layers, 32 wide: 256 bytes. After a prompt of 5,
+    # three new tokens see 6, 7 and 8; after a prompt of 2, one sees 3.
+    keys_and_values = 256 * (6 + 7 + 8 + 3)
+    expected = 3 * 2 * small.parameters(300) + keys_and_values
+    assert gpu.read_bytes(model, 3, [(5, 3), (2, 1)]) == expected
+
+
+def test_shares_of_products_and_of_memory_have_columns_of_their_own() -> None:
+    training = gpu.Measured(
+        workload="SFT", unit="tokens", rates=[4e4, 5e4, 6e4], shares=[0.4, 0.5, 0.45]
+    )
+    assert training.row("1b") == (
+        "1b", "SFT", "50,000 tokens/s", "**45.0%** (40.0% to 50.0%)", "",
+    )  # fmt: skip
+    decoding = gpu.Measured(
+        workload="decoding", unit="tokens", rates=[9.0], shares=[0.6], is_of_memory=True
+    )
+    assert decoding.row("1b")[3:] == ("", "**60.0%** (60.0% to 60.0%)")

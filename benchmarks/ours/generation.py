@@ -27,7 +27,8 @@ def prepare(settings: dict[str, Any]) -> Any:
     def repeat(request: dict[str, Any]) -> Answer:
         dtype = request["dtype"]
         if dtype not in models:
-            models[dtype] = load_language_model(settings["model"], dtype=dtype)
+            device = settings.get("device", "cpu")
+            models[dtype] = load_language_model(settings["model"], dtype=dtype, device=device)
         checking = "check" in request
         chosen = prompts[: request["check"]] if checking else prompts
         sampling = SamplingSettings(

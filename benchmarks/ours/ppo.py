@@ -30,7 +30,7 @@ def prepare(settings: dict[str, Any]) -> Any:
 
     def repeat(request: dict[str, Any]) -> Answer:
         told = ppo_settings(settings, request["dtype"], len(prompts))
-        score = scorer(settings["preference_model"], device="cpu", dtype=request["dtype"])
+        score = scorer(settings["preference_model"], device=told.device, dtype=request["dtype"])
         rollouts: list[Rollout] = []
         step = ppo.ppo_step
 
@@ -69,7 +69,7 @@ def ppo_settings(settings: dict[str, Any], dtype: str, episodes: int) -> PPOSett
             "data": [],
             "output": str(Path(settings["work"]) / "hark"),
             "dtype": dtype,
-            "device": "cpu",
+            "device": settings.get("device", "cpu"),
             "seed": settings["seed"],
             "total_episodes": episodes,
             "batch_episodes": settings["batch_episodes"],

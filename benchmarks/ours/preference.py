@@ -27,7 +27,7 @@ def prepare(settings: dict[str, Any]) -> Any:
 
     def repeat(request: dict[str, Any]) -> Answer:
         told = PreferenceSettings.parse(stage_settings(settings, request["dtype"]))
-        model = load_scalar_model(settings["model"])
+        model = load_scalar_model(settings["model"], device=told.device)
 
         def batch(step: int) -> Sequence[MicroBatch[PreferenceBatch]]:
             chosen = examples[step * size : (step + 1) * size]

@@ -24,7 +24,7 @@ def prepare(settings: dict[str, Any]) -> Any:
 
     def repeat(request: dict[str, Any]) -> Answer:
         told = SFTSettings.parse(stage_settings(settings, request["dtype"]))
-        model = load_language_model(settings["model"])
+        model = load_language_model(settings["model"], device=told.device)
         batches = [[trees[place] for place in batch] for batch in request["batches"]]
 
         def batch(step: int) -> Sequence[MicroBatch[SFTBatch]]:

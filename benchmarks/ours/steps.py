@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.peers.serving import Answer
@@ -46,6 +47,8 @@ def timed_fit(
     )  # fmt: skip
     with Run.start(stage=stage, settings=settings, command=["benchmarks"]) as run:
         fit(run, task, settings)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - began
         run.finish({})
     losses = [record["loss"] for record in read_metrics(run.path / "metrics.jsonl")]
@@ -59,7 +62,7 @@ def stage_settings(settings: dict[str, Any], dtype: str) -> dict[str, Any]:
         "data": [],
         "output": str(Path(settings["work"]) / "hark"),
         "dtype": dtype,
-        "device": "cpu",
+        "device": settings.get("device", "cpu"),
         "seed": settings["seed"],
         "optimizer": OPTIMIZER | {"learning_rate": settings["learning_rate"]},
     }

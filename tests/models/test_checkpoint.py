@@ -183,6 +183,17 @@ def test_two_optimizers_share_a_checkpoint_by_prefix() -> None:
     torch.testing.assert_close(moment, torch.full((2,), 0.2))
 
 
+@pytest.mark.parametrize(("fused", "where"), [(True, "meta"), (None, "cpu")])
+def test_counters_lie_where_the_optimizer_reads_them(fused: bool | None, where: str) -> None:
+    # "meta" stands for any device but the CPU.
+    parameter = torch.nn.Parameter(torch.empty(2, device="meta"))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=fused)
+    tensors = {"optimizer.0.step": torch.tensor(3.0), "optimizer.0.exp_avg": torch.ones(2)}
+    restore_optimizer(optimizer, tensors)
+    assert optimizer.state[parameter]["step"].device.type == where
+    assert optimizer.state[parameter]["exp_avg"].device.type == "meta"
+
+
 def test_an_optimizer_of_another_model_is_refused() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([parameter], lr=0.1)

@@ -178,6 +178,16 @@ def test_the_devices_a_setting_can_name() -> None:
         choose_device("cuda:99")
 
 
+def test_float32_is_float32_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    precision = ["high"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precision.append)
+    assert choose_device("cpu") == torch.device("cpu")
+    assert precision == ["high"]
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert precision[-1] == "highest"
+
+
 def test_no_dropout_unless_asked_for(
     make_family: Callable[..., PreTrainedModel], tmp_path: Path
 ) -> None:

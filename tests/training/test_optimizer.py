@@ -118,6 +118,14 @@ def test_only_matrices_decay() -> None:
     assert torch.equal(head.detach(), torch.ones(1, 2))
 
 
+@pytest.mark.parametrize(("devices", "fused"), [(["cpu"], True), (["cpu", "meta"], None)])
+def test_one_kernel_where_all_parameters_are_together(
+    devices: list[str], fused: bool | None
+) -> None:
+    parameters = [torch.nn.Parameter(torch.ones(2, 2, device=device)) for device in devices]
+    assert build_optimizer(parameters, OptimizerSettings()).defaults["fused"] is fused
+
+
 def test_frozen_parameters_are_left_out() -> None:
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     optimizer = build_optimizer([frozen, nn.Parameter(torch.ones(2))], OptimizerSettings())

@@ -236,9 +236,12 @@ def restore_optimizer(
                 f"the checkpoint's optimizer state '{key}' {list(tensor.shape)} fits no parameter "
                 "of this model; resume with the model and settings it was written by"
             )
-        # Counters stay on the CPU, where torch's optimizers keep them; moments follow the weights.
+        # Moments follow the weights. Counters stay on the CPU, where torch's optimizers keep them,
+        # but for the fused kernel, which reads them beside the weights.
+        if tensor.dim() or optimizer.defaults.get("fused"):
+            tensor = tensor.to(parameter.device)
         if tensor.dim():
-            tensor = laid_out_like(parameter, tensor.to(parameter.device))
+            tensor = laid_out_like(parameter, tensor)
         optimizer.state[parameter][name] = tensor.clone()
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
+from hark.models.graph_decoder import GraphDecoder
 from hark.models.key_value_slots import KeyValueSlots
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,12 @@ class Decoder(Protocol):
 
 def choose_decoder(model: PreTrainedModel, *, slots: int, capacity: int) -> Decoder:
     """The fastest decoder that is right for `model`, with `slots` of `capacity` tokens."""
-    decoder = SlotDecoder if supports_slots(model) else RecomputingDecoder
-    return decoder(model, slots=slots, capacity=capacity)
+    if not supports_slots(model):
+        return RecomputingDecoder(model, slots=slots, capacity=capacity)
+    decoder = SlotDecoder(model, slots=slots, capacity=capacity)
+    if model.device.type == "cuda":
+        return GraphDecoder(decoder, slots=slots, capacity=capacity)
+    return decoder
 
 
 class SlotDecoder:

@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from hark.errors import SettingsError
+from hark.models.flex_attention import flex_layout
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch
-from hark.models.tree_attention import attends_by_tree, tree_layout, unread_mask
+from hark.models.tree_attention import attends_by_flex, attends_by_tree, tree_layout, unread_mask
 from hark.models.tree_layers import quicken
 
 LOGITS_KEPT = 2**25
@@ -30,23 +31,38 @@ LEAST_CHUNK_TOKENS = 256
 
 def hidden_states(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor:
     """[Q, D]: the last hidden state of the tokens `read`, [Q] long, indices into R·T."""
+    if batch.trees and attends_by_tree(model):
+        return _by_tree(model, batch, read)
     trunk = backbone(model)
     dtype = next(trunk.parameters()).dtype
-    if not (batch.trees and attends_by_tree(model)):
-        output = trunk(
-            input_ids=batch.tokens,
-            attention_mask=batch.attention_mask(dtype),
-            position_ids=None if batch.one_sequence_per_row else batch.positions,
-            use_cache=False,
-        )
-        return output.last_hidden_state.flatten(0, 1).index_select(0, read)
+    tokens, positions, named = batch.tokens, batch.positions, {}
+    if batch.trees and attends_by_flex(model):
+        layout = flex_layout(batch.trees, tokens.device)
+        tokens, positions = layout.filled_up(tokens), layout.filled_up(positions)
+        mask = unread_mask(dtype).to(tokens.device)
+        # Not None for others: an architecture may refuse arguments that it does not know.
+        named = {"tree_layout": layout}
+    else:
+        mask = batch.attention_mask(dtype)
+    output = trunk(
+        input_ids=tokens,
+        attention_mask=mask,
+        position_ids=None if batch.one_sequence_per_row else positions,
+        use_cache=False,
+        **named,
+    )
+    return output.last_hidden_state.flatten(0, 1).index_select(0, read)
+
+
+def _by_tree(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor:
+    trunk = backbone(model)
+    quicken(trunk)
     # Branches of one prompt all read its last token.
     needed, place = read.unique(return_inverse=True)
     layout = tree_layout(batch.trees, batch.group[0], batch.branch[0], needed)
-    quicken(trunk)
     hidden = trunk(
         input_ids=batch.tokens,
-        attention_mask=unread_mask(dtype),
+        attention_mask=unread_mask(next(trunk.parameters()).dtype),
         position_ids=batch.positions,
         use_cache=False,
         tree_layout=layout,

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.errors import DataError, SettingsError
-from hark.models.tree_attention import attends_by_tree
+from hark.models.tree_attention import attends_by_flex, attends_by_tree
 
 PACKABLE = frozenset(
     {"llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma", "gemma2", "mistral", "gemma3_text"}
@@ -121,7 +121,7 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
         moved: dict[str, Any] = {
-            field.name: value.to(device)
+            field.name: _moved(value, torch.device(device))
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
@@ -221,13 +221,14 @@ def pack_for(
     models = model if isinstance(model, Sequence) else [model]
     longest = max((tree.longest_sequence for tree in trees if tree.responses), default=0)
     fits = all(supports_packing(each) and longest <= _attention_window(each) for each in models)
+    by_tree = all(attends_by_tree(each) or attends_by_flex(each) for each in models)
     return pack(
         trees,
         pad_token_id=pad_token_id,
         row_tokens=row_tokens if fits else None,
         share_prompts=share_prompts,
         one_sequence_per_row=not fits,
-        end_to_end=fits and row_tokens is None and all(map(attends_by_tree, models)),
+        end_to_end=fits and row_tokens is None and by_tree,
     )
 
 
@@ -318,6 +319,13 @@ def _even_groups(sizes: Sequence[int], most: int, shares: int) -> list[list[int]
         if max(filled) <= most or count >= len(sizes):
             return [group for group in groups if group]
         count += shares
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """To a GPU from memory that cannot be paged out, so that nobody waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _refuse_empty(trees: Sequence[PromptTree]) -> None:

@@ -24,6 +24,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from hark.models import flex_attention
+
 TREE_ATTENTION = "hark_trees"
 """The name under which transformers knows this attention; without a layout it is `sdpa`."""
 
@@ -183,16 +185,28 @@ def _additive(attends: Tensor) -> Tensor:
 
 
 def attends_by_tree(model: PreTrainedModel) -> bool:
-    """Whether the model was made or loaded with this attention and can use it now.
+    """Whether the model was made or loaded with this attention and can use it now, in blocks.
 
-    Not on a GPU, where many small calls may cost more than one masked large one, and not while
-    attention itself has dropout, which models that hark loads never have.
+    Not on a GPU, where many small calls may cost more than one large one (`attends_by_flex`), and
+    not while attention itself has dropout, which models that hark loads never have.
     """
+    return model.device.type == "cpu" and _attends_to_layouts(model)
+
+
+def attends_by_flex(model: PreTrainedModel) -> bool:
+    """The same for a model on a GPU, whose layouts are `flex_attention.FlexLayout`s."""
+    return (
+        model.device.type == "cuda"
+        and _attends_to_layouts(model)
+        and flex_attention.can_attend(model)
+    )
+
+
+def _attends_to_layouts(model: PreTrainedModel) -> bool:
     config = model.config
     dropout = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
     return (
         config._attn_implementation == TREE_ATTENTION
-        and model.device.type == "cpu"
         and model.dtype in (torch.float32, torch.bfloat16)
         and not (model.training and dropout)
     )
@@ -215,7 +229,7 @@ def _forward(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    tree_layout: TreeLayout | None = None,
+    tree_layout: TreeLayout | flex_attention.FlexLayout | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: query [R, heads, T, d] -> [R, T, heads, d]."""
@@ -225,6 +239,8 @@ def _forward(
         )
         return plain
     assert dropout == 0.0, "attends_by_tree"
+    if isinstance(tree_layout, flex_attention.FlexLayout):
+        return flex_attention.attend(query, key, value, tree_layout, scaling), None
     copies = getattr(module, "num_key_value_groups", 1)
     inputs = [query, repeat_kv(key, copies), repeat_kv(value, copies)]
     if torch.is_autocast_enabled("cpu"):

@@ -47,12 +47,14 @@ class TreeLayer(nn.Module):
         self,
         hidden_states: Tensor,
         *,
-        tree_layout: TreeLayout | None = None,
+        tree_layout: TreeLayout | Any = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         **others: Any,
     ) -> Tensor:
         """[1, T, D] -> [1, T, D]; in the last layer [1, Q, D] where Q tokens are read."""
-        if tree_layout is None:
+        if not isinstance(tree_layout, TreeLayout):
+            if tree_layout is not None:  # for the attention of another device
+                others["tree_layout"] = tree_layout
             output: Tensor = super().forward(
                 hidden_states, position_embeddings=position_embeddings, **others
             )

@@ -104,10 +104,10 @@ def build_optimizer(
         return TensorFlowAdam(
             groups, lr=settings.learning_rate, betas=betas, epsilon=settings.epsilon
         )
-    # On CUDA the fused kernel wants its step counters beside the weights; torch's default does not.
-    on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
+    # One kernel for all parameters, where there is one.
+    fused = {parameter.device.type for parameter in trained} in ({"cpu"}, {"cuda"})
     return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=on_cpu or None
+        groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=fused or None
     )
 
 
