@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.ours.steps import stage_settings, timed_fit
 from benchmarks.peers.serving import Answer, serve
+from hark.models import flops
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import load_scalar_model
 from hark.models.tokenizer import load_tokenizer
@@ -36,6 +37,7 @@ def prepare(settings: dict[str, Any]) -> Any:
         answer = timed_fit(
             told, model, tokenizer, stage="preference", steps=steps, batch=batch,
             loss=functools.partial(batch_loss, model, loss=told.loss),
+            useful_flops=flops.trunk,
         )  # fmt: skip
         return answer | {"amount": steps * size}
 

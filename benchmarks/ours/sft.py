@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.ours.steps import stage_settings, timed_fit
 from benchmarks.peers.serving import Answer, serve
+from hark.models import flops
 from hark.models.language_model import load_language_model
 from hark.models.packing import PromptTree
 from hark.models.tokenizer import load_tokenizer
@@ -33,6 +34,7 @@ def prepare(settings: dict[str, Any]) -> Any:
         answer = timed_fit(
             told, model, tokenizer, stage="sft", steps=len(batches), batch=batch,
             loss=functools.partial(batch_loss, model),
+            useful_flops=flops.language_model,
         )  # fmt: skip
         tokens = sum(tree.tokens for batch in batches for tree in batch)
         return answer | {"amount": tokens, "batches": request["batches"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.peers.serving import Answer
+from hark.models import flops
 from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
 from hark.training.trainer import LossReport, MicroBatch, Task, TrainingSettings, fit
@@ -28,6 +30,7 @@ def timed_fit(
     steps: int,
     batch: Callable[[int], Sequence[MicroBatch[Any]]],
     loss: Callable[[Any], LossReport],
+    useful_flops: Callable[[flops.Shape, flops.Sequence], int],
 ) -> Answer:
     """Seconds from the first step's data to the last step's end, and the loss of each step.
 
@@ -44,6 +47,7 @@ def timed_fit(
     task = Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,  # type: ignore[attr-defined]
         steps=steps, batch=timed_batch, loss=loss,
+        useful_flops=functools.partial(useful_flops, flops.Shape.of(model)),
     )  # fmt: skip
     with Run.start(stage=stage, settings=settings, command=["benchmarks"]) as run:
         fit(run, task, settings)

@@ -229,7 +229,7 @@ def ppo_settings(**given: Any) -> PPOSettings:
 def ppo_state(policy: PreTrainedModel, critic: PreTrainedModel, words: Any) -> PPOState:
     return PPOState(
         tokenizer=words, policy=policy, reference=policy, critic=critic, shares_trunk=False,
-        average=None, policy_optimizer=torch.optim.SGD(policy.parameters()),
+        average=None, average_adapter=None, policy_optimizer=torch.optim.SGD(policy.parameters()),
         value_optimizer=torch.optim.SGD(critic.parameters()),
         controller=AdaptiveKL(coefficient=0.1, target=None),
     )  # fmt: skip

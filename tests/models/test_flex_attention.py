@@ -47,11 +47,8 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def flexing(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of trees go through flex attention, as on a GPU."""
-    monkeypatch.setattr(
-        logprobs,
-        "_layout",
-        lambda model, batch: flex_layout(batch.trees, CPU) if batch.trees else None,
-    )
+    monkeypatch.setattr(logprobs, "attends_by_tree", lambda model: False)
+    monkeypatch.setattr(logprobs, "attends_by_flex", lambda model: True)
 
 
 def outcome(model: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -139,26 +136,25 @@ def test_it_equals_the_padded_computation(family_model: PreTrainedModel, flexing
 
 
 def test_it_equals_attention_in_blocks(
-    make_family: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch, uncompiled: None
+    make_family: Callable[..., PreTrainedModel], request: pytest.FixtureRequest
 ) -> None:
     model = make_family("gemma3-tied")  # scores scaled by another number than the heads' width
     batch = pack(TREES, end_to_end=True)
     expected = outcome(model, batch)
-    monkeypatch.setattr(logprobs, "_layout", lambda *_: flex_layout(batch.trees, CPU))
+    request.getfixturevalue("flexing")
     assert_same(outcome(model, batch), expected)
 
 
-def test_states_of_what_fills_a_row_come_last(
+def test_states_are_found_where_a_row_was_filled_up(
     make_family: Callable[..., PreTrainedModel], flexing: None
 ) -> None:
     model = make_family("llama-tied")
     batch = pack(TREES, end_to_end=True)
-    states = hidden_states(model, batch)
-    assert states.shape == (ROW_UNIT, 32)
+    states = hidden_states(model, batch, torch.tensor([11, 12]))
     expected = model.base_model(
         torch.tensor([[*TREES[0].prompt, *TREES[0].responses[1]]])
     ).last_hidden_state[0, 5:]
-    torch.testing.assert_close(states[11:13], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_activation_checkpointing_hands_the_layout_on(

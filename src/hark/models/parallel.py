@@ -154,6 +154,7 @@ def blocks(model: PreTrainedModel) -> list[nn.Module]:
 
 def recompute_blocks(model: PreTrainedModel) -> None:
     """Keep each block's input alone for the backward pass, which computes the rest once more."""
+    quicken(backbone(model))  # before its present forward pass is wrapped
     for block in blocks(model):
         block.forward = functools.partial(_recomputed, block.forward)
 

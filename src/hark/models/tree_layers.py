@@ -49,14 +49,18 @@ class TreeLayer(nn.Module):
         *,
         tree_layout: TreeLayout | Any = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
+        past_key_values: Any = None,
         **others: Any,
     ) -> Tensor:
         """[1, T, D] -> [1, T, D]; in the last layer [1, Q, D] where Q tokens are read."""
-        if not isinstance(tree_layout, TreeLayout):
-            if tree_layout is not None:  # for the attention of another device
-                others["tree_layout"] = tree_layout
+        if not isinstance(tree_layout, TreeLayout) or past_key_values is not None:
+            # Layouts of other devices' attention, and passes that fill a cache.
+            named = others if tree_layout is None else {**others, "tree_layout": tree_layout}
             output: Tensor = super().forward(
-                hidden_states, position_embeddings=position_embeddings, **others
+                hidden_states,
+                position_embeddings=position_embeddings,
+                past_key_values=past_key_values,
+                **named,
             )
             return output
         assert position_embeddings is not None
