@@ -178,7 +178,7 @@ def test_ppo_starts_from_its_reference_to_the_bit(ppo_world: Any, critic: str) -
     state = ppo_world.state(settings)
     encoded = encode_prompts(ppo_world.prompts, state.tokenizer, settings, context=48)
     episodes = sample(state, (encoded.prompts * 4)[:16], settings)
-    epoch = minibatches(episodes, state.policy, settings, step=0, epoch=0)
+    epoch = minibatches(episodes, state.readers, settings, step=0, epoch=0)
     of_policy = behaviour_logprobs(state, episodes, epoch, settings)
     assert torch.equal(reference_logprobs(state, epoch, settings), of_policy)
     with torch.no_grad():

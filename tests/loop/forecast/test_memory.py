@@ -122,8 +122,9 @@ def test_activations_are_within_a_quarter(size: Architecture, dtype: str, recomp
     if recomputed:
         # What is kept between the passes; the forecast adds one layer being computed again.
         tokens = share().pass_tokens
-        whole = memory.activations(shape_of(size), tokens, on(dtype=dtype), True)
-        layer = memory.block_activations(shape_of(size), dtype, sharded=False)
+        read = share().predicted / tokens
+        whole = memory.activations(shape_of(size), tokens, on(dtype=dtype), True, read=read)
+        layer = memory.layer_activations(shape_of(size), on(dtype=dtype))
         activations = whole - tokens * layer
     logits = memory.kept_logits(shape_of(size), share().predicted)
     copies = 0

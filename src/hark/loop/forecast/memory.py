@@ -16,7 +16,13 @@ from typing import Literal
 
 from hark.loop.forecast.hardware import Device
 from hark.loop.forecast.shapes import ModelShape
-from hark.loop.forecast.work import Share, block_activations, cache_bytes, kept_logits
+from hark.loop.forecast.work import (
+    Share,
+    block_activations,
+    cache_bytes,
+    kept_logits,
+    tree_layer_activations,
+)
 from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS
 
 HEADROOM = 0.10
@@ -129,9 +135,14 @@ def of_training(
     tokens = share.pass_tokens
     predicted = share.predicted / share.passes
     logits = [model.shape for model, only in zip(models, scalar, strict=True) if not only]
+    # A preference model is read at the ends of responses; policy and critic where tokens follow.
+    read = predicted / tokens if logits else 0.0
     terms = [("gradients", 4 * trained / situation.devices)]
     terms += [
-        ("activations", sum(activations(m.shape, tokens, situation, recomputed) for m in models)),
+        (
+            "activations",
+            sum(activations(m.shape, tokens, situation, recomputed, read=read) for m in models),
+        ),
         ("logits", sum(_logits(shape, predicted) for shape in logits)),
     ]
     if has_mask and not situation.device.is_cpu:
@@ -145,14 +156,33 @@ def of_training(
 
 
 def activations(
-    shape: ModelShape, tokens: float, situation: Situation, recomputed: bool = False
+    shape: ModelShape,
+    tokens: float,
+    situation: Situation,
+    recomputed: bool = False,
+    *,
+    read: float = 1.0,
 ) -> float:
-    """Bytes that wait for the backward pass, logits left out."""
-    per_token = block_activations(shape, situation.dtype, sharded=situation.computes_in_bfloat16)
-    last_norm = 3 * 4.0 * shape.width
+    """Bytes that wait for the backward pass, logits left out.
+
+    read: the share of tokens whose last hidden state is read; the last layer computes no others on
+        a CPU.
+    """
+    layer = layer_activations(shape, situation)
+    norm = 3 * 4.0 * shape.width * (read if situation.device.is_cpu else 1.0)
     if recomputed:
-        return tokens * (shape.layers * 4.0 * shape.width + per_token + last_norm)
-    return tokens * (shape.layers * per_token + last_norm)
+        return tokens * (shape.layers * 4.0 * shape.width + layer + norm)
+    last = layer
+    if situation.device.is_cpu:
+        last = tree_layer_activations(shape, situation.dtype, read=read)
+    return tokens * ((shape.layers - 1) * layer + last + norm)
+
+
+def layer_activations(shape: ModelShape, situation: Situation) -> float:
+    """Bytes that a token leaves in one layer."""
+    if situation.device.is_cpu:
+        return tree_layer_activations(shape, situation.dtype)
+    return block_activations(shape, situation.dtype, sharded=situation.computes_in_bfloat16)
 
 
 def _logits(shape: ModelShape, predicted: float) -> float:

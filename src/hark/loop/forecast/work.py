@@ -134,6 +134,20 @@ def block_activations(shape: ModelShape, dtype: str, *, sharded: bool) -> float:
     return norms + 2.0 * (4 * wide + 4 * mlp)
 
 
+def tree_layer_activations(shape: ModelShape, dtype: str, *, read: float = 1.0) -> float:
+    """As `block_activations`, in the layers of `hark.models.tree_layers`.
+
+    A norm keeps its input and output; attention keys and values, and of each token that asks its
+    query and output; the gated MLP three of its width. Under autocast what norms read, and all of
+    attention, is float32.
+    read: the share of tokens that ask; less than 1 in the last layer only.
+    """
+    width, wide, mlp = shape.width, shape.attention_width, shape.mlp_width
+    if dtype == "float32":
+        return 4.0 * (2 * width + 2 * wide + read * (2 * width + 2 * wide + 3 * mlp))
+    return 6.0 * width + 8 * wide + read * (6 * width + 10 * wide + 6 * mlp)
+
+
 def kept_logits(shape: ModelShape, predicted: float) -> float:
     """Bytes of softmax that wait for the backward pass; beyond a limit they are computed again."""
     numbers = predicted * shape.vocabulary
