@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from hark.models.key_value_slots import KeyValueSlots
+from hark.models.prefill import ReadPrompt, read_end_to_end
+from hark.models.tree_attention import attends_by_tree
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +57,26 @@ class SlotDecoder:
         self.hidden = torch.full_like(self.visible, torch.finfo(model.dtype).min)
         self.last_logits_only = _last_logits_only(model)
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> Cache:
-        """Forward prompts padded on the right: causal attention never looks at the padding."""
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Cache | tuple[ReadPrompt, ...]:
+        """Forward prompts end to end, or padded on the right where the model cannot: causal
+        attention never looks at the padding."""
+        if self._reads_end_to_end(prompts):
+            return read_end_to_end(self.model, prompts)
         cache = DynamicCache()
         tokens = _padded(prompts, device=self.model.device)
         if tokens.shape[1] > 0:
             self.model(tokens, past_key_values=cache, use_cache=True, **self.last_logits_only)
         return cache
 
-    def admit(self, prefilled: Cache, which: Tensor, slots: Tensor) -> None:
+    def admit(
+        self, prefilled: Cache | tuple[ReadPrompt, ...], which: Tensor, slots: Tensor
+    ) -> None:
         """Copy the keys and values of the prompts; a prompt may be copied to several slots."""
-        if len(prefilled.layers) > 0:
+        if isinstance(prefilled, tuple):
+            for place, slot in zip(which.tolist(), slots.tolist(), strict=True):
+                one = prefilled[place]
+                self.cache.write_span(slot, one.states, one.start, one.end)
+        elif len(prefilled.layers) > 0:
             self.cache.write(slots, prefilled, which)
 
     def move(self, source: Tensor, target: Tensor, *, longest: int) -> None:
@@ -84,6 +95,12 @@ class SlotDecoder:
             **self.last_logits_only,
         )
         return output.logits[:, -1]
+
+    def _reads_end_to_end(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Whether attention by tree is exact: it knows no sliding window."""
+        _, sliding, window = _attention_kinds(self.model)
+        is_uncut = not sliding or max(len(prompt) for prompt in prompts) <= window
+        return is_uncut and attends_by_tree(self.model)
 
     def _masks(self, lengths: Tensor, longest: int) -> Tensor | dict[str, Tensor]:
         """The additive mask [rows, 1, 1, longest + 1], or one for each kind of attention layer."""
