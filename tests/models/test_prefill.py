@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from hark.models import prefill
-from hark.models.decoders import SlotDecoder
+from hark.models.decoders import PagedDecoder
 from hark.models.prefill import read_end_to_end
 from hark.models.tree_attention import attends_by_tree
 
@@ -40,11 +42,10 @@ def test_every_family_reads_what_it_reads_alone(
 
 
 @torch.inference_mode()
-def test_which_prompts_are_padded(family_model: PreTrainedModel) -> None:
-    """Those of models that cannot attend by tree, and those that a sliding window would cut."""
-    decoder = SlotDecoder(family_model, slots=2, capacity=40)
-    slides = bool(getattr(family_model.config, "sliding_window", None))
-    short, long = [[3] * 32, [4]], [[3] * 33, [4]]
-    by_tree = attends_by_tree(family_model)
-    assert isinstance(decoder.prefill(short), tuple) == by_tree
-    assert isinstance(decoder.prefill(long), tuple) == (by_tree and not slides)
+def test_prompts_that_a_sliding_window_cuts_are_padded(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    for family, slides in (("mistral-untied", True), ("gemma3-tied", True), ("llama-tied", False)):
+        decoder = PagedDecoder(make_family(family), slots=2, capacity=40)
+        assert [one.row for one in decoder.prefill([[3] * 32, [4]])] == [0, 0]
+        assert [one.row for one in decoder.prefill([[3] * 33, [4]])] == [0, int(slides)]

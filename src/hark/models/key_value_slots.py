@@ -37,23 +37,11 @@ class KeyValueSlots(Cache):
 
     def write(self, slots: Tensor, prompts: Cache, which: Tensor) -> None:
         """Copy the keys and values of rows `which` of a prefilled cache into `slots`, both [n]."""
-        self._have_layers(prompts)
+        while len(self.layers) < len(prompts.layers):
+            self.layers.append(SlotLayer(self))
         for layer, source in zip(self.layers, prompts.layers, strict=True):
             if source.is_initialized:
                 layer.write(slots, source.keys[which], source.values[which])
-
-    def write_span(self, slot: int, states: Cache, start: int, end: int) -> None:
-        """Copy positions `start` to `end` of the only row of a prefilled cache into a slot."""
-        if start == end:
-            return
-        self._have_layers(states)
-        for layer, source in zip(self.layers, states.layers, strict=True):
-            keys, values = source.keys[0, :, start:end], source.values[0, :, start:end]
-            layer.write_one(slot, keys, values)
-
-    def _have_layers(self, states: Cache) -> None:
-        while len(self.layers) < len(states.layers):
-            self.layers.append(SlotLayer(self))
 
     def move(self, source: Tensor, target: Tensor, *, longest: int) -> None:
         """Copy the first `longest` positions of slots `source` to slots `target`, both [n]."""
@@ -110,13 +98,6 @@ class SlotLayer(CacheLayerMixin):
             self.lazy_initialization(keys, values)
         self.keys[slots, :, : keys.shape[2]] = keys
         self.values[slots, :, : values.shape[2]] = values
-
-    def write_one(self, slot: int, keys: Tensor, values: Tensor) -> None:
-        """Fill the beginning of one slot with [heads, T, head width]."""
-        if not self.is_initialized:
-            self.lazy_initialization(keys.unsqueeze(0), values.unsqueeze(0))
-        self.keys[slot, :, : keys.shape[1]] = keys
-        self.values[slot, :, : values.shape[1]] = values
 
     def get_seq_length(self) -> int:
         """The longest row; a model that reads it is given explicit positions all the same."""

@@ -29,15 +29,16 @@ class ReadPrompt:
     """Where the keys and values of one prompt are."""
 
     states: Cache
-    """Of a whole pass; each layer's `keys` and `values` are [1, heads, tokens, head width]."""
+    """Of a whole pass; each layer's `keys` and `values` are [R, heads, T, head width]."""
+    row: int
     start: int
     end: int
-    """Its tokens among those of the pass."""
+    """Its tokens in its row."""
 
 
 def read_end_to_end(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]]
-) -> tuple[ReadPrompt, ...]:
+) -> list[ReadPrompt]:
     """Forward prompts (some may be empty) in passes of about `PASS_TOKENS`, in the order given.
 
     For models for which `attends_by_tree` holds, and prompts that no sliding window cuts.
@@ -47,8 +48,8 @@ def read_end_to_end(
         batch = _next_pass(prompts, len(read))
         bounds = [0, *itertools.accumulate(len(prompt) for prompt in batch)]
         states = _forward(model, batch)
-        read.extend(ReadPrompt(states, start, end) for start, end in itertools.pairwise(bounds))
-    return tuple(read)
+        read.extend(ReadPrompt(states, 0, start, end) for start, end in itertools.pairwise(bounds))
+    return read
 
 
 def _next_pass(prompts: Sequence[Sequence[int]], first: int) -> list[Sequence[int]]:

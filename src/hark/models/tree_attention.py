@@ -24,6 +24,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from hark.models.paged_attention import PageLayout, attend_pages
+
 TREE_ATTENTION = "hark_trees"
 """The name under which transformers knows this attention; without a layout it is `sdpa`."""
 
@@ -189,9 +191,13 @@ def _forward(
     dropout: float = 0.0,
     scaling: float | None = None,
     tree_layout: TreeLayout | None = None,
+    page_layout: PageLayout | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: query [R, heads, T, d] -> [R, T, heads, d]."""
+    if page_layout is not None:
+        assert attention_mask is not None and scaling is not None and dropout == 0.0
+        return attend_pages(query, key, value, attention_mask, scaling, page_layout), None
     if tree_layout is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
