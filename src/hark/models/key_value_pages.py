@@ -22,6 +22,7 @@ from hark.models.prefill import ReadPrompt
 
 MOST_HOLES = 1 / 8
 """Share of the pages in use that may be holes."""
+NOBODY = -1
 
 
 class PageTable:
@@ -34,9 +35,8 @@ class PageTable:
         """Pages in use are numbered below; page 0 belongs to nobody."""
         self._holes: list[int] = []
         self._pages = np.zeros((rows, widest), np.int64)
-        # Of each page, where it belongs: any existing place will do for holes and page 0.
         self.capacity = rows * widest + 1
-        self._row = np.zeros(self.capacity, np.int64)
+        self._row = np.full(self.capacity, NOBODY, np.int64)
         self._ordinal = np.zeros(self.capacity, np.int64)
 
     def take(self, row: int, count: int) -> list[int]:
@@ -54,7 +54,7 @@ class PageTable:
         """Take all pages from a row."""
         pages = self.of_row[row]
         self._holes.extend(pages)
-        self._row[pages] = self._ordinal[pages] = 0
+        self._row[pages] = NOBODY
         self._pages[row] = 0
         self.of_row[row] = []
 
@@ -79,16 +79,20 @@ class PageTable:
             row, ordinal = int(self._row[old]), int(self._ordinal[old])
             self._place(new, row, ordinal)
             self.of_row[row][ordinal] = new
-        self._row[self.used :] = self._ordinal[self.used :] = 0
+        self._row[self.used :] = NOBODY
         self._holes = []
         return source, target
 
     def layout(self, rows: int, widest: int) -> PageLayout:
         """Of the first rows, whose longest has `widest` pages."""
         row = torch.tensor(self._row[: self.used])
+        any_row = row.clamp(min=0)
+        # The ordinal of a hole is that of its last row, which may have been longer.
+        ordinal = torch.tensor(self._ordinal[: self.used]).clamp_(max=widest - 1)
         return PageLayout(
-            row_of_page=row,
-            place_of_page=row * widest + torch.from_numpy(self._ordinal[: self.used]),
+            row_of_page=any_row,
+            receiver_of_page=torch.where(row == NOBODY, rows, row),
+            place_of_page=any_row * widest + ordinal,
             pages=torch.tensor(self._pages[:rows, :widest]).flatten(),
             rows=rows,
         )
@@ -192,7 +196,7 @@ class PagedLayer(CacheLayerMixin):
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        cache, (_, heads, _, width) = self.cache, key_states.shape
+        cache, heads = self.cache, key_states.shape[1]
         places = (cache.new_pages * heads + torch.arange(heads)) * PAGE + cache.new_offsets
         places = places.flatten()
         for pages, states in ((self.keys, key_states), (self.values, value_states)):

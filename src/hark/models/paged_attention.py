@@ -26,9 +26,11 @@ class PageLayout:
     """
 
     row_of_page: Tensor
-    """[pages] long; any row for pages that hold none."""
+    """[pages] long; any row for pages that no row holds."""
+    receiver_of_page: Tensor
+    """[pages] long: the same, but `rows` for pages that no row holds: nobody gets their values."""
     place_of_page: Tensor
-    """[pages] long: index into `pages`; any for pages that hold none."""
+    """[pages] long: index into `pages`; any for pages that no row holds."""
     pages: Tensor
     """[rows · widest] long: the pages of row 0, then of row 1, …"""
     rows: int
@@ -49,6 +51,9 @@ def attend_pages(
         keys, values: [pages, key-value heads, PAGE, d] float32.
         mask: [rows, 1, 1, widest · PAGE], added to the scaled scores.
     """
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return attend_pages(query, keys, values, mask, scale, layout)
     rows, heads, _, width = query.shape
     pages, groups = keys.shape[:2]
     shared = heads // groups
@@ -62,6 +67,6 @@ def attend_pages(
     weights = weights.transpose(1, 2).reshape(rows * layout.widest, heads * PAGE)
     weights = weights.index_select(0, layout.place_of_page)
     parts = torch.bmm(weights.view(pages * groups, shared, PAGE), values.flatten(0, 1))
-    sums = torch.zeros(rows, heads * width)
-    sums.index_add_(0, layout.row_of_page, parts.view(pages, heads * width))
-    return sums.view(rows, 1, heads, width).to(query.dtype)
+    sums = torch.zeros(rows + 1, heads * width)
+    sums.index_add_(0, layout.receiver_of_page, parts.view(pages, heads * width))
+    return sums[:rows].view(rows, 1, heads, width).to(query.dtype)

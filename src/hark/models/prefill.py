@@ -19,7 +19,7 @@ from transformers.cache_utils import CacheLayerMixin
 from hark.models.language_model import backbone
 from hark.models.tree_attention import tree_layout, unread_mask
 
-PASS_TOKENS = 1024
+PASS_TOKENS = 2048
 """Tokens of one forward pass, about: enough for products at full rate, and few enough that what
 the layers compute stays in fast memory. Measured on a CPU, see decision 0011."""
 
@@ -36,9 +36,7 @@ class ReadPrompt:
     """Its tokens in its row."""
 
 
-def read_end_to_end(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]]
-) -> list[ReadPrompt]:
+def read_end_to_end(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[ReadPrompt]:
     """Forward prompts (some may be empty) in passes of about `PASS_TOKENS`, in the order given.
 
     For models for which `attends_by_tree` holds, and prompts that no sliding window cuts.
@@ -69,7 +67,9 @@ def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Cache:
     if any(lengths):
         tree = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(lengths))
         layout = tree_layout(
-            [(length, 0) for length in lengths if length], group=tree, branch=torch.full_like(tree, -1)
+            [(length, 0) for length in lengths if length],
+            group=tree,
+            branch=torch.full_like(tree, -1),
         )
         backbone(model)(
             input_ids=torch.tensor([[token for prompt in prompts for token in prompt]]),

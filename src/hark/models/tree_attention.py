@@ -196,7 +196,9 @@ def _forward(
 ) -> tuple[Tensor, None]:
     """What transformers calls: query [R, heads, T, d] -> [R, T, heads, d]."""
     if page_layout is not None:
-        assert attention_mask is not None and scaling is not None and dropout == 0.0
+        assert attention_mask is not None
+        assert scaling is not None
+        assert dropout == 0.0
         return attend_pages(query, key, value, attention_mask, scaling, page_layout), None
     if tree_layout is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
