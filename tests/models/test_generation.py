@@ -144,6 +144,19 @@ def test_captured_logprobs_equal_a_forward_pass_in_every_family(
         assert torch.allclose(response.logprobs, expected, atol=1e-5, rtol=0)
 
 
+def test_many_rows_that_come_and_go_leave_each_other_alone(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    model = make_family("qwen2-tied")  # decodes from pages, of which some are holes meanwhile
+    prompts = random_prompts([(7 * place) % 34 + 1 for place in range(40)])
+    settings = SamplingSettings(max_response_tokens=30)
+    responses = generate(model, TOKENIZER, prompts, settings, seed=8, rows=10)
+    assert len({len(response.tokens) for response in responses}) > 5
+    for prompt, response in zip(prompts, responses, strict=True):
+        expected = plain_logprobs(model, prompt, response)
+        assert torch.allclose(response.logprobs, expected, atol=1e-5, rtol=0)
+
+
 def test_the_ratio_of_ppo_starts_at_one() -> None:
     prompts = random_prompts([4, 9])
     settings = SamplingSettings(temperature=0.7, top_p=0.8, max_response_tokens=8)

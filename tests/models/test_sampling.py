@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hark.errors import SettingsError
+from hark.models import sampling
 from hark.models.sampling import (
     SamplingSettings,
     behaviour_logprobs,
@@ -198,3 +199,16 @@ def test_half_precision_logits_give_single_precision_logprobs() -> None:
 def test_settings_that_make_no_sense_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         SamplingSettings.parse(values)
+
+
+def test_few_logits_at_a_time_draw_what_all_draw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, uniform = torch.randn(11, 50), torch.rand(11, dtype=torch.float64)
+    forbidden = torch.zeros(11, 50, dtype=torch.bool)
+    forbidden[:, :20] = True
+    for settings in (SamplingSettings(top_p=0.9, top_k=20), SamplingSettings(temperature=0.0)):
+        whole = choose_tokens(logits, uniform, settings, forbidden)
+        for most in (40, 100, 170):  # rows of 1, 2 and 3
+            monkeypatch.setattr(sampling, "CPU_LOGITS", most)
+            parts = choose_tokens(logits, uniform, settings, forbidden)
+            assert all(torch.equal(*pair) for pair in zip(whole, parts, strict=True))
+        monkeypatch.undo()

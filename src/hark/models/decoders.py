@@ -1,8 +1,9 @@
 """One decoding step of a model for rows of different lengths.
 
-`SlotDecoder` keeps keys and values in slots. `RecomputingDecoder` forwards every row from its
-beginning at each step: slow, but right for any causal model, and what architectures get whose
-attention cannot be told the length of each row. `supports_slots` finds out by trying.
+`SlotDecoder` keeps keys and values in slots, `PagedDecoder` on a CPU in pages. `RecomputingDecoder`
+forwards every row from its beginning at each step: slow, but right for any causal model, and what
+architectures get whose attention cannot be told the length of each row. `supports_slots` finds out
+by trying.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from hark.models.graph_decoder import GraphDecoder
+from hark.models.key_value_pages import KeyValuePages
 from hark.models.key_value_slots import KeyValueSlots
+from hark.models.paged_attention import PAGE
+from hark.models.prefill import ReadPrompt, read_end_to_end
+from hark.models.tree_attention import attends_by_tree
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +48,14 @@ def choose_decoder(model: PreTrainedModel, *, slots: int, capacity: int) -> Deco
     """The fastest decoder that is right for `model`, with `slots` of `capacity` tokens."""
     if not supports_slots(model):
         return RecomputingDecoder(model, slots=slots, capacity=capacity)
-    decoder = SlotDecoder(model, slots=slots, capacity=capacity)
-    if model.device.type == "cuda":
+    decoder = _cached_decoder(model)(model, slots=slots, capacity=capacity)
+    if isinstance(decoder, SlotDecoder) and model.device.type == "cuda":
         return GraphDecoder(decoder, slots=slots, capacity=capacity)
     return decoder
+
+
+def _cached_decoder(model: PreTrainedModel) -> type[SlotDecoder | PagedDecoder]:
+    return PagedDecoder if attends_by_tree(model) else SlotDecoder
 
 
 class SlotDecoder:
@@ -55,18 +64,12 @@ class SlotDecoder:
     def __init__(self, model: PreTrainedModel, *, slots: int, capacity: int) -> None:
         self.model = model
         self.cache = KeyValueSlots(slots=slots, capacity=capacity)
-        self.positions = torch.arange(capacity, device=model.device)
-        self.visible = torch.zeros((), dtype=model.dtype, device=model.device)
-        self.hidden = torch.full_like(self.visible, torch.finfo(model.dtype).min)
+        self.masks = _Masks(model, capacity)
         self.last_logits_only = _last_logits_only(model)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Cache:
         """Forward prompts padded on the right: causal attention never looks at the padding."""
-        cache = DynamicCache()
-        tokens = _padded(prompts, device=self.model.device)
-        if tokens.shape[1] > 0:
-            self.model(tokens, past_key_values=cache, use_cache=True, **self.last_logits_only)
-        return cache
+        return _read_padded(self.model, prompts)
 
     def admit(self, prefilled: Cache, which: Tensor, slots: Tensor) -> None:
         """Copy the keys and values of the prompts; a prompt may be copied to several slots."""
@@ -91,9 +94,65 @@ class SlotDecoder:
         return output.logits[:, -1]
 
     def _masks(self, lengths: Tensor, longest: int) -> Tensor | dict[str, Tensor]:
-        """The additive mask [rows, 1, 1, longest + 1], or one for each kind of attention layer."""
-        full, sliding, window = _attention_kinds(self.model)
-        distance = lengths.unsqueeze(1) - self.positions[: longest + 1]
+        return self.masks.of(lengths, longest + 1)
+
+
+class PagedDecoder:
+    """Decoding with a key-value cache in pages, for models for which `attends_by_tree` holds."""
+
+    def __init__(self, model: PreTrainedModel, *, slots: int, capacity: int) -> None:
+        self.model = model
+        self.cache = KeyValuePages(rows=slots, capacity=capacity)
+        self.masks = _Masks(model, capacity + PAGE)
+        self.last_logits_only = _last_logits_only(model)
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> list[ReadPrompt]:
+        """Forward prompts end to end, or padded where a sliding window cuts some: attention by
+        tree knows none."""
+        _, sliding, window = _attention_kinds(self.model)
+        if not sliding or max(len(prompt) for prompt in prompts) <= window:
+            return read_end_to_end(self.model, prompts)
+        states = _read_padded(self.model, prompts)
+        return [ReadPrompt(states, row, 0, len(prompt)) for row, prompt in enumerate(prompts)]
+
+    def admit(self, prefilled: list[ReadPrompt], which: Tensor, slots: Tensor) -> None:
+        """Copy the keys and values of the prompts; a prompt may be copied to several slots."""
+        self.cache.write(slots.tolist(), [prefilled[place] for place in which.tolist()])
+
+    def move(self, source: Tensor, target: Tensor, *, longest: int) -> None:
+        """Give pages to other slots."""
+        for old, new in zip(source.tolist(), target.tolist(), strict=True):
+            self.cache.table.move(old, new)
+
+    def step(self, tokens: Tensor, lengths: Tensor, *, longest: int) -> Tensor:
+        """One forward pass of one token for each row."""
+        self.cache.at(lengths, longest=longest)
+        layout = self.cache.layout
+        output = self.model(
+            tokens.unsqueeze(1),
+            attention_mask=self.masks.of(lengths, layout.widest * PAGE),
+            position_ids=lengths.unsqueeze(1),
+            past_key_values=self.cache,
+            use_cache=True,
+            page_layout=layout,
+            **self.last_logits_only,
+        )
+        return output.logits[:, -1]
+
+
+class _Masks:
+    """Additive masks of one decoding step."""
+
+    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
+        self.kinds = _attention_kinds(model)
+        self.positions = torch.arange(capacity, device=model.device)
+        self.visible = torch.zeros((), dtype=model.dtype, device=model.device)
+        self.hidden = torch.full_like(self.visible, torch.finfo(model.dtype).min)
+
+    def of(self, lengths: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+        """The additive mask [rows, 1, 1, width], or one for each kind of attention layer."""
+        full, sliding, window = self.kinds
+        distance = lengths.unsqueeze(1) - self.positions[:width]
         masks = {}
         if full:
             masks["full_attention"] = self._additive(distance >= 0)
@@ -182,7 +241,7 @@ def _slots_agree_as_stored(model: PreTrainedModel) -> bool:
     texts = [[(11 * place + start) % vocabulary for place in range(6)] for start in (3, 5)]
     known = [3, 1]
     try:
-        decoder = SlotDecoder(model, slots=2, capacity=6)
+        decoder = _cached_decoder(model)(model, slots=2, capacity=6)
         slots = torch.arange(2, device=model.device)
         prompts = [text[:length] for text, length in zip(texts, known, strict=True)]
         decoder.admit(decoder.prefill(prompts), slots, slots)
@@ -200,6 +259,15 @@ def _slots_agree_as_stored(model: PreTrainedModel) -> bool:
         log.debug("decoding from slots failed", exc_info=True)
         return False
     return True
+
+
+def _read_padded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Cache:
+    """Keys and values of prompts padded on the right, each a row."""
+    cache = DynamicCache()
+    tokens = _padded(prompts, device=model.device)
+    if tokens.shape[1] > 0:
+        model(tokens, past_key_values=cache, use_cache=True, **_last_logits_only(model))
+    return cache
 
 
 def _last_logits_only(model: PreTrainedModel) -> dict[str, int]:

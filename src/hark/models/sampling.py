@@ -152,6 +152,11 @@ def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(running_sum, threshold, right=True).squeeze(-1)
 
 
+CPU_LOGITS = 2**18
+"""Logits worked on at once on a CPU: what is made of them, running sums in float64 among it, then
+stays in fast memory: allocating more afresh took as long as the arithmetic (decision 0011)."""
+
+
 def choose_tokens(
     logits: Tensor, uniform: Tensor, settings: SamplingSettings, is_forbidden: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -167,6 +172,25 @@ def choose_tokens(
     Returns:
         tokens [rows] long, logprobs [rows] float32.
     """
+    rows, vocabulary = logits.shape
+    count = rows if logits.device.type != "cpu" else max(1, CPU_LOGITS // vocabulary)
+    if count >= rows:
+        return _choose_tokens(logits, uniform, settings, is_forbidden)
+    parts = [slice(start, start + count) for start in range(0, rows, count)]
+    chosen = [
+        _choose_tokens(
+            logits[part], uniform[part], settings,
+            None if is_forbidden is None else is_forbidden[part],
+        )
+        for part in parts
+    ]  # fmt: skip
+    tokens, logprobs = zip(*chosen, strict=True)
+    return torch.cat(tokens), torch.cat(logprobs)
+
+
+def _choose_tokens(
+    logits: Tensor, uniform: Tensor, settings: SamplingSettings, is_forbidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
     logprobs = behaviour_logprobs(logits, settings.temperature)
     allowed = logprobs if is_forbidden is None else logprobs.masked_fill(is_forbidden, -math.inf)
     if settings.temperature == 0.0:

@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from hark.models import flex_attention
+from hark.models.paged_attention import PageLayout, attend_pages
 
 TREE_ATTENTION = "hark_trees"
 """The name under which transformers knows this attention; without a layout it is `sdpa`."""
@@ -230,9 +231,15 @@ def _forward(
     dropout: float = 0.0,
     scaling: float | None = None,
     tree_layout: TreeLayout | flex_attention.FlexLayout | None = None,
+    page_layout: PageLayout | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: query [R, heads, T, d] -> [R, T, heads, d]."""
+    if page_layout is not None:
+        assert attention_mask is not None
+        assert scaling is not None
+        assert dropout == 0.0
+        return attend_pages(query, key, value, attention_mask, scaling, page_layout), None
     if tree_layout is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
