@@ -33,6 +33,8 @@ from hark.models.tokenizer import end_token_ids
 
 _PREFILL_TOKENS = 16384
 """Most tokens, padding included, of one prefill: bounds the memory of its activations."""
+_CPU_PREFILL_TOKENS = 4096
+"""The same on a CPU, where fresh memory costs more than larger products gain (decision 0011)."""
 
 Finish = Literal["end", "length", "stop"]
 """What ended a response: an end token, the limit of tokens, or a stop string."""
@@ -156,9 +158,12 @@ class Engine:
         """Read the next prompts into `prefilled`; `staged` says who is to be admitted from it."""
         batch: list[list[int]] = []
         longest = 0
+        most = _PREFILL_TOKENS
+        if self.device.type == "cpu":
+            most = min(most, _CPU_PREFILL_TOKENS)
         while self.waiting and len(batch) < self.rows.capacity:
             longest = max(longest, len(self.requests[self.waiting[0][0]].prompt))
-            if batch and (len(batch) + 1) * longest > _PREFILL_TOKENS:
+            if batch and (len(batch) + 1) * longest > most:
                 break
             batch.append(self.waiting.popleft())
         self.prefilled = self.decoder.prefill([self.requests[one[0]].prompt[:-1] for one in batch])
