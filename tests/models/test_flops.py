@@ -58,3 +58,12 @@ def test_shape_leaves_embeddings_and_norms_out() -> None:
     )
     # The head of a scalar model is one more matrix, of 96 weights.
     assert flops.Shape.of(new_scalar_model(model)).matrices == layers + 96
+
+
+def test_adapters_spare_the_gradients_of_matrices() -> None:
+    assert flops.training(10) == 30
+    assert flops.training(10, adapted=True) == 20
+    whole = flops.ppo_episodes(TINY, TINY, (3, (2,)), inner_epochs=2)
+    adapted = flops.ppo_episodes(TINY, TINY, (3, (2,)), inner_epochs=2, adapted=True)
+    # Two epochs of a language model's pass and a critic's, 1600 + 1480, once less each.
+    assert whole - adapted == 2 * 3080

@@ -92,11 +92,13 @@ def ppo_episodes(
     *,
     inner_epochs: int,
     scorers: Iterable[Shape] | None = None,
+    adapted: bool = False,
 ) -> int:
     """One prompt's episodes: draw, score, reference, values, then training policy and critic.
 
     critic: None for one that shares the policy's trunk, which is then trained once for both.
     scorers: the models that score; without it, one of the critic's shape.
+    adapted: as for `training`, of policy and critic.
     """
     reference = language_model(policy, sequence)
     values = trunk(critic or policy, sequence)
@@ -104,9 +106,13 @@ def ppo_episodes(
     once = generation(policy, sequence) + reference + values
     once += sum(trunk(shape, sequence) for shape in scores)
     trained = reference if critic is None else reference + values
-    return once + inner_epochs * training(trained)
+    return once + inner_epochs * training(trained, adapted=adapted)
 
 
-def training(forward: int) -> int:
-    """Forward and backward."""
-    return 3 * forward
+def training(forward: int, *, adapted: bool = False) -> int:
+    """Forward and backward.
+
+    adapted: only adapters are trained, so that the large matrices need no gradients of their own;
+        the adapters' few operations are left out.
+    """
+    return (2 if adapted else 3) * forward

@@ -41,6 +41,7 @@ class StepArithmetic:
             flops.ppo_episodes(
                 self.policy, self.critic, sequence,
                 inner_epochs=settings.inner_epochs, scorers=self.scorers,
+                adapted=settings.lora is not None,
             )
             for sequence in episodes.sequences
         )  # fmt: skip
@@ -51,4 +52,4 @@ class StepArithmetic:
             return 0
         row = flops.language_model(self.policy, (1, (settings.pretraining_row_tokens - 1,)))
         rows = settings.updates_per_step * settings.pretraining_rows_per_update
-        return flops.training(rows * row)
+        return flops.training(rows * row, adapted=settings.lora is not None)

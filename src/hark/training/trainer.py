@@ -228,7 +228,8 @@ def _useful_flops(task: Task[Any], micro_batches: Sequence[MicroBatch[Any]]) -> 
             task.useful_flops(sequence)
             for micro_batch in micro_batches
             for sequence in micro_batch.sequences
-        )
+        ),
+        adapted=has_adapter(task.model),
     )
 
 
