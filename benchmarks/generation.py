@@ -44,7 +44,7 @@ def main() -> None:
     options.add_argument(
         "--tokens", type=int, default=128, help="new tokens of a response, at most"
     )
-    options.add_argument("--rows", type=int, default=64, help="responses hark draws side by side")
+    options.add_argument("--rows", type=int, default=128, help="responses hark draws side by side")
     asked = options.parse_args()
     if asked.continuous and asked.settings == list(TRIED):
         asked.settings = list(TRIED_CONTINUOUS)
