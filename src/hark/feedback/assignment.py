@@ -1,0 +1,465 @@
+"""Who gets which item, and for how long.
+
+An item is lent: `claim` gives it out, a sign of life (`heartbeat`, or any step) prolongs the lease,
+and a lease that runs out returns the item to the others. Every item has as many places ("slots") as
+labelers are wanted, and a labeler holds one from the claim on and keeps it with the label.
+
+What cannot happen, however many ask at once: the database itself refuses a second holder of a place
+and a second assignment of one item to one labeler. Whatever gives out or takes back places holds
+the lock of the study (`studies.lock_study`), so that nobody has to run into those refusals.
+
+A label that comes after its lease ran out is never thrown away: it takes its place again if there
+is one, and else is kept as "late", beyond the overlap and left out of exports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
+
+from hark.feedback import accounts, events, screening, studies
+from hark.feedback.identifiers import new_id
+from hark.feedback.items import Item, get_item
+from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
+from hark.feedback.store import Store
+from hark.feedback.studies import Member, Study
+from hark.feedback.tables import assignments, item_categories, items, member_categories
+
+State = Literal["open", "done", "late", "skipped", "expired"]
+DAY_SECONDS: Final = 86400.0
+NothingBecause = Literal["nothing left", "quota reached", "screening undecided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """An item in the hands of a labeler."""
+
+    id: str
+    study_id: str
+    item_id: str
+    person_id: str
+    state: State
+    slot: int | None
+    lease: int
+    """How often it was handed out to this labeler."""
+    expires_at: float
+    step_started_at: float | None
+    """When a timed step was opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """There is nothing to hand out."""
+
+    because: NothingBecause
+
+
+def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
+    """An item for a labeler: the one they hold, or else the next one.
+
+    Asking twice gives the same item. Items that others have begun come first, so that overlaps fill.
+    Raises: NotAllowedError if they do not take part (any more); ConflictError if the study is not
+    open.
+    """
+    with store.write() as connection:
+        now = store.clock()
+        study = studies.lock_study(connection, study_id)
+        accounts.require(connection, person_id, accounts.ROLES)
+        member = studies.get_member(connection, study_id, person_id)
+        _check_may_label(study, member)
+        expire_leases(connection, study_id, now)
+        if held := _held(connection, study_id, person_id):
+            return held
+        if member.state == "active" and _quota_reached(connection, study, person_id):
+            return Nothing(because="quota reached")
+        for pool in _pools(connection, study, member):
+            item = _next_item(connection, study, member, pool, now)
+            if item is not None:
+                return _hand_out(connection, study, item, person_id, now)
+        screened = member.state == "screening"
+        return Nothing(because="screening undecided" if screened else "nothing left")
+
+
+def _check_may_label(study: Study, member: Member) -> None:
+    if study.state != "open":
+        raise ConflictError(f"study '{study.settings.title}' is {study.state}; come back later")
+    if member.state in ("rejected", "paused"):
+        raise NotAllowedError(f"your part in this study is {member.state}: ask its owner")
+
+
+def expire_leases(connection: Connection, study_id: str, now: float) -> int:
+    """Return items whose lease ran out; the study is locked. Return how many."""
+    over = (
+        (assignments.c.study_id == study_id)
+        & (assignments.c.state == "open")
+        & (assignments.c.expires_at <= now)
+    )
+    # The condition is looked at once more as each row changes: a heartbeat meanwhile wins.
+    returned = (
+        connection.execute(
+            update(assignments)
+            .where(over)
+            .values(state="expired", slot=None)
+            .returning(assignments.c.item_id)
+        )
+        .scalars()
+        .all()
+    )
+    for item_id in returned:
+        _give_back(connection, item_id)
+    return len(returned)
+
+
+def _give_back(connection: Connection, item_id: str) -> None:
+    values = {"taken": items.c.taken - 1}
+    connection.execute(update(items).where(items.c.id == item_id).values(values))
+
+
+def _held(connection: Connection, study_id: str, person_id: str) -> Assignment | None:
+    row = connection.execute(
+        select(assignments)
+        .where(
+            assignments.c.study_id == study_id,
+            assignments.c.person_id == person_id,
+            assignments.c.state == "open",
+        )
+        .order_by(assignments.c.leased_at)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _assignment(row)
+
+
+def _quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
+    if study.settings.maximum_labels is None:
+        return False
+    done = connection.execute(
+        select(func.count())
+        .select_from(assignments.join(items, assignments.c.item_id == items.c.id))
+        .where(
+            assignments.c.study_id == study.id,
+            assignments.c.person_id == person_id,
+            assignments.c.state.in_(("done", "late")),
+            items.c.use.in_(("train", "test")),
+        )
+    ).scalar_one()
+    return done >= study.settings.maximum_labels
+
+
+def _pools(connection: Connection, study: Study, member: Member) -> list[tuple[str, ...]]:
+    """The uses of the items this labeler may get, in the order in which to look."""
+    if member.state == "screening":
+        return [("screening",)]
+    main = ("test",) if member.held_out else ("train", "test")
+    mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
+    count = connection.execute(select(func.count()).where(mine)).scalar_one()
+    is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
+    return [("gold",), main] if is_gold else [main]
+
+
+def _uniform(*names: object) -> float:
+    """A number in [0, 1) that is a function of its names."""
+    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+def _next_item(
+    connection: Connection, study: Study, member: Member, pool: tuple[str, ...], now: float
+) -> Row[Any] | None:
+    """The first item of these uses that has room and that the labeler may see and has not had."""
+    had = select(assignments.c.id).where(
+        assignments.c.item_id == items.c.id,
+        assignments.c.person_id == member.person_id,
+        assignments.c.state != "expired",
+    )
+    statement = (
+        select(items)
+        .where(
+            items.c.study_id == study.id,
+            items.c.use.in_(pool),
+            items.c.votable,
+            or_(items.c.slots.is_(None), items.c.taken < items.c.slots),
+            ~had.exists(),
+            ~_unwanted(study, member, _sensitive_allowed(connection, study, member, now)),
+        )
+        .order_by(
+            case((items.c.slots.is_not(None) & (items.c.taken > 0), 0), else_=1), items.c.position
+        )
+        .limit(1)
+    )
+    return connection.execute(statement).one_or_none()
+
+
+def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:
+    """Whether an item is of a category that the labeler has not agreed to, or not now."""
+    agreed = select(member_categories.c.category).where(
+        member_categories.c.study_id == study.id,
+        member_categories.c.person_id == member.person_id,
+    )
+    of_item = select(item_categories.c.item_id).where(item_categories.c.item_id == items.c.id)
+    if sensitive:
+        of_item = of_item.where(item_categories.c.category.not_in(agreed))
+    return of_item.exists()
+
+
+def _sensitive_allowed(connection: Connection, study: Study, member: Member, now: float) -> bool:
+    """Whether the labeler may be given another item of any category today."""
+    most = study.settings.maximum_sensitive_per_day
+    if most is None:
+        return True
+    of_item = select(item_categories.c.item_id).where(
+        item_categories.c.item_id == assignments.c.item_id
+    )
+    seen = connection.execute(
+        select(func.count())
+        .select_from(assignments)
+        .where(
+            assignments.c.person_id == member.person_id,
+            assignments.c.study_id == study.id,
+            assignments.c.leased_at > now - DAY_SECONDS,
+            of_item.exists(),
+        )
+    ).scalar_one()
+    return seen < most
+
+
+def _hand_out(
+    connection: Connection, study: Study, item: Row[Any], person_id: str, now: float
+) -> Assignment:
+    values = {
+        "state": "open",
+        "slot": _take_slot(connection, item.id, item.slots),
+        "leased_at": now,
+        "expires_at": now + lease_seconds(study),
+        "step_started_at": None,
+    }
+    ours = (assignments.c.item_id == item.id) & (assignments.c.person_id == person_id)
+    again = connection.execute(
+        update(assignments)
+        .where(ours, assignments.c.state == "expired")
+        .values(**values, lease=assignments.c.lease + 1)
+        .returning(assignments)
+    ).one_or_none()
+    if again is not None:
+        return _assignment(again)
+    row = {
+        "id": new_id(),
+        "study_id": study.id,
+        "item_id": item.id,
+        "person_id": person_id,
+        "lease": 1,
+        **values,
+    }
+    kept = connection.execute(insert(assignments).values(row).returning(assignments)).one()
+    return _assignment(kept)
+
+
+def _take_slot(connection: Connection, item_id: str, slots: int | None) -> int | None:
+    """Count one more holder of an item that has room, and give them the first free place."""
+    values = {"taken": items.c.taken + 1}
+    connection.execute(update(items).where(items.c.id == item_id).values(values))
+    if slots is None:
+        return None
+    held = (assignments.c.item_id == item_id) & assignments.c.slot.is_not(None)
+    used = set(connection.execute(select(assignments.c.slot).where(held)).scalars())
+    return next(slot for slot in range(slots) if slot not in used)
+
+
+def lease_seconds(study: Study) -> float:
+    """How long an item is lent without a sign of life."""
+    return study.settings.lease_minutes * 60
+
+
+def heartbeat(store: Store, assignment_id: str, person_id: str) -> float:
+    """A sign of life; return when the lease now runs out.
+
+    Raises: NotFoundError; ConflictError if the item has gone back (what is typed can still be sent).
+    """
+    with store.write() as connection:
+        now = store.clock()
+        row = own_row(connection, assignment_id, person_id)
+        study = studies.get_study(connection, row.study_id)
+        until = now + lease_seconds(study)
+        still = (assignments.c.id == assignment_id) & (assignments.c.state == "open")
+        prolonged = connection.execute(
+            update(assignments).where(still).values(expires_at=until).returning(assignments.c.id)
+        ).one_or_none()
+    if prolonged is None:
+        raise ConflictError(f"this item is not yours any more: it is {row.state}")
+    return until
+
+
+def open_step(store: Store, assignment_id: str, person_id: str) -> float | None:
+    """The labeler looks at the next step: a time limit begins, once; return when it ends, if ever.
+
+    Raises: NotFoundError; ConflictError if the item has gone back.
+    """
+    with store.write() as connection:
+        now = store.clock()
+        row = own_row(connection, assignment_id, person_id)
+        studies.lock_study(connection, row.study_id)
+        row = own_row(connection, assignment_id, person_id)
+        if row.state != "open":
+            raise ConflictError(f"this item is not yours any more: it is {row.state}")
+        item = get_item(connection, row.item_id)
+        seconds = item.task.seconds_for(step_kinds(steps_of(connection, assignment_id)))
+        if seconds is None:
+            return None
+        started = now if row.step_started_at is None else row.step_started_at
+        ours = assignments.c.id == assignment_id
+        connection.execute(update(assignments).where(ours).values(step_started_at=started))
+        return started + seconds
+
+
+def release(store: Store, assignment_id: str, person_id: str) -> None:
+    """Give an item back at once, as when logging out; one that is not held is no error."""
+    with store.write() as connection:
+        row = own_row(connection, assignment_id, person_id)
+        studies.lock_study(connection, row.study_id)
+        still = (assignments.c.id == assignment_id) & (assignments.c.state == "open")
+        released = connection.execute(
+            update(assignments)
+            .where(still)
+            .values(state="expired", slot=None)
+            .returning(assignments.c.item_id)
+        ).scalar_one_or_none()
+        if released is not None:
+            _give_back(connection, released)
+
+
+def skip(
+    store: Store, assignment_id: str, person_id: str, reason: str, *, client_key: str
+) -> events.Event:
+    """Leave an item to others, without penalty: it counts against no quota and never comes back.
+
+    Raises: NotFoundError; ConflictError if it is answered already.
+    """
+    with store.write() as connection:
+        now = store.clock()
+        row = own_row(connection, assignment_id, person_id)
+        studies.lock_study(connection, row.study_id)
+        row = own_row(connection, assignment_id, person_id)
+        kept = events.append(
+            connection,
+            events.NewEvent(
+                kind="skip",
+                author=accounts.get_person(connection, person_id).pseudonym,
+                client_key=client_key,
+                study_id=row.study_id,
+                item_id=row.item_id,
+                assignment_id=assignment_id,
+                body={"skip_reason": reason},
+                request={"reason": reason},
+            ),
+            now=now,
+        )
+        if kept.repeated:
+            return kept
+        if row.state not in ("open", "expired"):
+            raise ConflictError(f"this item is {row.state} and cannot be skipped")
+        end(connection, row, "skipped", now)
+        return kept
+
+
+def end(connection: Connection, row: Row[Any], state: State, now: float) -> None:
+    """End an assignment; only one that is done keeps its place. The study is locked."""
+    values: dict[str, Any] = {"state": state, "finished_at": now}
+    if state != "done":
+        values["slot"] = None
+        if row.state == "open":
+            _give_back(connection, row.item_id)
+    connection.execute(update(assignments).where(assignments.c.id == row.id).values(values))
+
+
+def regain(connection: Connection, study: Study, row: Row[Any], now: float) -> Row[Any]:
+    """An expired assignment in the hands of its labeler again, or "late" if there is no room."""
+    item = get_item(connection, row.item_id)
+    room = item.slots is None or item.taken < item.slots
+    values: dict[str, Any] = {"state": "late"}
+    if room:
+        values = {
+            "state": "open",
+            "slot": _take_slot(connection, item.id, item.slots),
+            "expires_at": now + lease_seconds(study),
+        }
+    ours = assignments.c.id == row.id
+    return connection.execute(
+        update(assignments).where(ours).values(values).returning(assignments)
+    ).one()
+
+
+def own_row(connection: Connection, assignment_id: str, person_id: str) -> Row[Any]:
+    """The row of an assignment. Raises: NotFoundError, for somebody else's as for none."""
+    ours = (assignments.c.id == assignment_id) & (assignments.c.person_id == person_id)
+    row = connection.execute(select(assignments).where(ours)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"you have no assignment '{assignment_id}'")
+    return row
+
+
+def find(store: Store, assignment_id: str, person_id: str) -> tuple[Assignment, Item]:
+    """An assignment of this labeler and its item. Raises: NotFoundError."""
+    with store.read() as connection:
+        row = own_row(connection, assignment_id, person_id)
+        return _assignment(row), get_item(connection, row.item_id)
+
+
+def steps_of(connection: Connection, assignment_id: str) -> list[events.Event]:
+    """What was done in an assignment, in order, without corrections of it."""
+    all_events = events.iterate(connection, assignment_id=assignment_id)
+    return [one for one in all_events if one.supersedes is None]
+
+
+def step_kinds(steps: list[events.Event]) -> list[str]:
+    """The kinds of the steps, as `Task.next_steps` reads them."""
+    return [one.kind for one in steps]
+
+
+def decide_screening(store: Store, study_id: str, person_id: str) -> screening.Decision:
+    """Admit or turn away a labeler whose screening test can be decided; kept as an event.
+
+    Raises: NotAllowedError if the person does not take part.
+    """
+    with store.write() as connection:
+        study = studies.lock_study(connection, study_id)
+        member = studies.get_member(connection, study_id, person_id)
+        cut_offs = study.settings.screening
+        if cut_offs is None or member.state != "screening":
+            return "failed" if member.state == "rejected" else "passed"
+        pseudonym = accounts.get_person(connection, person_id).pseudonym
+        measures = screening.measure(connection, study_id, person_id, pseudonym)
+        decision, because = screening.decide(measures, cut_offs)
+        if decision != "undecided":
+            state: studies.MemberState = "active" if decision == "passed" else "rejected"
+            studies.put_member_state(connection, study_id, person_id, state)
+            body = {
+                "labeler": pseudonym,
+                "decision": decision,
+                "because": list(because),
+                "measures": measures.to_json(),
+            }
+            decided = events.NewEvent(
+                kind="screening",
+                author=events.SERVER,
+                client_key=new_id(),
+                study_id=study_id,
+                body=body,
+            )
+            events.append(connection, decided, now=store.clock())
+        return decision
+
+
+def _assignment(row: Row[Any]) -> Assignment:
+    return Assignment(
+        id=row.id,
+        study_id=row.study_id,
+        item_id=row.item_id,
+        person_id=row.person_id,
+        state=row.state,
+        slot=row.slot,
+        lease=row.lease,
+        expires_at=row.expires_at,
+        step_started_at=row.step_started_at,
+    )
