@@ -70,8 +70,9 @@ def insert_person(
     taken = connection.execute(select(people.c.id).where(people.c.login == login)).one_or_none()
     if taken:
         raise ConflictError(f"the login '{login}' is taken; choose another")
+    person_id = new_id()
     row = {
-        "id": new_id(),
+        "id": person_id,
         "pseudonym": new_pseudonym(),
         "role": role,
         "login": login,
@@ -80,7 +81,7 @@ def insert_person(
         "created_at": now,
     }
     connection.execute(insert(people).values(row))
-    return get_person(connection, row["id"])  # type: ignore[arg-type]
+    return get_person(connection, person_id)
 
 
 def normal_login(login: str) -> str:
@@ -189,7 +190,7 @@ def attempt_key(kind: Literal["login", "address"], value: str) -> str:
     return hash_of_secret(f"{kind}\n{value}")
 
 
-def require(connection: Connection, person_id: str, roles: Collection[Role]) -> Person:
+def require(connection: Connection, person_id: str, roles: Collection[str]) -> Person:
     """The person, who must have one of these roles. Raises: NotAllowedError."""
     person = get_person(connection, person_id)
     if person.disabled:

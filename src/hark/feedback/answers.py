@@ -17,7 +17,6 @@ from hark.feedback.records import Candidate, Flag, FreeText, Name, Record, Writt
 from hark.feedback.refusals import InvalidLabelError
 from hark.feedback.tasks import (
     CONFIDENCES,
-    AuditTask,
     DemonstrationTask,
     DialogueTask,
     QuestionTask,
@@ -220,19 +219,22 @@ def _check_covers(given: Collection[str], wanted: Collection[str], what: str) ->
 
 
 def _check_comparison(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, ComparisonAnswer) and isinstance(task, DialogueTask)
+    assert isinstance(answer, ComparisonAnswer)
+    assert isinstance(task, DialogueTask)
     _check_shown(answer.chosen, ids)
 
 
 def _check_vote(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, VoteAnswer) and isinstance(task, VoteTask)
+    assert isinstance(answer, VoteAnswer)
+    assert isinstance(task, VoteTask)
     _check_shown(answer.chosen, ids)
     if answer.both_bad and answer.chosen is not None:
         raise InvalidLabelError("both are bad is said of a tie: leave 'chosen' empty")
 
 
 def _check_ranking(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, RankingAnswer) and isinstance(task, RankingTask)
+    assert isinstance(answer, RankingAnswer)
+    assert isinstance(task, RankingTask)
     ranked = [name for group in answer.ranking for name in group]
     _check_covers(ranked, ids, "a rank")
     if len(ranked) > len(ids) or not all(answer.ranking):
@@ -244,7 +246,8 @@ def _check_ranking(answer: Any, task: Any, ids: Sequence[str]) -> None:
 
 
 def _check_demonstration(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, DemonstrationAnswer) and isinstance(task, DemonstrationTask)
+    assert isinstance(answer, DemonstrationAnswer)
+    assert isinstance(task, DemonstrationTask)
     if (task.style == "given") == (answer.prompt is not None):
         raise InvalidLabelError(
             "the prompt is given: send the response alone"
@@ -260,12 +263,14 @@ def _check_demonstration(answer: Any, task: Any, ids: Sequence[str]) -> None:
 
 
 def _check_notes(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, NotesAnswer) and isinstance(task, SummaryTask)
+    assert isinstance(answer, NotesAnswer)
+    assert isinstance(task, SummaryTask)
     _check_covers(answer.notes, ids, "a note")
 
 
 def _check_summary(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, SummaryAnswer) and isinstance(task, SummaryTask)
+    assert isinstance(answer, SummaryAnswer)
+    assert isinstance(task, SummaryTask)
     _check_shown(answer.chosen, ids)
     if (answer.strength == 0) != (answer.chosen is None):
         raise InvalidLabelError(
@@ -277,7 +282,8 @@ def _check_summary(answer: Any, task: Any, ids: Sequence[str]) -> None:
 
 
 def _check_review(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, ReviewAnswer) and isinstance(task, ReviewTask)
+    assert isinstance(answer, ReviewAnswer)
+    assert isinstance(task, ReviewTask)
     for tag in answer.tags:
         if tag not in task.tags:
             raise InvalidLabelError(f"unknown tag '{tag}'{did_you_mean(tag, task.tags)}")
@@ -285,10 +291,6 @@ def _check_review(answer: Any, task: Any, ids: Sequence[str]) -> None:
         raise InvalidLabelError(
             f"{len(answer.tags)} tags; give up to {task.maximum_tags} different ones"
         )
-
-
-def _check_audit(answer: Any, task: Any, ids: Sequence[str]) -> None:
-    assert isinstance(answer, AuditAnswer) and isinstance(task, AuditTask)
 
 
 _CHECKS: dict[str, Callable[[Any, Any, Sequence[str]], None]] = {
@@ -299,7 +301,6 @@ _CHECKS: dict[str, Callable[[Any, Any, Sequence[str]], None]] = {
     "notes": _check_notes,
     "summary": _check_summary,
     "review": _check_review,
-    "audit": _check_audit,
 }
 
 

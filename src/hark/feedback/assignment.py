@@ -60,7 +60,7 @@ class Nothing:
 def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
     """An item for a labeler: the one they hold, or else the next one.
 
-    Asking twice gives the same item. Items that others have begun come first, so that overlaps fill.
+    Asking twice gives the same item. What others have begun comes first, so that overlaps fill.
     Raises: NotAllowedError if they do not take part (any more); ConflictError if the study is not
     open.
     """
@@ -275,7 +275,7 @@ def lease_seconds(study: Study) -> float:
 def heartbeat(store: Store, assignment_id: str, person_id: str) -> float:
     """A sign of life; return when the lease now runs out.
 
-    Raises: NotFoundError; ConflictError if the item has gone back (what is typed can still be sent).
+    Raises: NotFoundError; ConflictError if the item has gone back (a label can still be sent).
     """
     with store.write() as connection:
         now = store.clock()

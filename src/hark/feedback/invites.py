@@ -43,7 +43,7 @@ def invite(
     """The secret of a link, told once and never again. Raises: NotAllowedError."""
     secret, now = new_secret(), store.clock()
     with store.write() as connection:
-        person = accounts.require(connection, by, tuple(MAY_INVITE))  # type: ignore[arg-type]
+        person = accounts.require(connection, by, MAY_INVITE)
         if role not in MAY_INVITE[person.role]:
             raise NotAllowedError(f"a {person.role} may not invite a {role}")
         if study_id is not None:

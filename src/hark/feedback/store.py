@@ -60,6 +60,9 @@ class Store:
             raise StoreError(
                 f"cannot open the database '{self._name}': {_reason(error)}; check the path or URL"
             ) from None
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_sqlite(self) -> bool:

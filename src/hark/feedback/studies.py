@@ -58,7 +58,7 @@ class StudySettings(Settings):
     """Items for each labeler; None is no limit."""
     maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
     """Items of any category that a labeler is given in 24 hours; None is no limit."""
-    categories: dict[str, str] = {}
+    categories: dict[str, str] = Field(default_factory=dict)
     """Category → the warning that a labeler reads before agreeing to see such items."""
     support: str = ""
     """Where a labeler finds help; shown beside sensitive items."""
