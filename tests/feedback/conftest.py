@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from argon2 import PasswordHasher
+
 from hark.feedback import accounts, events, items, studies
 from hark.feedback.accounts import Person
 from hark.feedback.events import Event
@@ -148,3 +150,11 @@ def vote_item(prompt: str = "Question", texts: tuple[str, ...] = ("a", "b"), **f
 @pytest.fixture
 def workshop(store: Store) -> Workshop:
     return Workshop(store)
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 with little work, so that tests of accounts take no seconds."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(accounts, "_HASHER", quick)
+    monkeypatch.setattr(accounts, "hash_of_nobody", lambda: quick.hash("nobody's password"))

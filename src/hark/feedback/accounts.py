@@ -7,6 +7,7 @@ labels stay, and nothing leads back from them.
 
 from __future__ import annotations
 
+import functools
 import threading
 import unicodedata
 from collections.abc import Collection
@@ -36,8 +37,6 @@ LOGIN_CHARACTERS: Final = (2, 254)
 _HASHER = PasswordHasher()
 _HASHING_AT_ONCE = threading.BoundedSemaphore(2)
 """Each takes 64 MiB; a rush of logins waits rather than fill the memory."""
-NOBODY: Final = _HASHER.hash("the password of nobody")
-"""Verified for a login that does not exist, which takes as long as for one that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +112,12 @@ def is_password(password: str, password_hash: str) -> bool:
             return _HASHER.verify(password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
+
+
+@functools.cache
+def hash_of_nobody() -> str:
+    """Verified for a login that does not exist, which takes as long as for one that does."""
+    return _HASHER.hash("the password of nobody")
 
 
 def change_password(store: Store, person_id: str, old: str, new: str) -> None:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from hark.data.rows import iterate_rows
-from hark.errors import DataError
 from hark.feedback import accounts
 from hark.feedback.gold import Gold, check_gold
 from hark.feedback.identifiers import new_id
@@ -84,19 +81,6 @@ class Item:
     """How many labelers it wants; None is no limit."""
     taken: int
     """How many have it, or have done it."""
-
-
-def read_items(path: Path) -> list[NewItem]:
-    """Items from JSON lines or Parquet. Raises: DataError with file and line."""
-    found = []
-    for row in iterate_rows(path):
-        if row.fields is None:
-            raise DataError(f"{row.where}: {row.problem}")
-        try:
-            found.append(NewItem.read(row.fields, what=row.where))
-        except InvalidLabelError as error:
-            raise DataError(str(error)) from None
-    return found
 
 
 def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -> list[str]:
