@@ -9,7 +9,7 @@ import pytest
 
 from hark.feedback import events
 from hark.feedback.events import NewEvent
-from hark.feedback.refusals import ConflictError, NotFoundError
+from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
 
 VOTE = NewEvent(
@@ -66,9 +66,9 @@ def test_a_key_is_an_authors_own(store: Store) -> None:
     assert [one.author for one in every(store)] == ["anon-1", "anon-2"]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 101])
+@pytest.mark.parametrize("key", ["", "x" * 101, "a\0b", "\ud800"])
 def test_keys_have_a_length(store: Store, key: str) -> None:
-    with pytest.raises(ConflictError, match="idempotency key has"):
+    with pytest.raises(InvalidLabelError, match="idempotency key has"):
         append(store, dataclasses.replace(VOTE, client_key=key))
 
 

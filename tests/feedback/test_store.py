@@ -122,6 +122,16 @@ def test_the_database_refuses_to_change_events(store: Store, statement: str) -> 
         assert [one.author for one in events.iterate(connection)] == ["anon-1"]
 
 
+def test_a_busy_database_is_an_error_for_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hark.feedback.store.SECONDS_TO_WAIT", 0.1)
+    with Store(tmp_path / "feedback.db") as store, store.write():
+        with pytest.raises(StoreError, match="database is locked; nothing of it was kept"):
+            with store.write():
+                pass
+
+
 OPENING = """
 import sys
 from hark.feedback.store import Store

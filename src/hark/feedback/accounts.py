@@ -175,11 +175,12 @@ def forget(store: Store, person_id: str, *, by: str) -> None:
         if row.login is not None:
             key = attempt_key("login", row.login)
             connection.execute(delete(login_attempts).where(login_attempts.c.key_hash == key))
+        # Before the person's row is locked, for a claim locks them in this order too.
+        held = (assignments.c.person_id == person_id) & (assignments.c.state == "open")
+        connection.execute(update(assignments).where(held).values(expires_at=now))
         erased = {"login": None, "password_hash": None, "disabled": True, "forgotten_at": now}
         connection.execute(update(people).where(people.c.id == person_id).values(erased))
         connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
-        held = (assignments.c.person_id == person_id) & (assignments.c.state == "open")
-        connection.execute(update(assignments).where(held).values(expires_at=now))
         forgotten = events.NewEvent(
             kind="forgotten",
             author=events.SERVER,

@@ -18,11 +18,23 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from hark.feedback import accounts, events, screening, studies
 from hark.feedback.identifiers import new_id
-from hark.feedback.items import Item, get_item
+from hark.feedback.items import Item, Use, get_item
+from hark.feedback.records import FreeText, Record
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
@@ -50,6 +62,12 @@ class Assignment:
     """When a timed step was opened."""
 
 
+class Skip(Record):
+    """Why an item is left to others, in the labeler's words or from a list of the page."""
+
+    reason: FreeText
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
     """There is nothing to hand out."""
@@ -75,8 +93,9 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
             return held
         if member.state == "active" and _quota_reached(connection, study, person_id):
             return Nothing(because="quota reached")
-        for pool in _pools(connection, study, member):
-            item = _next_item(connection, study, member, pool, now)
+        sensitive = _sensitive_allowed(connection, study, member, now)
+        for use in _uses(connection, study, member):
+            item = _next_item(connection, study, member, use, sensitive)
             if item is not None:
                 return _hand_out(connection, study, item, person_id, now)
         screened = member.state == "screening"
@@ -109,13 +128,20 @@ def expire_leases(connection: Connection, study_id: str, now: float) -> int:
         .all()
     )
     for item_id in returned:
-        _give_back(connection, item_id)
+        _count_holder(connection, item_id, -1)
     return len(returned)
 
 
-def _give_back(connection: Connection, item_id: str) -> None:
-    values = {"taken": items.c.taken - 1}
-    connection.execute(update(items).where(items.c.id == item_id).values(values))
+def _count_holder(connection: Connection, item_id: str, change: Literal[1, -1]) -> None:
+    """One holder more or less of an item, and how full it is then."""
+    taken = items.c.taken + change
+    fill = case(
+        (or_(items.c.slots.is_(None), taken <= 0), "fresh"),
+        (taken < items.c.slots, "begun"),
+        else_="full",
+    )
+    changed = {"taken": taken, "fill": fill}
+    connection.execute(update(items).where(items.c.id == item_id).values(changed))
 
 
 def _held(connection: Connection, study_id: str, person_id: str) -> Assignment | None:
@@ -148,15 +174,15 @@ def _quota_reached(connection: Connection, study: Study, person_id: str) -> bool
     return done >= study.settings.maximum_labels
 
 
-def _pools(connection: Connection, study: Study, member: Member) -> list[tuple[str, ...]]:
+def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
     """The uses of the items this labeler may get, in the order in which to look."""
     if member.state == "screening":
-        return [("screening",)]
-    main = ("test",) if member.held_out else ("train", "test")
+        return ["screening"]
+    main: list[Use] = ["test"] if member.held_out else ["train", "test"]
     mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
     count = connection.execute(select(func.count()).where(mine)).scalar_one()
     is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
-    return [("gold",), main] if is_gold else [main]
+    return ["gold", *main] if is_gold else main
 
 
 def _uniform(*names: object) -> float:
@@ -166,30 +192,31 @@ def _uniform(*names: object) -> float:
 
 
 def _next_item(
-    connection: Connection, study: Study, member: Member, pool: tuple[str, ...], now: float
+    connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
 ) -> Row[Any] | None:
-    """The first item of these uses that has room and that the labeler may see and has not had."""
+    """The first item of this use that has room and that the labeler may see and has not had."""
     had = select(assignments.c.id).where(
         assignments.c.item_id == items.c.id,
         assignments.c.person_id == member.person_id,
         assignments.c.state != "expired",
     )
-    statement = (
-        select(items)
-        .where(
-            items.c.study_id == study.id,
-            items.c.use.in_(pool),
-            items.c.votable,
-            or_(items.c.slots.is_(None), items.c.taken < items.c.slots),
-            ~had.exists(),
-            ~_unwanted(study, member, _sensitive_allowed(connection, study, member, now)),
+    for fill in ("begun", "fresh"):
+        statement = (
+            select(items)
+            .where(
+                items.c.study_id == study.id,
+                items.c.use == use,
+                items.c.votable == true(),
+                items.c.fill == fill,
+                ~had.exists(),
+                ~_unwanted(study, member, sensitive),
+            )
+            .order_by(items.c.position)
+            .limit(1)
         )
-        .order_by(
-            case((items.c.slots.is_not(None) & (items.c.taken > 0), 0), else_=1), items.c.position
-        )
-        .limit(1)
-    )
-    return connection.execute(statement).one_or_none()
+        if (row := connection.execute(statement).one_or_none()) is not None:
+            return row
+    return None
 
 
 def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:
@@ -258,8 +285,7 @@ def _hand_out(
 
 def _take_slot(connection: Connection, item_id: str, slots: int | None) -> int | None:
     """Count one more holder of an item that has room, and give them the first free place."""
-    values = {"taken": items.c.taken + 1}
-    connection.execute(update(items).where(items.c.id == item_id).values(values))
+    _count_holder(connection, item_id, 1)
     if slots is None:
         return None
     held = (assignments.c.item_id == item_id) & assignments.c.slot.is_not(None)
@@ -326,7 +352,7 @@ def release(store: Store, assignment_id: str, person_id: str) -> None:
             .returning(assignments.c.item_id)
         ).scalar_one_or_none()
         if released is not None:
-            _give_back(connection, released)
+            _count_holder(connection, released, -1)
 
 
 def skip(
@@ -341,6 +367,7 @@ def skip(
         row = own_row(connection, assignment_id, person_id)
         studies.lock_study(connection, row.study_id)
         row = own_row(connection, assignment_id, person_id)
+        skipped = Skip.read({"reason": reason}, what="this skip").to_json()
         kept = events.append(
             connection,
             events.NewEvent(
@@ -350,8 +377,8 @@ def skip(
                 study_id=row.study_id,
                 item_id=row.item_id,
                 assignment_id=assignment_id,
-                body={"skip_reason": reason},
-                request={"reason": reason},
+                body={"skip_reason": skipped["reason"]},
+                request=skipped,
             ),
             now=now,
         )
@@ -369,7 +396,7 @@ def end(connection: Connection, row: Row[Any], state: State, now: float) -> None
     if state != "done":
         values["slot"] = None
         if row.state == "open":
-            _give_back(connection, row.item_id)
+            _count_holder(connection, row.item_id, -1)
     connection.execute(update(assignments).where(assignments.c.id == row.id).values(values))
 
 

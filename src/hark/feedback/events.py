@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hark.feedback.identifiers import hash_of_json, new_id
-from hark.feedback.refusals import ConflictError, NotFoundError
+from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.tables import events
 
 SCHEMA: Final = 1
@@ -122,13 +122,14 @@ def append(connection: Connection, new: NewEvent, *, now: float) -> Event:
     """Keep an event; one that is there already under its author and key is returned as it is.
 
     Raises: ConflictError if the key was used for something else, or what it supersedes has been
-    superseded; NotFoundError if that does not exist.
+    superseded; NotFoundError if that does not exist; InvalidLabelError for a malformed key.
     """
     assert new.kind in LABELS | OTHERS, new.kind
-    if not 0 < len(new.client_key) <= MAXIMUM_KEY_CHARACTERS:
-        raise ConflictError(
-            f"the idempotency key has {len(new.client_key)} characters; "
-            f"send 1 to {MAXIMUM_KEY_CHARACTERS}, such as a UUID"
+    key = new.client_key
+    if not 0 < len(key) <= MAXIMUM_KEY_CHARACTERS or not key.isprintable():
+        raise InvalidLabelError(
+            f"the idempotency key has {len(key)} characters; "
+            f"send 1 to {MAXIMUM_KEY_CHARACTERS} printable ones, such as a UUID"
         )
     request_hash = _request_hash(new)
     if found := find_key(connection, new.author, new.client_key):

@@ -142,6 +142,7 @@ def _insert(connection: Connection, study: Study, item: NewItem, position: int, 
         "votable": is_votable(item.task, item.candidates),
         "slots": (item.overlap or study.settings.overlap) if limited else None,
         "taken": 0,
+        "fill": "fresh",
     }
     connection.execute(insert(items).values(row))
     for category in set(item.categories):

@@ -153,7 +153,12 @@ def log_out(store: Store, secret: str) -> None:
 
 
 def create_api_token(store: Store, person_id: str, label: str) -> str:
-    """A token for programs, told once and never again. `label` says what it is for."""
+    """A token for programs, told once and never again. `label` says what it is for.
+
+    Raises: InvalidLabelError for a label that is too long.
+    """
+    if not label.isprintable() or len(label) > 200:
+        raise InvalidLabelError("the label of a token has up to 200 printable characters")
     secret = API_TOKEN_PREFIX + new_secret()
     with store.write() as connection:
         accounts.require(connection, person_id, accounts.ROLES)
@@ -162,7 +167,7 @@ def create_api_token(store: Store, person_id: str, label: str) -> str:
             "kind": "api",
             "token_hash": hash_of_secret(secret),
             "person_id": person_id,
-            "label": label[:200],
+            "label": label,
             "created_at": store.clock(),
         }
         connection.execute(insert(tokens).values(row))

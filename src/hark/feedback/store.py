@@ -23,7 +23,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+)
 
 from hark.errors import HarkError
 
@@ -54,6 +59,8 @@ class Store:
         self.engine = _engine(self.url)
         self._name = self.url.render_as_string(hide_password=True)
         try:
+            with self.engine.connect():
+                pass
             self._migrate()
         except DBAPIError as error:
             self.close()
@@ -85,18 +92,19 @@ class Store:
     def write(self) -> Iterator[Connection]:
         """A transaction that is on the disk when the block ends, or has not happened.
 
-        Raises: StoreError if another writer keeps SQLite busy for `SECONDS_TO_WAIT`.
+        Raises: StoreError if another writer keeps SQLite busy for `SECONDS_TO_WAIT`, the disk is
+        full, or the server is gone.
         """
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(hark_writes=True)
-            try:
-                transaction = connection.begin()
-            except DBAPIError as error:
-                raise StoreError(
-                    f"cannot write to '{self._name}': {_reason(error)}; try again"
-                ) from None
-            with transaction:
-                yield connection
+        try:
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(hark_writes=True)
+                with connection.begin():
+                    yield connection
+        except OperationalError as error:
+            raise StoreError(
+                f"cannot write to '{self._name}': {_reason(error)}; nothing of it was kept: try "
+                "again"
+            ) from error
 
     def overwrite_deleted(self) -> None:
         """Leave nothing on the disk of what was deleted (SQLite; PostgreSQL does it by VACUUM)."""

@@ -175,7 +175,9 @@ def lock_study(connection: Connection, study_id: str) -> Study:
 
     Raises: NotFoundError.
     """
-    statement = select(studies).where(studies.c.id == study_id).with_for_update()
+    # Weaker than FOR UPDATE: rows that only refer to the study may be added meanwhile.
+    held = select(studies).where(studies.c.id == study_id)
+    statement = held.with_for_update(key_share=True)
     row = connection.execute(statement).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study '{study_id}'")

@@ -146,11 +146,12 @@ items = Table(
     Column("source_id", String(200)),  # what a file or a client calls it
     Column("votable", Boolean, nullable=False),  # every candidate can be read to its end
     Column("slots", Integer),  # how many labelers it wants; null: as many as there are
-    Column("taken", Integer, nullable=False, default=0),
+    Column("taken", Integer, nullable=False),
+    Column("fill", String(8), nullable=False),  # fresh | begun | full, by taken and slots
     UniqueConstraint("study_id", "position"),
     UniqueConstraint("study_id", "source_id"),
     CheckConstraint("taken >= 0 AND (slots IS NULL OR taken <= slots)", name="overlap"),
-    Index(None, "study_id", "use", "votable", "position"),
+    Index(None, "study_id", "use", "votable", "fill", "position"),
 )
 
 item_categories = Table(

@@ -272,7 +272,7 @@ class QuestionTask(Task):
     """Index of the right option; shown only afterwards."""
     passage: FreeText = ""
     phases: tuple[Literal["alone", "assisted"], ...] = ("alone", "assisted")
-    seconds: Annotated[float, Field(gt=0)] | None = None
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """For each phase; held by the server."""
     reveals: Flag = True
     """Whether the right answer is shown at the end."""

@@ -161,6 +161,7 @@ def _items() -> None:
         sa.Column("votable", sa.Boolean(), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=True),
         sa.Column("taken", sa.Integer(), nullable=False),
+        sa.Column("fill", sa.String(length=8), nullable=False),
         sa.CheckConstraint(
             "taken >= 0 AND (slots IS NULL OR taken <= slots)", name=op.f("ck_items_overlap")
         ),
@@ -170,9 +171,9 @@ def _items() -> None:
         sa.UniqueConstraint("study_id", "source_id", name=op.f("uq_items_study_id_source_id")),
     )
     op.create_index(
-        op.f("ix_items_study_id_use_votable_position"),
+        op.f("ix_items_study_id_use_votable_fill_position"),
         "items",
-        ["study_id", "use", "votable", "position"],
+        ["study_id", "use", "votable", "fill", "position"],
         unique=False,
     )
     op.create_table(
