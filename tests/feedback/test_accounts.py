@@ -16,6 +16,7 @@ from hark.feedback.refusals import (
     ThrottledError,
 )
 from hark.feedback.store import Store
+from tests.feedback.workshop import Clock, Workshop
 
 PASSWORD = "correct horse battery"
 
@@ -44,13 +45,13 @@ def test_signing_in_and_out(store: Store, owner: accounts.Person) -> None:
 
 
 def test_sessions_end_by_themselves_and_differ(
-    store: Store, owner: accounts.Person, clock: object
+    store: Store, owner: accounts.Person, clock: Clock
 ) -> None:
     first = sign_in.start_session(store, owner.id)
     second = sign_in.start_session(store, owner.id)
     assert first.secret != second.secret
     assert first.csrf != second.csrf
-    clock.now += sign_in.SESSION_SECONDS  # type: ignore[attr-defined]
+    clock.now += sign_in.SESSION_SECONDS
     with pytest.raises(NotSignedInError):
         sign_in.find_session(store, first.secret)
 
@@ -82,7 +83,7 @@ def test_a_wrong_login_reads_like_a_wrong_password(store: Store, owner: accounts
     assert len(set(messages)) == 1
 
 
-def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: object) -> None:
+def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: Clock) -> None:
     """Five failures are free; then 15 s, and after one more failure 30 s."""
 
     def fail() -> None:
@@ -94,11 +95,11 @@ def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: ob
     with pytest.raises(ThrottledError) as caught:
         sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.2")
     assert caught.value.seconds == pytest.approx(15)
-    clock.now += 16  # type: ignore[attr-defined]
+    clock.now += 16
     fail()
     with pytest.raises(ThrottledError, match="30 seconds"):
         sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
-    clock.now += 31  # type: ignore[attr-defined]
+    clock.now += 31
     sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
     fail()  # A success forgives: this is the first failure again.
     sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
@@ -140,7 +141,7 @@ def test_weak_accounts_are_refused(
 
 
 def test_an_invite_is_good_for_so_many_and_so_long(
-    store: Store, owner: accounts.Person, clock: object
+    store: Store, owner: accounts.Person, clock: Clock
 ) -> None:
     secret = invites.invite(store, by=owner.id, role="reviewer", uses=2, days=1)
     assert invites.accept(store, secret, "bob", PASSWORD).role == "reviewer"
@@ -150,7 +151,7 @@ def test_an_invite_is_good_for_so_many_and_so_long(
     with pytest.raises(NotFoundError, match="used up"):
         invites.accept(store, secret, "dora", PASSWORD)
     late = invites.invite(store, by=owner.id, days=1)
-    clock.now += 86401  # type: ignore[attr-defined]
+    clock.now += 86401
     with pytest.raises(NotFoundError, match="expired"):
         invites.look_at(store, late)
 
@@ -213,11 +214,11 @@ def test_the_last_owner_stays(store: Store, owner: accounts.Person) -> None:
     accounts.forget(store, owner.id, by=bob.id)
 
 
-def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: object) -> None:
+def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: Workshop) -> None:
     """The labels stay under the pseudonym; the login is free again and its bytes are gone."""
-    store: Store = workshop.store  # type: ignore[attr-defined]
+    store = workshop.store
     login = "zebulon.quartermain@example.org"
-    secret = invites.invite(store, by=workshop.owner.id)  # type: ignore[attr-defined]
+    secret = invites.invite(store, by=workshop.owner.id)
     person = invites.accept(store, secret, login, PASSWORD)
     session = sign_in.start_session(store, person.id)
     with store.write() as connection:
@@ -226,7 +227,7 @@ def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: object) ->
     if store.is_sqlite:
         assert login.encode() in _bytes_of(store)
     with pytest.raises(NotAllowedError):
-        accounts.forget(store, workshop.owner.id, by=person.id)  # type: ignore[attr-defined]
+        accounts.forget(store, workshop.owner.id, by=person.id)
     accounts.forget(store, person.id, by=person.id)
     with store.read() as connection:
         kept = list(events.iterate(connection, author=person.pseudonym))
@@ -246,10 +247,10 @@ def _bytes_of(store: Store) -> bytes:
     return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
 
 
-def test_joining_by_an_invite(workshop: object) -> None:
-    store: Store = workshop.store  # type: ignore[attr-defined]
-    study = workshop.study()  # type: ignore[attr-defined]
-    owner = workshop.owner  # type: ignore[attr-defined]
+def test_joining_by_an_invite(workshop: Workshop) -> None:
+    store = workshop.store
+    study = workshop.study()
+    owner = workshop.owner
     secret = invites.invite(store, by=owner.id, study_id=study.id, held_out=True, uses=2)
     bob = invites.accept(store, secret, "bob", PASSWORD)
     invites.accept_as(store, secret, owner.id)

@@ -18,7 +18,7 @@ from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.tables import assignments
 from hark.feedback.tables import items as item_table
-from tests.feedback.conftest import Clock, Workshop, vote_item
+from tests.feedback.workshop import Clock, Workshop, vote_item
 
 
 def get(workshop: Workshop, study: studies.Study, person: accounts.Person) -> Assignment:

@@ -18,7 +18,7 @@ from hark.feedback.export import ExportSettings, check_snapshot, export_study
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.store import Store
-from tests.feedback.conftest import Clock, Workshop
+from tests.feedback.workshop import Clock, Workshop
 
 USER = [{"role": "user", "content": "Name a fruit."}]
 

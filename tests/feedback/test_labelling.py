@@ -16,7 +16,7 @@ from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.studies import Study
 from hark.settings import SettingsError
-from tests.feedback.conftest import Clock, Workshop, vote_item
+from tests.feedback.workshop import Clock, Workshop, vote_item
 
 
 class Desk:
