@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from hark.feedback import accounts, assignment, items, labelling, screening, studies
+from hark.feedback import accounts, assignment, items, labelling, studies
 from hark.feedback.assignment import Assignment, Nothing, claim
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.store import Store
@@ -275,44 +275,6 @@ def test_gold_comes_at_its_rate_to_everyone(workshop: Workshop) -> None:
             select(func.count()).select_from(assignments).where(assignments.c.slot.is_(None))
         ).scalar_one()
     assert held_gold == len(gold & set(got))
-
-
-def test_screening_admits_and_turns_away(workshop: Workshop) -> None:
-    """Two items known; one labeler has both right, the other one of two: below the 3/4 asked."""
-    cut_offs = {"flag_agreement": None, "ranking_agreement": 0.75}
-    study = workshop.study(screening=cut_offs)
-    workshop.votes(study, 2, use="screening", gold={"chosen": "0"})
-    workshop.votes(study, 1)
-    good, bad = workshop.labeler(study), workshop.labeler(study)
-    store = workshop.store
-    for person, choices in ((good, ("a", "a")), (bad, ("a", "b"))):
-        for number, text in enumerate(choices):
-            assert assignment.decide_screening(store, study.id, person.id) == "undecided"
-            held = get(workshop, study, person)
-            seen = labelling.view(store, held.id, person.id)
-            chosen = next(one["id"] for one in seen.candidates if one["text"] == text)
-            labelling.submit(
-                store, held.id, person.id, "vote", {"chosen": chosen}, client_key=f"{number}"
-            )
-    assert claim(store, study.id, good.id) == Nothing(because="screening undecided")
-    assert assignment.decide_screening(store, study.id, good.id) == "passed"
-    assert assignment.decide_screening(store, study.id, bad.id) == "failed"
-    get(workshop, study, good)
-    with pytest.raises(NotAllowedError, match="rejected: ask its owner"):
-        claim(store, study.id, bad.id)
-    decided = workshop.events(kinds=["screening"])
-    assert [one.body["measures"]["ranking_agreement"] for one in decided] == [1.0, 0.5]
-    studies.set_member_state(store, study.id, bad.id, "active", by=workshop.owner.id)
-    assert assignment.decide_screening(store, study.id, bad.id) == "passed"
-
-
-def test_screening_decides_on_what_is_known() -> None:
-    measures = screening.Measures(flag_agreement=0.8, ranking_agreement=0.7)
-    decide, cut_offs = screening.decide, screening.CutOffs
-    assert decide(measures, cut_offs()) == ("failed", ("ranking_agreement",))
-    assert decide(measures, cut_offs(ranking_agreement=0.7)) == ("passed", ())
-    strict = cut_offs(ranking_agreement=0.7, demonstration_grade=6)
-    assert decide(measures, strict) == ("undecided", ("demonstration_grade",))
 
 
 def test_only_open_studies_hand_out(workshop: Workshop) -> None:

@@ -31,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from hark.feedback import accounts, events, screening, studies
+from hark.feedback import accounts, events, studies
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import Item, Use, get_item
 from hark.feedback.records import FreeText, Record
@@ -442,40 +442,6 @@ def steps_of(connection: Connection, assignment_id: str) -> list[events.Event]:
 def step_kinds(steps: list[events.Event]) -> list[str]:
     """The kinds of the steps, as `Task.next_steps` reads them."""
     return [one.kind for one in steps]
-
-
-def decide_screening(store: Store, study_id: str, person_id: str) -> screening.Decision:
-    """Admit or turn away a labeler whose screening test can be decided; kept as an event.
-
-    Raises: NotAllowedError if the person does not take part.
-    """
-    with store.write() as connection:
-        study = studies.lock_study(connection, study_id)
-        member = studies.get_member(connection, study_id, person_id)
-        cut_offs = study.settings.screening
-        if cut_offs is None or member.state != "screening":
-            return "failed" if member.state == "rejected" else "passed"
-        pseudonym = accounts.get_person(connection, person_id).pseudonym
-        measures = screening.measure(connection, study_id, person_id, pseudonym)
-        decision, because = screening.decide(measures, cut_offs)
-        if decision != "undecided":
-            state: studies.MemberState = "active" if decision == "passed" else "rejected"
-            studies.put_member_state(connection, study_id, person_id, state)
-            body = {
-                "labeler": pseudonym,
-                "decision": decision,
-                "because": list(because),
-                "measures": measures.to_json(),
-            }
-            decided = events.NewEvent(
-                kind="screening",
-                author=events.SERVER,
-                client_key=new_id(),
-                study_id=study_id,
-                body=body,
-            )
-            events.append(connection, decided, now=store.clock())
-        return decision
 
 
 def _assignment(row: Row[Any]) -> Assignment:
