@@ -14,34 +14,22 @@ is one, and else is kept as "late", beyond the overlap and left out of exports.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    case,
-    func,
-    insert,
-    or_,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import Connection, Row, case, insert, or_, select, update
 
 from hark.feedback import accounts, events, studies
 from hark.feedback.identifiers import new_id
-from hark.feedback.items import Item, Use, get_item
+from hark.feedback.items import Item, get_item
 from hark.feedback.records import FreeText, Record
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
+from hark.feedback.selection import next_item, quota_reached
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
-from hark.feedback.tables import assignments, item_categories, items, member_categories
+from hark.feedback.tables import assignments, items
 
 State = Literal["open", "done", "late", "skipped", "expired"]
-DAY_SECONDS: Final = 86400.0
 NothingBecause = Literal["nothing left", "quota reached", "screening undecided"]
 
 
@@ -91,13 +79,11 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
         expire_leases(connection, study_id, now)
         if held := _held(connection, study_id, person_id):
             return held
-        if member.state == "active" and _quota_reached(connection, study, person_id):
+        if member.state == "active" and quota_reached(connection, study, person_id):
             return Nothing(because="quota reached")
-        sensitive = _sensitive_allowed(connection, study, member, now)
-        for use in _uses(connection, study, member):
-            item = _next_item(connection, study, member, use, sensitive)
-            if item is not None:
-                return _hand_out(connection, study, item, person_id, now)
+        item = next_item(connection, study, member, now)
+        if item is not None:
+            return _hand_out(connection, study, item, person_id, now)
         screened = member.state == "screening"
         return Nothing(because="screening undecided" if screened else "nothing left")
 
@@ -156,100 +142,6 @@ def _held(connection: Connection, study_id: str, person_id: str) -> Assignment |
         .limit(1)
     ).one_or_none()
     return None if row is None else _assignment(row)
-
-
-def _quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
-    if study.settings.maximum_labels is None:
-        return False
-    done = connection.execute(
-        select(func.count())
-        .select_from(assignments.join(items, assignments.c.item_id == items.c.id))
-        .where(
-            assignments.c.study_id == study.id,
-            assignments.c.person_id == person_id,
-            assignments.c.state.in_(("done", "late")),
-            items.c.use.in_(("train", "test")),
-        )
-    ).scalar_one()
-    return done >= study.settings.maximum_labels
-
-
-def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
-    """The uses of the items this labeler may get, in the order in which to look."""
-    if member.state == "screening":
-        return ["screening"]
-    main: list[Use] = ["test"] if member.held_out else ["train", "test"]
-    mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
-    count = connection.execute(select(func.count()).where(mine)).scalar_one()
-    is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
-    return ["gold", *main] if is_gold else main
-
-
-def _uniform(*names: object) -> float:
-    """A number in [0, 1) that is a function of its names."""
-    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
-
-
-def _next_item(
-    connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
-) -> Row[Any] | None:
-    """The first item of this use that has room and that the labeler may see and has not had."""
-    had = select(assignments.c.id).where(
-        assignments.c.item_id == items.c.id,
-        assignments.c.person_id == member.person_id,
-        assignments.c.state != "expired",
-    )
-    for fill in ("begun", "fresh"):
-        statement = (
-            select(items)
-            .where(
-                items.c.study_id == study.id,
-                items.c.use == use,
-                items.c.votable == true(),
-                items.c.fill == fill,
-                ~had.exists(),
-                ~_unwanted(study, member, sensitive),
-            )
-            .order_by(items.c.position)
-            .limit(1)
-        )
-        if (row := connection.execute(statement).one_or_none()) is not None:
-            return row
-    return None
-
-
-def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:
-    """Whether an item is of a category that the labeler has not agreed to, or not now."""
-    agreed = select(member_categories.c.category).where(
-        member_categories.c.study_id == study.id,
-        member_categories.c.person_id == member.person_id,
-    )
-    of_item = select(item_categories.c.item_id).where(item_categories.c.item_id == items.c.id)
-    if sensitive:
-        of_item = of_item.where(item_categories.c.category.not_in(agreed))
-    return of_item.exists()
-
-
-def _sensitive_allowed(connection: Connection, study: Study, member: Member, now: float) -> bool:
-    """Whether the labeler may be given another item of any category today."""
-    most = study.settings.maximum_sensitive_per_day
-    if most is None:
-        return True
-    of_item = select(item_categories.c.item_id).where(
-        item_categories.c.item_id == assignments.c.item_id
-    )
-    seen = connection.execute(
-        select(func.count())
-        .select_from(assignments)
-        .where(
-            assignments.c.person_id == member.person_id,
-            assignments.c.study_id == study.id,
-            assignments.c.leased_at > now - DAY_SECONDS,
-            of_item.exists(),
-        )
-    ).scalar_one()
-    return seen < most
 
 
 def _hand_out(
