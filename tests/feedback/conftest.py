@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from argon2 import PasswordHasher
+from tests.feedback.workshop import Clock, Workshop
 
 from hark.feedback import accounts
 from hark.feedback.store import Store
-from tests.feedback.workshop import Clock, Workshop
 
 
 @pytest.fixture

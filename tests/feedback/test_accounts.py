@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.feedback.workshop import Clock, Workshop
 
 from hark.feedback import accounts, events, invites, sign_in, studies
 from hark.feedback.refusals import (
@@ -16,7 +17,6 @@ from hark.feedback.refusals import (
     ThrottledError,
 )
 from hark.feedback.store import Store
-from tests.feedback.workshop import Clock, Workshop
 
 PASSWORD = "correct horse battery"
 
@@ -56,9 +56,7 @@ def test_sessions_end_by_themselves_and_differ(
         sign_in.find_session(store, first.secret)
 
 
-def test_the_store_keeps_no_secret(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_store_keeps_no_secret(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path = tmp_path / "feedback.db"
     with Store(path) as store:
         owner = accounts.create_owner(store, "ada", PASSWORD)
@@ -76,7 +74,11 @@ def test_the_store_keeps_no_secret(
 
 def test_a_wrong_login_reads_like_a_wrong_password(store: Store, owner: accounts.Person) -> None:
     messages = []
-    for login, password in (("ada@example.org", "wrong password"), ("nobody", PASSWORD), ("\0", "")):
+    for login, password in (
+        ("ada@example.org", "wrong password"),
+        ("nobody", PASSWORD),
+        ("\0", ""),
+    ):
         with pytest.raises(NotSignedInError) as caught:
             sign_in.log_in(store, login, password, address="10.0.0.1")
         messages.append(str(caught.value))

@@ -31,7 +31,7 @@ TASKS: dict[str, dict[str, Any]] = {
 NO_FLAGS = dict.fromkeys(RANKING_FLAGS, False)
 RANKING = {
     "likert": {"a": 7, "b": 1, "c": 4, "d": 4},
-    "flags": {name: NO_FLAGS for name in "abcd"},
+    "flags": dict.fromkeys("abcd", NO_FLAGS),
     "ranking": [["a"], ["c", "d"], ["b"]],
 }
 SUMMARY = {
@@ -71,11 +71,23 @@ BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("dialogue", "comparison", "ab", {"chosen": "a", "strength": 1, "x": 0}, "'x': Extra"),
     ("redteam", "redteam", "", {"success": 5}, "'success'"),
     ("redteam", "description", "", {"text": "  "}, "is blank"),
-    ("ranking", "ranking", "abcd", {**RANKING, "ranking": [["a"], ["b"], ["c"]]}, "rank is missing"),
+    (
+        "ranking",
+        "ranking",
+        "abcd",
+        {**RANKING, "ranking": [["a"], ["b"], ["c"]]},
+        "rank is missing",
+    ),
     ("ranking", "ranking", "abcd", {**RANKING, "ranking": [list("abcd"), ["a"]]}, "ranked twice"),
     ("ranking", "ranking", "abcd", {**RANKING, "ranking": [list("abcd"), []]}, "group.*is empty"),
     ("ranking", "ranking", "abcd", {**RANKING, "likert": {"a": 7}}, "rating is missing for 'b'"),
-    ("ranking", "ranking", "abcd", {**RANKING, "flags": {n: {} for n in "abcd"}}, "flag is missing"),
+    (
+        "ranking",
+        "ranking",
+        "abcd",
+        {**RANKING, "flags": {n: {} for n in "abcd"}},
+        "flag is missing",
+    ),
     (
         "ranking",
         "ranking",

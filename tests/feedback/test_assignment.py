@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from tests.feedback.workshop import Clock, Workshop, vote_item
 
 from hark.feedback import accounts, assignment, items, labelling, studies
 from hark.feedback.assignment import Assignment, Nothing, claim
@@ -18,7 +19,6 @@ from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.tables import assignments
 from hark.feedback.tables import items as item_table
-from tests.feedback.workshop import Clock, Workshop, vote_item
 
 
 def get(workshop: Workshop, study: studies.Study, person: accounts.Person) -> Assignment:
@@ -319,7 +319,9 @@ def test_the_database_itself_refuses_a_place_held_twice(workshop: Workshop) -> N
         with pytest.raises(IntegrityError), workshop.store.write() as connection:
             connection.execute(insert(assignments).values({**row, "id": "other", **change}))
     with pytest.raises(IntegrityError), workshop.store.write() as connection:
-        connection.execute(update(item_table).values(taken=2).where(item_table.c.id == held.item_id))
+        connection.execute(
+            update(item_table).values(taken=2).where(item_table.c.id == held.item_id)
+        )
 
 
 def test_a_forgotten_persons_item_goes_back(workshop: Workshop) -> None:

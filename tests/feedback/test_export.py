@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.workshop import Clock, Workshop
 
 from hark.data.formats.reading import read_comparisons, read_demonstrations
 from hark.data.records import Comparison, Message
@@ -18,7 +19,6 @@ from hark.feedback.export import ExportSettings, check_snapshot, export_study
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.store import Store
-from tests.feedback.workshop import Clock, Workshop
 
 USER = [{"role": "user", "content": "Name a fruit."}]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.workshop import Clock, Workshop, vote_item
 
 from hark.errors import DataError
 from hark.feedback import accounts, assignment, item_files, items, labelling, studies
@@ -16,7 +17,6 @@ from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.studies import Study
 from hark.settings import SettingsError
-from tests.feedback.workshop import Clock, Workshop, vote_item
 
 
 class Desk:
@@ -101,7 +101,7 @@ def test_a_broken_response_makes_a_turn_unvotable_and_both_are_drawn_again(
 ) -> None:
     desk = Desk(workshop, {"kind": "dialogue"})
     desk.send("message", {"text": "Hi"})
-    good, cut = desk.models_say(0, "fine", "cut o", finish="length")
+    good, _ = desk.models_say(0, "fine", "cut o", finish="length")
     assert desk.view.waits_for_models
     assert desk.view.candidates == ()
     with pytest.raises(ConflictError, match="all are drawn again"):
@@ -160,7 +160,12 @@ def test_a_question_alone_then_with_a_model(workshop: Workshop) -> None:
     receipt = desk.send("qa_answer", {"choice": 1, "confidence": 100})
     assert receipt.state == "done"
     context = receipt.event.body["context"]
-    assert [one["content"] for one in context["messages"]] == ["Is it x?", "No, y.", "Sure?", "Yes."]
+    assert [one["content"] for one in context["messages"]] == [
+        "Is it x?",
+        "No, y.",
+        "Sure?",
+        "Yes.",
+    ]
     assert (context["phase"], context["context_from"]) == ("assisted", 2)
     assert desk.view.task["answer"] == 1
 
@@ -326,9 +331,7 @@ def test_items_are_added_once_and_all_or_none(workshop: Workshop) -> None:
         ({"candidates": [{"text": "a"}, {"text": "b", "logprob": float("nan")}]}, "logprob"),
     ],
 )
-def test_malformed_items_are_refused(
-    tmp_path: Path, item: dict[str, Any], message: str
-) -> None:
+def test_malformed_items_are_refused(tmp_path: Path, item: dict[str, Any], message: str) -> None:
     path = tmp_path / "items.jsonl"
     whole = {
         "task": {"kind": "vote", "prompt": [{"role": "user", "content": "q"}]},

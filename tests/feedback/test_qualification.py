@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.feedback.workshop import Workshop
 
 from hark.feedback import items, labelling, qualification, screening, studies
 from hark.feedback.assignment import Assignment, Nothing, claim
 from hark.feedback.items import NewItem
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
-from tests.feedback.workshop import Workshop
 
 
 def test_screening_admits_and_turns_away(workshop: Workshop) -> None:

@@ -78,7 +78,12 @@ def test_sqlite_is_set_up_to_lose_nothing(tmp_path: Path) -> None:
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         }
-    assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    assert values == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "secure_delete": 1,
+    }
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
@@ -126,10 +131,9 @@ def test_a_busy_database_is_an_error_for_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hark.feedback.store.SECONDS_TO_WAIT", 0.1)
-    with Store(tmp_path / "feedback.db") as store, store.write():
-        with pytest.raises(StoreError, match="database is locked; nothing of it was kept"):
-            with store.write():
-                pass
+    locked = pytest.raises(StoreError, match="database is locked; nothing of it was kept")
+    with Store(tmp_path / "feedback.db") as store, store.write(), locked, store.write():
+        pass
 
 
 OPENING = """
@@ -180,5 +184,3 @@ def test_kill_9_loses_no_acknowledged_event(place: str) -> None:
     assert acknowledged <= set(kept)
     # Of each killed writer at most the one event in flight was kept without its acknowledgement.
     assert len(kept) - len(acknowledged) <= 3
-
-

@@ -57,7 +57,9 @@ class Workshop:
             return list(events.iterate(connection, **where))
 
 
-def vote_item(prompt: str = "Question", texts: tuple[str, ...] = ("a", "b"), **fields: Any) -> NewItem:
+def vote_item(
+    prompt: str = "Question", texts: tuple[str, ...] = ("a", "b"), **fields: Any
+) -> NewItem:
     """A vote between responses of two snapshots."""
     candidates = [{"text": text, "snapshot": f"model-{text}"} for text in texts]
     task = {"kind": "vote", "prompt": [{"role": "user", "content": prompt}]}

@@ -80,9 +80,7 @@ def krippendorff_alpha(units: Units, level: Level) -> Agreement:
     return Agreement(value=alpha, state=state, units=len(paired), values=n)
 
 
-def _unit_disagreement(
-    unit: Sequence[float], distance: Callable[[float, float], float]
-) -> float:
+def _unit_disagreement(unit: Sequence[float], distance: Callable[[float, float], float]) -> float:
     """Σ over ordered pairs of the unit's values of δ², divided by its values less one."""
     counts = collections.Counter(unit)
     pairs = itertools.combinations(counts.items(), 2)

@@ -218,9 +218,7 @@ def card(study: Study, selection: Selection, settings: ExportSettings) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     left_out = "\n".join(f"* {count} {why}" for why, count in selection.left_out.items())
-    attacked = any(
-        label.body["context"]["task"].get("mode") == "redteam" for label in labels
-    )
+    attacked = any(label.body["context"]["task"].get("mode") == "redteam" for label in labels)
     inverted = (
         "\nRed-team labelers picked the more harmful response; here the other one is the better.\n"
         if attacked
@@ -238,9 +236,7 @@ def card(study: Study, selection: Selection, settings: ExportSettings) -> str:
 
 
 def _snapshots(labels: Iterable[Event]) -> list[str]:
-    named = {
-        candidate["snapshot"] for label in labels for candidate in label.body["candidates"]
-    }
+    named = {candidate["snapshot"] for label in labels for candidate in label.body["candidates"]}
     return sorted(named - {None})
 
 

@@ -31,9 +31,7 @@ def quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
     return done >= study.settings.maximum_labels
 
 
-def next_item(
-    connection: Connection, study: Study, member: Member, now: float
-) -> Row[Any] | None:
+def next_item(connection: Connection, study: Study, member: Member, now: float) -> Row[Any] | None:
     """The row of the item a labeler is to have next; the study is locked.
 
     What others have begun comes first, so that overlaps fill.

@@ -58,7 +58,9 @@ def log_in(store: Store, login: str, password: str, *, address: str) -> Session:
         check_throttle(connection, keys, store.clock())
         row = connection.execute(select(people).where(people.c.login == login)).one_or_none()
     hashed = row.password_hash if row is not None and not row.disabled else None
-    right = accounts.is_password(password, hashed or accounts.hash_of_nobody()) and hashed is not None
+    right = (
+        accounts.is_password(password, hashed or accounts.hash_of_nobody()) and hashed is not None
+    )
     with store.write() as connection:
         now = store.clock()
         if not right:
