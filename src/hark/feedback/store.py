@@ -175,7 +175,11 @@ def _engine(url: URL) -> Engine:
         return _sqlite_engine(url)
     try:
         return sqlalchemy.create_engine(
-            url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True
+            url,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            hide_parameters=True,  # Labels and hashes of secrets do not belong in a log.
         )
     except (ImportError, NoSuchModuleError):
         raise StoreError(
@@ -192,6 +196,7 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = sqlalchemy.create_engine(
         url,
         pool_size=CONNECTIONS,
+        hide_parameters=True,
         max_overflow=0,
         connect_args={"timeout": SECONDS_TO_WAIT, "check_same_thread": False},
     )
