@@ -1,0 +1,1 @@
+"""Collecting feedback from people: studies, labels, and the store that loses none."""

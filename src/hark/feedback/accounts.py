@@ -1,0 +1,235 @@
+"""People: who they are, what they may do, and how they are forgotten.
+
+Nothing but this module's table knows a name. Everything that a person does is kept under a
+pseudonym that is drawn, so that forgetting someone is erasing one row's name and secrets: the
+labels stay, and nothing leads back from them.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from hark.feedback import events
+from hark.feedback.identifiers import hash_of_secret, new_id, new_pseudonym
+from hark.feedback.refusals import (
+    ConflictError,
+    InvalidLabelError,
+    NotAllowedError,
+    NotFoundError,
+)
+from hark.feedback.store import Store
+from hark.feedback.tables import assignments, login_attempts, people, tokens
+
+Role = Literal["owner", "researcher", "reviewer", "labeler"]
+ROLES: Final[tuple[Role, ...]] = ("owner", "researcher", "reviewer", "labeler")
+PASSWORD_CHARACTERS: Final = (10, 1000)
+LOGIN_CHARACTERS: Final = (2, 254)
+
+_HASHER = PasswordHasher()
+_HASHING_AT_ONCE = threading.BoundedSemaphore(2)
+"""Each takes 64 MiB; a rush of logins waits rather than fill the memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody with an account."""
+
+    id: str
+    pseudonym: str
+    """All that events, exports and other labelers ever see."""
+    role: Role
+    login: str | None
+    """None once forgotten."""
+    disabled: bool
+
+
+def create_owner(store: Store, login: str, password: str) -> Person:
+    """The first account of a new store. Raises: ConflictError if there is any account."""
+    hashed = hash_password(password, login)
+    with store.write() as connection:
+        if connection.execute(select(func.count()).select_from(people)).scalar_one():
+            raise ConflictError("this store has accounts already: ask its owner for an invite")
+        return insert_person(connection, login, hashed, "owner", store.clock())
+
+
+def insert_person(
+    connection: Connection, login: str, password_hash: str, role: Role, now: float
+) -> Person:
+    """A new account. Raises: ConflictError if the login is taken."""
+    login = normal_login(login)
+    taken = connection.execute(select(people.c.id).where(people.c.login == login)).one_or_none()
+    if taken:
+        raise ConflictError(f"the login '{login}' is taken; choose another")
+    person_id = new_id()
+    row = {
+        "id": person_id,
+        "pseudonym": new_pseudonym(),
+        "role": role,
+        "login": login,
+        "password_hash": password_hash,
+        "disabled": False,
+        "created_at": now,
+    }
+    connection.execute(insert(people).values(row))
+    return get_person(connection, person_id)
+
+
+def normal_login(login: str) -> str:
+    """Logins are the same whatever their case and composition. Raises: InvalidLabelError."""
+    normal = unicodedata.normalize("NFKC", login).strip().casefold()
+    low, high = LOGIN_CHARACTERS
+    if not low <= len(normal) <= high or not normal.isprintable():
+        raise InvalidLabelError(f"a login has {low} to {high} printable characters")
+    return normal
+
+
+def hash_password(password: str, login: str) -> str:
+    """What is kept of a password (argon2id). Raises: InvalidLabelError for one that is too weak."""
+    low, high = PASSWORD_CHARACTERS
+    if not low <= len(password) <= high:
+        raise InvalidLabelError(f"a password has {low} to {high} characters, not {len(password)}")
+    if password.strip().casefold() == normal_login(login):
+        raise InvalidLabelError("the password is the login; choose another")
+    with _HASHING_AT_ONCE:
+        return _HASHER.hash(password)
+
+
+def is_password(password: str, password_hash: str) -> bool:
+    """Whether it is the one behind the hash."""
+    if len(password) > PASSWORD_CHARACTERS[1]:
+        return False
+    try:
+        with _HASHING_AT_ONCE:
+            return _HASHER.verify(password_hash, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+@functools.cache
+def hash_of_nobody() -> str:
+    """Verified for a login that does not exist, which takes as long as for one that does."""
+    return _HASHER.hash("the password of nobody")
+
+
+def change_password(store: Store, person_id: str, old: str, new: str) -> None:
+    """Change one's password; every session and API token ends.
+
+    Raises: NotAllowedError if `old` is wrong.
+    """
+    with store.read() as connection:
+        row = _row(connection, person_id)
+    if row.password_hash is None or not is_password(old, row.password_hash):
+        raise NotAllowedError("the present password is wrong")
+    hashed = hash_password(new, row.login)
+    with store.write() as connection:
+        connection.execute(
+            update(people).where(people.c.id == person_id).values(password_hash=hashed)
+        )
+        connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
+
+
+def set_role(store: Store, person_id: str, role: Role, *, by: str) -> Person:
+    """Raises: NotAllowedError; ConflictError for the last owner."""
+    with store.write() as connection:
+        require(connection, by, ("owner",))
+        person = get_person(connection, person_id)
+        if person.role == "owner" and role != "owner":
+            _check_another_owner(connection)
+        connection.execute(update(people).where(people.c.id == person_id).values(role=role))
+        return get_person(connection, person_id)
+
+
+def disable(store: Store, person_id: str, *, by: str, disabled: bool = True) -> Person:
+    """Keep someone out, or let them in again; their labels stay, their sessions end."""
+    with store.write() as connection:
+        require(connection, by, ("owner",))
+        if disabled and get_person(connection, person_id).role == "owner":
+            _check_another_owner(connection)
+        values = {"disabled": disabled}
+        connection.execute(update(people).where(people.c.id == person_id).values(values))
+        connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
+        return get_person(connection, person_id)
+
+
+def forget(store: Store, person_id: str, *, by: str) -> None:
+    """Erase who a person is. Their labels stay under a pseudonym that leads to nobody.
+
+    What they are holding goes back to the others. It cannot be undone.
+    Raises: NotAllowedError unless it is themselves or an owner; ConflictError for the last owner.
+    """
+    now = store.clock()
+    with store.write() as connection:
+        require(connection, by, ROLES if by == person_id else ("owner",))
+        row = _row(connection, person_id)
+        if row.role == "owner":
+            _check_another_owner(connection)
+        if row.login is not None:
+            key = attempt_key("login", row.login)
+            connection.execute(delete(login_attempts).where(login_attempts.c.key_hash == key))
+        # Before the person's row is locked, for a claim locks them in this order too.
+        held = (assignments.c.person_id == person_id) & (assignments.c.state == "open")
+        connection.execute(update(assignments).where(held).values(expires_at=now))
+        erased = {"login": None, "password_hash": None, "disabled": True, "forgotten_at": now}
+        connection.execute(update(people).where(people.c.id == person_id).values(erased))
+        connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
+        forgotten = events.NewEvent(
+            kind="forgotten",
+            author=events.SERVER,
+            client_key=new_id(),
+            body={"labeler": row.pseudonym},
+        )
+        events.append(connection, forgotten, now=now)
+    store.overwrite_deleted()
+
+
+def attempt_key(kind: Literal["login", "address"], value: str) -> str:
+    """Under which failed attempts are counted; not the value itself."""
+    return hash_of_secret(f"{kind}\n{value}")
+
+
+def require(connection: Connection, person_id: str, roles: Collection[str]) -> Person:
+    """The person, who must have one of these roles. Raises: NotAllowedError."""
+    person = get_person(connection, person_id)
+    if person.disabled:
+        raise NotAllowedError("this account is disabled: ask the owner")
+    if person.role not in roles:
+        raise NotAllowedError(f"a {person.role} may not do this; it takes: {' or '.join(roles)}")
+    return person
+
+
+def get_person(connection: Connection, person_id: str) -> Person:
+    """Raises: NotFoundError."""
+    return person_of(_row(connection, person_id))
+
+
+def person_of(row: Row[Any]) -> Person:
+    """A row of the table, without its secrets."""
+    return Person(
+        id=row.id,
+        pseudonym=row.pseudonym,
+        role=row.role,
+        login=row.login,
+        disabled=row.disabled,
+    )
+
+
+def _row(connection: Connection, person_id: str) -> Row[Any]:
+    row = connection.execute(select(people).where(people.c.id == person_id)).one_or_none()
+    if row is None:
+        raise NotFoundError("there is no such person")
+    return row
+
+
+def _check_another_owner(connection: Connection) -> None:
+    active = (people.c.role == "owner") & ~people.c.disabled
+    if len(connection.execute(select(people.c.id).where(active).with_for_update()).all()) < 2:
+        raise ConflictError("this is the last owner; make somebody else an owner first")

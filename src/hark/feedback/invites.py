@@ -1,0 +1,123 @@
+"""Invite links: how everyone but the first owner gets an account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, insert, select, update
+
+from hark.feedback import accounts, studies
+from hark.feedback.accounts import Person, Role
+from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
+from hark.feedback.refusals import NotAllowedError, NotFoundError
+from hark.feedback.store import Store
+from hark.feedback.tables import invites
+
+MAY_INVITE: Final[dict[str, tuple[Role, ...]]] = {
+    "owner": accounts.ROLES,
+    "researcher": ("reviewer", "labeler"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invite:
+    """What a link is good for."""
+
+    role: Role
+    study_id: str | None
+    held_out: bool
+    expires_at: float
+
+
+def invite(
+    store: Store,
+    *,
+    by: str,
+    role: Role = "labeler",
+    study_id: str | None = None,
+    held_out: bool = False,
+    uses: int = 1,
+    days: float = 14.0,
+) -> str:
+    """The secret of a link, told once and never again. Raises: NotAllowedError."""
+    secret, now = new_secret(), store.clock()
+    with store.write() as connection:
+        person = accounts.require(connection, by, MAY_INVITE)
+        if role not in MAY_INVITE[person.role]:
+            raise NotAllowedError(f"a {person.role} may not invite a {role}")
+        if study_id is not None:
+            studies.get_study(connection, study_id)
+        row = {
+            "id": new_id(),
+            "token_hash": hash_of_secret(secret),
+            "role": role,
+            "study_id": study_id,
+            "held_out": held_out,
+            "uses_left": uses,
+            "created_by": by,
+            "created_at": now,
+            "expires_at": now + days * 86400,
+        }
+        connection.execute(insert(invites).values(row))
+    return secret
+
+
+def look_at(store: Store, secret: str) -> Invite:
+    """What a link is good for, without using it. Raises: NotFoundError."""
+    with store.read() as connection:
+        row = connection.execute(
+            select(invites).where(_usable(secret, store.clock()))
+        ).one_or_none()
+    if row is None:
+        raise NotFoundError("this invite is used up, has expired, or never was: ask for another")
+    return Invite(
+        role=row.role, study_id=row.study_id, held_out=row.held_out, expires_at=row.expires_at
+    )
+
+
+def accept(store: Store, secret: str, login: str, password: str) -> Person:
+    """Make an account by an invite, and join its study.
+
+    Raises: NotFoundError for a link that is no good; ConflictError for a login that is taken.
+    """
+    look_at(store, secret)  # Before a hash is computed for whoever asks.
+    hashed = accounts.hash_password(password, login)
+    with store.write() as connection:
+        now = store.clock()
+        used = _use(connection, secret, now)
+        person = accounts.insert_person(connection, login, hashed, used.role, now)
+        _join(connection, used, person, now)
+    return person
+
+
+def accept_as(store: Store, secret: str, person_id: str) -> None:
+    """Join the study of an invite with the account one has; its role stays."""
+    with store.write() as connection:
+        now = store.clock()
+        person = accounts.require(connection, person_id, accounts.ROLES)
+        _join(connection, _use(connection, secret, now), person, now)
+
+
+def _use(connection: Connection, secret: str, now: float) -> Invite:
+    row = connection.execute(
+        update(invites)
+        .where(_usable(secret, now))
+        .values(uses_left=invites.c.uses_left - 1)
+        .returning(invites)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError("this invite is used up, has expired, or never was: ask for another")
+    return Invite(
+        role=row.role, study_id=row.study_id, held_out=row.held_out, expires_at=row.expires_at
+    )
+
+
+def _join(connection: Connection, used: Invite, person: Person, now: float) -> None:
+    if used.study_id is not None:
+        studies.admit(connection, used.study_id, person.id, held_out=used.held_out, now=now)
+
+
+def _usable(secret: str, now: float) -> ColumnElement[bool]:
+    known = invites.c.token_hash == hash_of_secret(secret)
+    return known & (invites.c.uses_left > 0) & (invites.c.expires_at > now)

@@ -1,0 +1,294 @@
+"""Items: what is to be labelled, and the responses that are judged in them.
+
+A response that failed or was cut off makes its item unvotable: nobody is given it, and all its
+responses are drawn again, so that no comparison is between a fresh and a stale one. Responses that
+can be read are never replaced, for there may be labels of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from hark.feedback import accounts
+from hark.feedback.gold import Gold, check_gold
+from hark.feedback.identifiers import new_id
+from hark.feedback.records import Candidate, Name, Record
+from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
+from hark.feedback.store import Store
+from hark.feedback.studies import MANAGERS, Study, lock_study
+from hark.feedback.tables import assignments, candidates, item_categories, items
+from hark.feedback.tasks import TASK, AnyTask, Task
+
+Use = Literal["train", "test", "gold", "screening"]
+WITHOUT_LIMIT: Final = frozenset({"gold", "screening"})
+"""Every labeler may do these; the others want as many labelers as the overlap says."""
+
+
+class NewItem(Record):
+    """An item as a file or a client gives it."""
+
+    task: AnyTask
+    candidates: tuple[Candidate, ...] = ()
+    """In an order that means nothing; none if they are still to be drawn."""
+    use: Use = "train"
+    """"test" is for evaluation and never exported for training; "gold" has a known answer;
+    "screening" is given to those who want to join."""
+    categories: tuple[Name, ...] = ()
+    """Shown only to those who have agreed to each."""
+    gold: Gold | None = None
+    overlap: Annotated[int, Field(ge=1)] | None = None
+    """Labelers for this item, in place of the study's."""
+    id: Name | None = None
+    """What the sender calls it; given again, it is not added again."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.task.candidate_counts
+        if self.candidates and (self.task.live or not low <= len(self.candidates) <= high):
+            wanted = (
+                "none: models answer live" if self.task.live or not high else f"{low} to {high}"
+            )
+            raise ValueError(
+                f"{len(self.candidates)} candidates for a task of kind '{self.task.kind}', "
+                f"which takes {wanted}"
+            )
+        if self.use == "gold" and self.gold is None:
+            raise ValueError("an item of use 'gold' needs its known answer in 'gold'")
+        if self.gold is not None:
+            check_gold(self.gold, self.task, len(self.candidates))
+        if self.overlap is not None and self.use in WITHOUT_LIMIT:
+            raise ValueError(f"an item of use '{self.use}' is for every labeler: leave out overlap")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An item as it is kept."""
+
+    id: str
+    study_id: str
+    position: int
+    use: Use
+    task: AnyTask
+    gold: Gold | None
+    votable: bool
+    slots: int | None
+    """How many labelers it wants; None is no limit."""
+    taken: int
+    """How many have it, or have done it."""
+
+
+def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -> list[str]:
+    """Add items, all or none; return their ids. One whose `id` is there already keeps its own.
+
+    Raises: NotAllowedError; ConflictError for another kind of task or an unknown category.
+    """
+    now = store.clock()
+    with store.write() as connection:
+        accounts.require(connection, by, MANAGERS)
+        study = lock_study(connection, study_id)
+        last = connection.execute(
+            select(func.max(items.c.position)).where(items.c.study_id == study_id)
+        ).scalar_one()
+        position = 0 if last is None else last + 1
+        ids = []
+        for item in new:
+            _check_fits(study, item)
+            item_id = _find_source_id(connection, study_id, item.id)
+            if item_id is None:
+                item_id = _insert(connection, study, item, position, now)
+                position += 1
+            ids.append(item_id)
+        return ids
+
+
+def _check_fits(study: Study, item: NewItem) -> None:
+    if item.task.kind != study.settings.task:
+        raise ConflictError(
+            f"an item of kind '{item.task.kind}' does not belong to study "
+            f"'{study.settings.name}', whose items are of kind '{study.settings.task}'"
+        )
+    for category in item.categories:
+        if category not in study.settings.categories:
+            raise ConflictError(
+                f"study '{study.settings.name}' has no warning for category '{category}'; "
+                "add it to its categories first"
+            )
+
+
+def _find_source_id(connection: Connection, study_id: str, source_id: str | None) -> str | None:
+    if source_id is None:
+        return None
+    ours = (items.c.study_id == study_id) & (items.c.source_id == source_id)
+    return connection.execute(select(items.c.id).where(ours)).scalar_one_or_none()
+
+
+def _insert(connection: Connection, study: Study, item: NewItem, position: int, now: float) -> str:
+    item_id = new_id()
+    limited = item.use not in WITHOUT_LIMIT
+    row = {
+        "id": item_id,
+        "study_id": study.id,
+        "position": position,
+        "use": item.use,
+        "content": item.task.to_json(),
+        "gold": None if item.gold is None else item.gold.to_json(),
+        "source_id": item.id,
+        "votable": is_votable(item.task, item.candidates),
+        "slots": (item.overlap or study.settings.overlap) if limited else None,
+        "taken": 0,
+        "fill": "fresh",
+    }
+    connection.execute(insert(items).values(row))
+    for category in set(item.categories):
+        connection.execute(insert(item_categories).values(item_id=item_id, category=category))
+    if item.candidates:
+        _insert_generation(connection, item_id, None, 0, 0, item.candidates, now)
+    return item_id
+
+
+def is_votable(task: Task, given: Sequence[Candidate]) -> bool:
+    """Whether the item can be handed out: its responses are there and whole, or come live."""
+    low, high = task.candidate_counts
+    if task.live or high == 0:
+        return True
+    return low <= len(given) <= high and all(one.readable for one in given)
+
+
+def put_candidates(
+    store: Store,
+    item_id: str,
+    given: Sequence[Candidate],
+    *,
+    assignment_id: str | None = None,
+    turn: int = 0,
+) -> list[Candidate]:
+    """Keep freshly drawn responses, with ids of their own, in place of unusable ones.
+
+    assignment_id, turn: of a live dialogue, where each labeler has responses of their own.
+    Raises: ConflictError if there are readable ones already; InvalidLabelError for a wrong number.
+    """
+    now = store.clock()
+    with store.write() as connection:
+        item = get_item(connection, item_id)
+        lock_study(connection, item.study_id)
+        _check_live(connection, item, assignment_id)
+        low, high = item.task.candidate_counts if assignment_id is None else _drawn(item.task)
+        if not low <= len(given) <= high:
+            raise InvalidLabelError(
+                f"{len(given)} responses for item '{item_id}', which takes {low} to {high}"
+            )
+        now_there, generation = candidates_of(connection, item_id, assignment_id, turn)
+        if now_there and all(one.readable for one in now_there):
+            raise ConflictError(
+                f"item '{item_id}' has readable responses, of which there may be labels; "
+                "they are not replaced"
+            )
+        kept = _insert_generation(
+            connection, item_id, assignment_id, turn, generation + 1, given, now
+        )
+        if assignment_id is None:
+            votable = is_votable(item.task, given)
+            connection.execute(update(items).where(items.c.id == item_id).values(votable=votable))
+        return kept
+
+
+def _drawn(task: Task) -> tuple[int, int]:
+    """How many responses a live turn has: two to choose from, or one answer to a question."""
+    low, high = task.candidate_counts
+    return (low, high) if high else (1, 1)
+
+
+def _check_live(connection: Connection, item: Item, assignment_id: str | None) -> None:
+    if item.task.live != (assignment_id is not None):
+        what = "belong to an assignment" if item.task.live else "belong to the item itself"
+        raise ConflictError(f"responses of a task of kind '{item.task.kind}' {what}")
+    if assignment_id is not None:
+        ours = (assignments.c.id == assignment_id) & (assignments.c.item_id == item.id)
+        if connection.execute(select(assignments.c.id).where(ours)).one_or_none() is None:
+            raise NotFoundError(f"there is no assignment '{assignment_id}' of item '{item.id}'")
+
+
+def _insert_generation(
+    connection: Connection,
+    item_id: str,
+    assignment_id: str | None,
+    turn: int,
+    generation: int,
+    given: Sequence[Candidate],
+    now: float,
+) -> list[Candidate]:
+    kept = [one.model_copy(update={"id": new_id()}) for one in given]
+    rows = [
+        {
+            "id": one.id,
+            "item_id": item_id,
+            "assignment_id": assignment_id,
+            "turn": turn,
+            "generation": generation,
+            "place": place,
+            "body": one.to_json(),
+            "created_at": now,
+        }
+        for place, one in enumerate(kept)
+    ]
+    connection.execute(insert(candidates), rows)
+    return kept
+
+
+def candidates_of(
+    connection: Connection, item_id: str, assignment_id: str | None = None, turn: int = 0
+) -> tuple[list[Candidate], int]:
+    """The responses in force and their generation; none and -1 if there are none yet."""
+    here = (
+        (candidates.c.item_id == item_id)
+        & (candidates.c.assignment_id.is_not_distinct_from(assignment_id))
+        & (candidates.c.turn == turn)
+    )
+    rows = connection.execute(
+        select(candidates).where(here).order_by(candidates.c.generation.desc(), candidates.c.place)
+    ).all()
+    if not rows:
+        return [], -1
+    newest = rows[0].generation
+    found = [Candidate.model_validate(row.body) for row in rows if row.generation == newest]
+    return found, newest
+
+
+def to_draw(store: Store, study_id: str, *, limit: int = 100) -> list[Item]:
+    """Items that wait for responses, because they have none or some of theirs cannot be read."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(items)
+            .where(items.c.study_id == study_id, ~items.c.votable)
+            .order_by(items.c.position)
+            .limit(limit)
+        ).all()
+        return [_item(row) for row in rows]
+
+
+def get_item(connection: Connection, item_id: str) -> Item:
+    """Raises: NotFoundError."""
+    row = connection.execute(select(items).where(items.c.id == item_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no item '{item_id}'")
+    return _item(row)
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(
+        id=row.id,
+        study_id=row.study_id,
+        position=row.position,
+        use=row.use,
+        task=TASK.validate_python(row.content),
+        gold=None if row.gold is None else Gold.model_validate(row.gold),
+        votable=row.votable,
+        slots=row.slots,
+        taken=row.taken,
+    )

@@ -1,0 +1,122 @@
+"""Which item a labeler gets next, and when it is enough."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select, true
+
+from hark.feedback.items import Use
+from hark.feedback.studies import Member, Study
+from hark.feedback.tables import assignments, item_categories, items, member_categories
+
+DAY_SECONDS: Final = 86400.0
+
+
+def quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
+    """Whether the labeler has done as many items as the study allows each."""
+    if study.settings.maximum_labels is None:
+        return False
+    done = connection.execute(
+        select(func.count())
+        .select_from(assignments.join(items, assignments.c.item_id == items.c.id))
+        .where(
+            assignments.c.study_id == study.id,
+            assignments.c.person_id == person_id,
+            assignments.c.state.in_(("done", "late")),
+            items.c.use.in_(("train", "test")),
+        )
+    ).scalar_one()
+    return done >= study.settings.maximum_labels
+
+
+def next_item(connection: Connection, study: Study, member: Member, now: float) -> Row[Any] | None:
+    """The row of the item a labeler is to have next; the study is locked.
+
+    What others have begun comes first, so that overlaps fill.
+    """
+    sensitive = _sensitive_allowed(connection, study, member, now)
+    for use in _uses(connection, study, member):
+        item = _next_of(connection, study, member, use, sensitive)
+        if item is not None:
+            return item
+    return None
+
+
+def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
+    """The uses of the items this labeler may get, in the order in which to look."""
+    if member.state == "screening":
+        return ["screening"]
+    main: list[Use] = ["test"] if member.held_out else ["train", "test"]
+    mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
+    count = connection.execute(select(func.count()).where(mine)).scalar_one()
+    is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
+    return ["gold", *main] if is_gold else main
+
+
+def _uniform(*names: object) -> float:
+    """A number in [0, 1) that is a function of its names."""
+    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+def _next_of(
+    connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
+) -> Row[Any] | None:
+    """The first item of this use that has room and that the labeler may see and has not had."""
+    had = select(assignments.c.id).where(
+        assignments.c.item_id == items.c.id,
+        assignments.c.person_id == member.person_id,
+        assignments.c.state != "expired",
+    )
+    for fill in ("begun", "fresh"):
+        statement = (
+            select(items)
+            .where(
+                items.c.study_id == study.id,
+                items.c.use == use,
+                items.c.votable == true(),
+                items.c.fill == fill,
+                ~had.exists(),
+                ~_unwanted(study, member, sensitive),
+            )
+            .order_by(items.c.position)
+            .limit(1)
+        )
+        if (row := connection.execute(statement).one_or_none()) is not None:
+            return row
+    return None
+
+
+def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:
+    """Whether an item is of a category that the labeler has not agreed to, or not now."""
+    agreed = select(member_categories.c.category).where(
+        member_categories.c.study_id == study.id,
+        member_categories.c.person_id == member.person_id,
+    )
+    of_item = select(item_categories.c.item_id).where(item_categories.c.item_id == items.c.id)
+    if sensitive:
+        of_item = of_item.where(item_categories.c.category.not_in(agreed))
+    return of_item.exists()
+
+
+def _sensitive_allowed(connection: Connection, study: Study, member: Member, now: float) -> bool:
+    """Whether the labeler may be given another item of any category today."""
+    most = study.settings.maximum_sensitive_per_day
+    if most is None:
+        return True
+    of_item = select(item_categories.c.item_id).where(
+        item_categories.c.item_id == assignments.c.item_id
+    )
+    seen = connection.execute(
+        select(func.count())
+        .select_from(assignments)
+        .where(
+            assignments.c.person_id == member.person_id,
+            assignments.c.study_id == study.id,
+            assignments.c.leased_at > now - DAY_SECONDS,
+            of_item.exists(),
+        )
+    ).scalar_one()
+    return seen < most

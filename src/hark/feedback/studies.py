@@ -1,0 +1,341 @@
+"""Studies and who takes part in them.
+
+Every public function is one transaction. What a study's owner changes is kept as an event too, so
+that each label can be read beside the instructions of its day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+
+from hark.errors import did_you_mean
+from hark.feedback import accounts, events
+from hark.feedback.identifiers import new_id
+from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
+from hark.feedback.screening import CutOffs
+from hark.feedback.store import Store
+from hark.feedback.tables import member_categories, members, studies
+from hark.feedback.tasks import TaskKind
+from hark.settings import Settings
+
+StudyState = Literal["draft", "open", "paused", "closed"]
+MemberState = Literal["screening", "active", "rejected", "paused"]
+
+MAY_BECOME: Final[Mapping[str, frozenset[str]]] = {
+    "draft": frozenset({"open", "closed"}),
+    "open": frozenset({"paused", "closed"}),
+    "paused": frozenset({"open", "closed"}),
+    "closed": frozenset({"open"}),
+}
+MANAGERS: Final = ("owner", "researcher")
+"""The roles that make and change studies."""
+
+
+class StudySettings(Settings):
+    """What a study asks of whom, how often, and how."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")]
+    """In addresses and exports: small letters, digits, hyphens."""
+    title: str
+    task: TaskKind
+    """The kind of all its items."""
+    instructions: Annotated[str, Field(min_length=1)]
+    """Written by the owner for the labelers; Markdown."""
+    round: Annotated[int, Field(ge=0)] = 0
+    """Of online training; every event carries it."""
+    overlap: Annotated[int, Field(ge=1)] = 1
+    """Labelers for each item."""
+    gold_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the assignments that have a known answer, while such items are left."""
+    lease_minutes: Annotated[float, Field(gt=0)] = 15.0
+    """Without a sign of life for so long, an item goes to somebody else."""
+    maximum_labels: Annotated[int, Field(ge=1)] | None = None
+    """Items for each labeler; None is no limit."""
+    maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
+    """Items of any category that a labeler is given in 24 hours; None is no limit."""
+    categories: dict[str, str] = Field(default_factory=dict)
+    """Category → the warning that a labeler reads before agreeing to see such items."""
+    support: str = ""
+    """Where a labeler finds help; shown beside sensitive items."""
+    screening: CutOffs | None = None
+    """What the screening test asks; None admits everyone who is invited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study as it stands."""
+
+    id: str
+    state: StudyState
+    owner_id: str
+    settings: StudySettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A labeler in a study."""
+
+    study_id: str
+    person_id: str
+    state: MemberState
+    held_out: bool
+    """Labels no training data, so that others' agreement with it is a fair test."""
+    categories: frozenset[str]
+    """What they have agreed to see."""
+
+
+def create_study(store: Store, settings: StudySettings, *, by: str) -> Study:
+    """A draft of a study. Raises: NotAllowedError; ConflictError if the name is taken."""
+    study_id, now = new_id(), store.clock()
+    with store.write() as connection:
+        person = accounts.require(connection, by, MANAGERS)
+        taken = connection.execute(select(studies.c.id).where(studies.c.name == settings.name))
+        if taken.one_or_none():
+            raise ConflictError(f"there is a study '{settings.name}' already; choose another name")
+        row = {
+            "id": study_id,
+            "name": settings.name,
+            "state": "draft",
+            "settings": settings.model_dump(mode="json"),
+            "owner_id": by,
+            "created_at": now,
+        }
+        connection.execute(insert(studies).values(row))
+        study = get_study(connection, study_id)
+        _record_change(connection, study, person.pseudonym, now)
+        return study
+
+
+def change_study(store: Store, study_id: str, settings: StudySettings, *, by: str) -> Study:
+    """Change all but the task and the overlap of a study, for what is labelled from now on.
+
+    Raises: NotAllowedError; ConflictError if the kind of task or the overlap would change.
+    """
+    now = store.clock()
+    with store.write() as connection:
+        person = accounts.require(connection, by, MANAGERS)
+        study = lock_study(connection, study_id)
+        for fixed in ("name", "task", "overlap"):
+            if getattr(study.settings, fixed) != getattr(settings, fixed):
+                raise ConflictError(
+                    f"the {fixed} of study '{study.settings.name}' is fixed: make a new study"
+                )
+        values = {"settings": settings.model_dump(mode="json")}
+        connection.execute(update(studies).where(studies.c.id == study_id).values(values))
+        changed = get_study(connection, study_id)
+        _record_change(connection, changed, person.pseudonym, now)
+        return changed
+
+
+def set_state(store: Store, study_id: str, state: StudyState, *, by: str) -> Study:
+    """Open, pause or close a study. Raises: NotAllowedError; ConflictError for another step."""
+    now = store.clock()
+    with store.write() as connection:
+        person = accounts.require(connection, by, MANAGERS)
+        study = lock_study(connection, study_id)
+        if state == study.state:
+            return study
+        if state not in MAY_BECOME[study.state]:
+            raise ConflictError(
+                f"study '{study.settings.name}' is {study.state} and cannot become {state}; "
+                f"it can become: {', '.join(sorted(MAY_BECOME[study.state]))}"
+            )
+        connection.execute(update(studies).where(studies.c.id == study_id).values(state=state))
+        changed = get_study(connection, study_id)
+        _record_change(connection, changed, person.pseudonym, now)
+        return changed
+
+
+def find_study(store: Store, name: str) -> Study:
+    """Raises: NotFoundError with the closest name there is."""
+    with store.read() as connection:
+        rows = connection.execute(select(studies)).all()
+    for row in rows:
+        if row.name == name:
+            return _study(row)
+    close = did_you_mean(name, [row.name for row in rows])
+    raise NotFoundError(f"there is no study '{name}'{close}")
+
+
+def get_study(connection: Connection, study_id: str) -> Study:
+    """Raises: NotFoundError."""
+    row = connection.execute(select(studies).where(studies.c.id == study_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no study '{study_id}'")
+    return _study(row)
+
+
+def lock_study(connection: Connection, study_id: str) -> Study:
+    """The study, with every other change to its items, members and assignments made to wait.
+
+    Raises: NotFoundError.
+    """
+    # Weaker than FOR UPDATE: rows that only refer to the study may be added meanwhile.
+    held = select(studies).where(studies.c.id == study_id)
+    statement = held.with_for_update(key_share=True)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no study '{study_id}'")
+    return _study(row)
+
+
+def join(store: Store, study_id: str, person_id: str, *, held_out: bool = False) -> Member:
+    """Take part; whoever does already stays as they are."""
+    with store.write() as connection:
+        return admit(connection, study_id, person_id, held_out=held_out, now=store.clock())
+
+
+def admit(
+    connection: Connection, study_id: str, person_id: str, *, held_out: bool, now: float
+) -> Member:
+    """`join` within a transaction. Held-out labelers skip screening (2203.02155, appendix B.1)."""
+    study = lock_study(connection, study_id)
+    accounts.require(connection, person_id, accounts.ROLES)
+    if found := find_member(connection, study_id, person_id):
+        return found
+    screened = study.settings.screening is not None and not held_out
+    row = {
+        "study_id": study_id,
+        "person_id": person_id,
+        "state": "screening" if screened else "active",
+        "held_out": held_out,
+        "joined_at": now,
+    }
+    connection.execute(insert(members).values(row))
+    return get_member(connection, study_id, person_id)
+
+
+def set_member_state(
+    store: Store, study_id: str, person_id: str, state: MemberState, *, by: str
+) -> Member:
+    """Pause, readmit or turn away a labeler; their labels stay."""
+    with store.write() as connection:
+        accounts.require(connection, by, MANAGERS)
+        lock_study(connection, study_id)
+        get_member(connection, study_id, person_id)
+        put_member_state(connection, study_id, person_id, state)
+        return get_member(connection, study_id, person_id)
+
+
+def put_member_state(
+    connection: Connection, study_id: str, person_id: str, state: MemberState
+) -> None:
+    """`set_member_state` within a transaction, whoever decides it."""
+    connection.execute(update(members).where(_membership(study_id, person_id)).values(state=state))
+
+
+def opt_in(
+    store: Store, study_id: str, person_id: str, category: str, *, client_key: str
+) -> Member:
+    """Agree to see items of a category, having read its warning; kept as an event.
+
+    Raises: NotFoundError for a category that the study does not have.
+    """
+    return _consent(store, study_id, person_id, category, client_key, agrees=True)
+
+
+def opt_out(
+    store: Store, study_id: str, person_id: str, category: str, *, client_key: str
+) -> Member:
+    """See no more items of a category."""
+    return _consent(store, study_id, person_id, category, client_key, agrees=False)
+
+
+def _consent(
+    store: Store, study_id: str, person_id: str, category: str, client_key: str, *, agrees: bool
+) -> Member:
+    now = store.clock()
+    with store.write() as connection:
+        study = lock_study(connection, study_id)
+        get_member(connection, study_id, person_id)
+        known = study.settings.categories
+        if category not in known:
+            close = did_you_mean(category, known)
+            raise NotFoundError(
+                f"study '{study.settings.name}' has no category '{category}'{close}"
+            )
+        body = {"category": category, "agrees": agrees, "warning": known[category]}
+        kept = events.append(
+            connection,
+            events.NewEvent(
+                kind="consent",
+                author=accounts.get_person(connection, person_id).pseudonym,
+                client_key=client_key,
+                study_id=study_id,
+                body=body,
+                request=body,
+            ),
+            now=now,
+        )
+        if not kept.repeated:
+            _put_category(connection, study_id, person_id, category, agrees, now)
+        return get_member(connection, study_id, person_id)
+
+
+def _put_category(
+    connection: Connection, study_id: str, person_id: str, category: str, agrees: bool, now: float
+) -> None:
+    row = {"study_id": study_id, "person_id": person_id, "category": category}
+    held = member_categories.c
+    ours = (held.study_id == study_id) & (held.person_id == person_id)
+    connection.execute(delete(member_categories).where(ours, held.category == category))
+    if agrees:
+        connection.execute(insert(member_categories).values(**row, consented_at=now))
+
+
+def get_member(connection: Connection, study_id: str, person_id: str) -> Member:
+    """Raises: NotAllowedError if the person does not take part."""
+    found = find_member(connection, study_id, person_id)
+    if found is None:
+        raise NotAllowedError("you do not take part in this study: ask its owner for an invite")
+    return found
+
+
+def find_member(connection: Connection, study_id: str, person_id: str) -> Member | None:
+    """The person's part in the study, if any."""
+    row = connection.execute(select(members).where(_membership(study_id, person_id))).one_or_none()
+    if row is None:
+        return None
+    held = member_categories.c
+    categories = connection.execute(
+        select(held.category).where(held.study_id == study_id, held.person_id == person_id)
+    ).scalars()
+    return Member(
+        study_id=study_id,
+        person_id=person_id,
+        state=row.state,
+        held_out=row.held_out,
+        categories=frozenset(categories),
+    )
+
+
+def _membership(study_id: str, person_id: str) -> ColumnElement[bool]:
+    return (members.c.study_id == study_id) & (members.c.person_id == person_id)
+
+
+def _study(row: Row[Any]) -> Study:
+    return Study(
+        id=row.id,
+        state=row.state,
+        owner_id=row.owner_id,
+        settings=StudySettings.parse(row.settings, where=f"study '{row.name}'"),
+    )
+
+
+def _record_change(connection: Connection, study: Study, author: str, now: float) -> None:
+    events.append(
+        connection,
+        events.NewEvent(
+            kind="study_changed",
+            author=author,
+            client_key=new_id(),
+            study_id=study.id,
+            body={"state": study.state, "settings": study.settings.model_dump(mode="json")},
+        ),
+        now=now,
+    )

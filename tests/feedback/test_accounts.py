@@ -1,0 +1,262 @@
+"""Accounts, invites, sessions: who gets in, who does not, and how one is forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.feedback.workshop import Clock, Workshop
+
+from hark.feedback import accounts, events, invites, sign_in, studies
+from hark.feedback.refusals import (
+    ConflictError,
+    InvalidLabelError,
+    NotAllowedError,
+    NotFoundError,
+    NotSignedInError,
+    ThrottledError,
+)
+from hark.feedback.store import Store
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def owner(store: Store) -> accounts.Person:
+    return accounts.create_owner(store, "Ada@example.org", PASSWORD)
+
+
+def labeler(store: Store, owner: accounts.Person, login: str = "bob") -> accounts.Person:
+    return invites.accept(store, invites.invite(store, by=owner.id), login, PASSWORD)
+
+
+def test_only_a_new_store_makes_an_owner(store: Store, owner: accounts.Person) -> None:
+    assert owner.role == "owner"
+    with pytest.raises(ConflictError, match="ask its owner for an invite"):
+        accounts.create_owner(store, "eve", PASSWORD)
+
+
+def test_signing_in_and_out(store: Store, owner: accounts.Person) -> None:
+    session = sign_in.log_in(store, " ADA@example.org ", PASSWORD, address="10.0.0.1")
+    assert sign_in.find_session(store, session.secret) == session
+    sign_in.log_out(store, session.secret)
+    with pytest.raises(NotSignedInError, match="log in"):
+        sign_in.find_session(store, session.secret)
+
+
+def test_sessions_end_by_themselves_and_differ(
+    store: Store, owner: accounts.Person, clock: Clock
+) -> None:
+    first = sign_in.start_session(store, owner.id)
+    second = sign_in.start_session(store, owner.id)
+    assert first.secret != second.secret
+    assert first.csrf != second.csrf
+    clock.now += sign_in.SESSION_SECONDS
+    with pytest.raises(NotSignedInError):
+        sign_in.find_session(store, first.secret)
+
+
+def test_the_store_keeps_no_secret(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    path = tmp_path / "feedback.db"
+    with Store(path) as store:
+        owner = accounts.create_owner(store, "ada", PASSWORD)
+        secrets = [
+            PASSWORD,
+            sign_in.start_session(store, owner.id).secret,
+            sign_in.create_api_token(store, owner.id, "test"),
+            invites.invite(store, by=owner.id),
+        ]
+        kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"argon2id" in kept
+    for secret in secrets:
+        assert secret.encode() not in kept
+
+
+def test_a_wrong_login_reads_like_a_wrong_password(store: Store, owner: accounts.Person) -> None:
+    messages = []
+    for login, password in (
+        ("ada@example.org", "wrong password"),
+        ("nobody", PASSWORD),
+        ("\0", ""),
+    ):
+        with pytest.raises(NotSignedInError) as caught:
+            sign_in.log_in(store, login, password, address="10.0.0.1")
+        messages.append(str(caught.value))
+    assert len(set(messages)) == 1
+
+
+def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: Clock) -> None:
+    """Five failures are free; then 15 s, and after one more failure 30 s."""
+
+    def fail() -> None:
+        with pytest.raises(NotSignedInError):
+            sign_in.log_in(store, "ada@example.org", "wrong password", address="10.0.0.1")
+
+    for _ in range(5):
+        fail()
+    with pytest.raises(ThrottledError) as caught:
+        sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.2")
+    assert caught.value.seconds == pytest.approx(15)
+    clock.now += 16
+    fail()
+    with pytest.raises(ThrottledError, match="30 seconds"):
+        sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
+    clock.now += 31
+    sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
+    fail()  # A success forgives: this is the first failure again.
+    sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
+
+
+def test_an_address_that_tries_many_logins_is_slowed_down_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sign_in.FREE_FAILURES, "address", 3)  # type: ignore[misc]
+    for login in ("anna", "bert", "cleo"):
+        with pytest.raises(NotSignedInError):
+            sign_in.log_in(store, login, PASSWORD, address="10.0.0.9")
+    with pytest.raises(ThrottledError):
+        sign_in.log_in(store, "dora", PASSWORD, address="10.0.0.9")
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(4, 0), (5, 15), (6, 30), (10, 480), (99, 900)])
+def test_the_wait_doubles_up_to_a_quarter_of_an_hour(failures: int, seconds: float) -> None:
+    assert sign_in.wait_seconds(failures, 5) == seconds
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "message"),
+    [
+        ("bob", "short", "10 to 1000 characters"),
+        ("bob", "x" * 1001, "10 to 1000 characters"),
+        ("bob@example.org", "Bob@Example.org", "the password is the login"),
+        ("b", PASSWORD, "2 to 254 printable"),
+        ("bo\0b", PASSWORD, "2 to 254 printable"),
+    ],
+)
+def test_weak_accounts_are_refused(
+    store: Store, owner: accounts.Person, login: str, password: str, message: str
+) -> None:
+    secret = invites.invite(store, by=owner.id)
+    with pytest.raises(InvalidLabelError, match=message):
+        invites.accept(store, secret, login, password)
+    assert invites.look_at(store, secret).role == "labeler"
+
+
+def test_an_invite_is_good_for_so_many_and_so_long(
+    store: Store, owner: accounts.Person, clock: Clock
+) -> None:
+    secret = invites.invite(store, by=owner.id, role="reviewer", uses=2, days=1)
+    assert invites.accept(store, secret, "bob", PASSWORD).role == "reviewer"
+    with pytest.raises(ConflictError, match="'bob' is taken"):
+        invites.accept(store, secret, "BOB", PASSWORD)
+    invites.accept(store, secret, "cleo", PASSWORD)  # The refusal above used none up.
+    with pytest.raises(NotFoundError, match="used up"):
+        invites.accept(store, secret, "dora", PASSWORD)
+    late = invites.invite(store, by=owner.id, days=1)
+    clock.now += 86401
+    with pytest.raises(NotFoundError, match="expired"):
+        invites.look_at(store, late)
+
+
+def test_who_may_invite_whom(store: Store, owner: accounts.Person) -> None:
+    secret = invites.invite(store, by=owner.id, role="researcher")
+    researcher = invites.accept(store, secret, "rita", PASSWORD)
+    with pytest.raises(NotAllowedError, match="a researcher may not invite a owner"):
+        invites.invite(store, by=researcher.id, role="owner")
+    someone = invites.accept(store, invites.invite(store, by=researcher.id), "bob", PASSWORD)
+    with pytest.raises(NotAllowedError, match="a labeler may not do this"):
+        invites.invite(store, by=someone.id)
+
+
+def test_api_tokens(store: Store, owner: accounts.Person) -> None:
+    secret = sign_in.create_api_token(store, owner.id, "nightly export")
+    assert secret.startswith("hark_")
+    assert sign_in.find_api_token(store, secret).id == owner.id
+    with pytest.raises(NotSignedInError):
+        sign_in.find_session(store, secret)
+    assert sign_in.revoke_api_tokens(store, owner.id, "nightly export") == 1
+    with pytest.raises(NotSignedInError, match="revoked"):
+        sign_in.find_api_token(store, secret)
+
+
+def test_a_changed_password_ends_every_session(store: Store, owner: accounts.Person) -> None:
+    session = sign_in.start_session(store, owner.id)
+    with pytest.raises(NotAllowedError, match="present password is wrong"):
+        accounts.change_password(store, owner.id, "not the password", "another password")
+    accounts.change_password(store, owner.id, PASSWORD, "another password")
+    with pytest.raises(NotSignedInError):
+        sign_in.find_session(store, session.secret)
+    sign_in.log_in(store, "ada@example.org", "another password", address="a")
+
+
+def test_a_disabled_person_is_out(store: Store, owner: accounts.Person) -> None:
+    bob = labeler(store, owner)
+    session = sign_in.start_session(store, bob.id)
+    accounts.disable(store, bob.id, by=owner.id)
+    with pytest.raises(NotSignedInError):
+        sign_in.find_session(store, session.secret)
+    with pytest.raises(NotSignedInError):
+        sign_in.log_in(store, "bob", PASSWORD, address="a")
+    accounts.disable(store, bob.id, by=owner.id, disabled=False)
+    sign_in.log_in(store, "bob", PASSWORD, address="a")
+
+
+def test_the_last_owner_stays(store: Store, owner: accounts.Person) -> None:
+    bob = labeler(store, owner)
+    for act in (
+        lambda: accounts.forget(store, owner.id, by=owner.id),
+        lambda: accounts.disable(store, owner.id, by=owner.id),
+        lambda: accounts.set_role(store, owner.id, "labeler", by=owner.id),
+    ):
+        with pytest.raises(ConflictError, match="last owner"):
+            act()
+    with pytest.raises(NotAllowedError):
+        accounts.set_role(store, bob.id, "owner", by=bob.id)
+    accounts.set_role(store, bob.id, "owner", by=owner.id)
+    accounts.forget(store, owner.id, by=bob.id)
+
+
+def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: Workshop) -> None:
+    """The labels stay under the pseudonym; the login is free again and its bytes are gone."""
+    store = workshop.store
+    login = "zebulon.quartermain@example.org"
+    secret = invites.invite(store, by=workshop.owner.id)
+    person = invites.accept(store, secret, login, PASSWORD)
+    session = sign_in.start_session(store, person.id)
+    with store.write() as connection:
+        new = events.NewEvent(kind="message", author=person.pseudonym, client_key="k")
+        events.append(connection, new, now=1.0)
+    if store.is_sqlite:
+        assert login.encode() in _bytes_of(store)
+    with pytest.raises(NotAllowedError):
+        accounts.forget(store, workshop.owner.id, by=person.id)
+    accounts.forget(store, person.id, by=person.id)
+    with store.read() as connection:
+        kept = list(events.iterate(connection, author=person.pseudonym))
+        row = accounts.get_person(connection, person.id)
+    assert [one.kind for one in kept] == ["message"]
+    assert (row.login, row.disabled, row.pseudonym) == (None, True, person.pseudonym)
+    with pytest.raises(NotSignedInError):
+        sign_in.log_in(store, login, PASSWORD, address="a")
+    with pytest.raises(NotSignedInError):
+        sign_in.find_session(store, session.secret)
+    if store.is_sqlite:
+        assert login.encode() not in _bytes_of(store)
+
+
+def _bytes_of(store: Store) -> bytes:
+    path = Path(str(store.url.database))
+    return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+
+
+def test_joining_by_an_invite(workshop: Workshop) -> None:
+    store = workshop.store
+    study = workshop.study()
+    owner = workshop.owner
+    secret = invites.invite(store, by=owner.id, study_id=study.id, held_out=True, uses=2)
+    bob = invites.accept(store, secret, "bob", PASSWORD)
+    invites.accept_as(store, secret, owner.id)
+    with store.read() as connection:
+        assert studies.get_member(connection, study.id, bob.id).held_out
+        assert accounts.get_person(connection, owner.id).role == "owner"
+        assert studies.get_member(connection, study.id, owner.id).state == "active"

@@ -1,0 +1,89 @@
+"""The screening test: who is admitted, on what grounds."""
+
+from __future__ import annotations
+
+import pytest
+from tests.feedback.workshop import Workshop
+
+from hark.feedback import items, labelling, qualification, screening, studies
+from hark.feedback.assignment import Assignment, Nothing, claim
+from hark.feedback.items import NewItem
+from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
+
+
+def test_screening_admits_and_turns_away(workshop: Workshop) -> None:
+    """Two items known; one labeler has both right, the other one of two: below the 3/4 asked."""
+    cut_offs = {"flag_agreement": None, "ranking_agreement": 0.75}
+    study = workshop.study(screening=cut_offs)
+    workshop.votes(study, 2, use="screening", gold={"chosen": "0"})
+    workshop.votes(study, 1)
+    good, bad = workshop.labeler(study), workshop.labeler(study)
+    store = workshop.store
+    for person, choices in ((good, ("a", "a")), (bad, ("a", "b"))):
+        for number, text in enumerate(choices):
+            assert qualification.decide(store, study.id, person.id) == "undecided"
+            held = claim(store, study.id, person.id)
+            assert isinstance(held, Assignment)
+            seen = labelling.view(store, held.id, person.id)
+            chosen = next(one["id"] for one in seen.candidates if one["text"] == text)
+            labelling.submit(
+                store, held.id, person.id, "vote", {"chosen": chosen}, client_key=f"{number}"
+            )
+    assert claim(store, study.id, good.id) == Nothing(because="screening undecided")
+    assert qualification.decide(store, study.id, good.id) == "passed"
+    assert qualification.decide(store, study.id, bad.id) == "failed"
+    assert isinstance(claim(store, study.id, good.id), Assignment)
+    with pytest.raises(NotAllowedError, match="rejected: ask its owner"):
+        claim(store, study.id, bad.id)
+    decided = workshop.events(kinds=["screening"])
+    assert [one.body["measures"]["ranking_agreement"] for one in decided] == [1.0, 0.5]
+    studies.set_member_state(store, study.id, bad.id, "active", by=workshop.owner.id)
+    assert qualification.decide(store, study.id, bad.id) == "passed"
+
+
+def test_screening_decides_on_what_is_known() -> None:
+    measures = screening.Measures(flag_agreement=0.8, ranking_agreement=0.7)
+    decide, cut_offs = screening.decide, screening.CutOffs
+    assert decide(measures, cut_offs()) == ("failed", ("ranking_agreement",))
+    assert decide(measures, cut_offs(ranking_agreement=0.7)) == ("passed", ())
+    strict = cut_offs(ranking_agreement=0.7, demonstration_grade=6)
+    assert decide(measures, strict) == ("undecided", ("demonstration_grade",))
+
+
+def test_grades_of_demonstrations_and_of_oneself(workshop: Workshop) -> None:
+    """Two grades, 5 and 7, make 6, which the paper asks; the self-assessment of 3 is below 4."""
+    asked = {
+        "flag_agreement": None, "ranking_agreement": None, "demonstration_grade": 6,
+        "self_assessment": 4,
+    }  # fmt: skip
+    study, store = workshop.study("demonstration", screening=asked), workshop.store
+    task = {"kind": "demonstration", "prompt": [{"role": "user", "content": "q"}]}
+    new = NewItem.read({"task": task, "use": "screening"}, what="t")
+    items.add_items(store, study.id, [new], by=workshop.owner.id)
+    ann = workshop.labeler(study)
+    held = claim(store, study.id, ann.id)
+    assert isinstance(held, Assignment)
+    body = {"response": "Because."}
+    kept = labelling.submit(store, held.id, ann.id, "demonstration", body, client_key="k").event
+    assert qualification.decide(store, study.id, ann.id) == "undecided"
+
+    def grade(value: int, key: str, by: str = workshop.owner.id) -> object:
+        return qualification.grade_demonstration(store, kept.id, value, by=by, client_key=key)
+
+    grade(5, "one")
+    grade(7, "two")
+    with pytest.raises(NotAllowedError, match="a labeler may not"):
+        grade(7, "three", by=ann.id)
+    with pytest.raises(InvalidLabelError, match="'grade'"):
+        grade(8, "four")
+    with pytest.raises(ConflictError, match="no demonstration"):
+        qualification.grade_demonstration(
+            store, workshop.events(kinds=["screening"])[0].id, 7, by=workshop.owner.id,
+            client_key="five",
+        )  # fmt: skip
+    assert qualification.decide(store, study.id, ann.id) == "undecided"
+    qualification.assess_self(store, study.id, ann.id, 3, client_key="self")
+    assert qualification.decide(store, study.id, ann.id) == "failed"
+    last = workshop.events(kinds=["screening"])[-1].body
+    assert last["because"] == ["self_assessment"]
+    assert last["measures"]["demonstration_grade"] == 6
