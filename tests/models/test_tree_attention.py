@@ -152,7 +152,7 @@ def test_activation_checkpointing_changes_nothing(
     assert all(torch.equal(recomputed[name], gradients[name]) for name in gradients)
 
 
-def test_under_autocast_it_is_bfloat16_attention(
+def test_under_autocast_it_is_as_near_as_bfloat16_allows(
     make_family: Callable[..., PreTrainedModel], many_blocks: None
 ) -> None:
     model = make_family("llama-tied")
