@@ -28,21 +28,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "feedback": {"data", "models", "runs"},
     "serving": {"data", "models", "runs"},
     "report": {"evaluation", "runs", "data"},
+    "web": {"data", "runs", "feedback", "evaluation", "report", "serving"},
     "loop": {
         "runs", "data", "playground", "models", "training", "evaluation", "feedback", "serving",
-        "report",
+        "report", "web",
     },
     "__main__": {"cli"},
     "cli": {
         "runs", "data", "playground", "models", "training", "evaluation", "feedback", "serving",
-        "report", "loop",
+        "report", "web", "loop",
     },
 }  # fmt: skip
 
 NO_NOUNS = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
 WITHOUT_TORCH = [
-    "hark.runs", "hark.data", "hark.playground", "hark.feedback", "hark.settings", "hark.errors",
+    "hark.runs", "hark.data", "hark.playground", "hark.feedback", "hark.web", "hark.settings",
+    "hark.errors",
 ]  # fmt: skip
 RUN_BY_ALEMBIC = "hark.feedback.migrations.env"
 """Needs the context of a migration that is under way."""

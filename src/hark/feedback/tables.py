@@ -216,3 +216,11 @@ events = Table(
     Index(None, "assignment_id", "position"),
     sqlite_autoincrement=True,
 )
+
+secret_keys = Table(
+    "secret_keys",
+    metadata,
+    Column("purpose", String(64), primary_key=True),
+    Column("secret", String(64), nullable=False),
+    _time("created_at"),
+)

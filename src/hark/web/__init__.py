@@ -1,0 +1,1 @@
+"""The feedback application over HTTP: an API for programs, pages for people, live models."""

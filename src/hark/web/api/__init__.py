@@ -1,0 +1,7 @@
+"""The API for programs, under `/api/v1`; the pages' scripts use it too."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()

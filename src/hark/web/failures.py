@@ -1,0 +1,120 @@
+"""How a refusal looks: for programs `{"error": {"message", …}}`, for people a page.
+
+Each leaves a line in the log `hark.web` that says who asked for what, from where, and why not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from hark.errors import HarkError
+from hark.feedback.refusals import ThrottledError
+from hark.web.rendering import render
+
+LOG = logging.getLogger("hark.web")
+LONGEST_REASON = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a request was not done."""
+
+    status: int
+    message: str
+    retry_seconds: float | None = None
+
+
+def add_handlers(application: FastAPI) -> None:
+    """Let every error become a response; what is not foreseen is logged with its traceback."""
+
+    @application.exception_handler(HarkError)
+    async def refused(request: Request, error: HarkError) -> Response:
+        waits = error.seconds if isinstance(error, ThrottledError) else None
+        status = getattr(error, "status", 400)
+        return _answer(request, Failure(status=status, message=str(error), retry_seconds=waits))
+
+    @application.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
+        return _answer(request, Failure(status=422, message=_sentence(error)))
+
+    @application.exception_handler(HTTPException)
+    async def not_there(request: Request, error: HTTPException) -> Response:
+        what = {404: "there is no such page", 405: "this cannot be done here"}
+        message = what.get(error.status_code, str(error.detail))
+        response = _answer(request, Failure(status=error.status_code, message=message))
+        response.headers.update(error.headers or {})
+        return response
+
+    @application.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        LOG.error("%s %s: a defect", request.method, request.url.path, exc_info=error)
+        failure = Failure(
+            status=500, message="this went wrong here, not with you; what you typed is kept"
+        )
+        return respond(request.scope, failure)
+
+
+def _answer(request: Request, failure: Failure) -> Response:
+    log_refusal(request.scope, failure)
+    return respond(request.scope, failure)
+
+
+def log_refusal(scope: Scope, failure: Failure) -> None:
+    """One line, safe to print: what a stranger sent cannot make a line of its own."""
+    client = scope.get("client")
+    LOG.warning(
+        "refused %d %s %s person=%s address=%s: %s",
+        failure.status,
+        scope["method"],
+        _one_line(scope["path"]),
+        scope.get("state", {}).get("pseudonym", "-"),
+        client[0] if client else "-",
+        _one_line(failure.message),
+    )
+
+
+def _one_line(text: str) -> str:
+    return "".join(one if one.isprintable() else "�" for one in text)[:LONGEST_REASON]
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Whether the response should be JSON."""
+    path: str = scope["path"]
+    return path.startswith("/api/")
+
+
+def respond(scope: Scope, failure: Failure) -> Response:
+    """The refusal as JSON or as a page; who must sign in first is sent there."""
+    headers = {}
+    if failure.retry_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_seconds)))
+    if is_for_programs(scope):
+        error = {"message": failure.message, "status": failure.status}
+        return JSONResponse({"error": error}, failure.status, headers=headers)
+    if failure.status == 401 and scope["method"] == "GET":
+        return RedirectResponse("/login", 303)
+    page = render("failure.html", failure=failure)
+    return Response(page, failure.status, headers=headers, media_type="text/html")
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """Pydantic's findings in words; the offending values may be books and are not repeated."""
+    clauses = []
+    for found in list(error.errors())[:5]:
+        where = ".".join(str(part) for part in found["loc"] if part != "body") or "the body"
+        clauses.append(f"{where}: {_lower(found)}")
+    return "; ".join(clauses)
+
+
+def _lower(found: dict[str, Any]) -> str:
+    message = str(found["msg"])
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,1 @@
+"""Models that answer while a person works, over any OpenAI-compatible endpoint."""

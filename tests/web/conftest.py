@@ -1,0 +1,96 @@
+"""A real server over a real store, on a port of its own, and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.feedback.workshop import Workshop
+
+from hark.feedback import accounts
+from hark.feedback.store import Store
+from hark.web.application import build_application
+from hark.web.server import make_server
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_passwords() -> Iterator[None]:
+    """Argon2 at its cheapest: what is tested is not how long a guess takes."""
+    before = accounts._HASHER
+    accounts._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    yield
+    accounts._HASHER = before
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    """A store with an owner; its clock is the real one."""
+    with Store(tmp_path / "feedback.db") as store:
+        yield Workshop(store)
+
+
+@pytest.fixture
+def server(workshop: Workshop) -> Iterator[str]:
+    """The address of a server over the workshop's store."""
+    with serving(lambda: build_application(workshop.store)) as url:
+        yield url
+
+
+class serving:  # noqa: N801
+    """A server in a thread, for the length of a block."""
+
+    def __init__(self, build: Callable[[], object]) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        ready = threading.Event()
+        self.server = make_server(build(), ready.set)  # type: ignore[arg-type]
+        self.thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self.listening]}, daemon=True
+        )
+        self.thread.start()
+        assert ready.wait(30), "the server did not start"
+
+    def __enter__(self) -> str:
+        return f"http://127.0.0.1:{self.listening.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(30)
+        self.listening.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        assert not os.environ.get("CI"), "install Chromium: the tests of the pages need it"
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a browser without cookies; an error in a script fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert not errors, errors
