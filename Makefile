@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 TEST_PROCESSES ?= 2
 PYTEST_OPTIONS ?=
 
-.PHONY: help setup quickstart test check format study bench constraints clean
+.PHONY: help setup packages quickstart test check format study bench constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	@touch $@
+
+packages: ## Debian packages for the tests of the labelling pages and PostgreSQL (as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		$$(grep -v '^#' debian-packages.txt)
 
 quickstart: setup ## The whole loop on the built-in playground, ending with a report
 	$(BIN)/hark quickstart

@@ -37,6 +37,7 @@ def postgresql_server() -> Iterator[str]:
     """URL, without a database, of a private cluster that takes connections on a socket only."""
     programs = postgresql_programs()
     if programs is None:
+        assert not os.environ.get("CI"), "install PostgreSQL: the store's tests need it"
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     # initdb refuses to run as root.
     user = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}
