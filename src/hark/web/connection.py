@@ -154,7 +154,18 @@ class Connection:
         timeout = None if forever else self.patience.timeout_seconds
         with self.http.stream("GET", path, params=params, timeout=timeout) as response:
             check(response)
-            yield response.iter_lines()
+            yield _lines(response)
+
+
+def _lines(response: httpx2.Response) -> Iterator[str]:
+    """Lines that end with a line feed; U+2028 and its like are text of somebody."""
+    rest = b""
+    for piece in response.iter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode()
+    if rest:
+        yield rest.decode()
 
 
 def check(response: httpx2.Response) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import Field
 
 from hark.feedback.accounts import Role
-from hark.feedback.export import Kind
 from hark.feedback.items import Use
 from hark.feedback.records import Candidate, Record
 from hark.feedback.screening import Decision
@@ -141,5 +140,4 @@ class ExportBody(Record):
     """Of its directory, and in addresses: the study and the hash."""
     hash: str
     """The beginning of the SHA-256 of all that is in it."""
-    kind: Kind
     files: list[ExportFile]
