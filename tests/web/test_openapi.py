@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -23,7 +23,7 @@ from hark.feedback import assignment, labelling, sign_in
 from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
 
-EXAMPLES = 3
+EXAMPLES = 2
 """Of each route, role, kind of data (fitting and not), and of ids that exist and not."""
 CHECKS = [
     not_a_server_error,
@@ -34,6 +34,11 @@ CHECKS = [
 ]
 ENDS_THE_CALLER = {("DELETE", "/api/v1/me"), ("PUT", "/api/v1/me/password")}
 DESCRIPTION = "/api/v1/openapi.json"
+REACHED = {
+    "labeler": ["/studies/{name}", "/assignments/{assignment_id}", "/studies/{name}/labels"],
+    "owner": ["/studies/{name}/items", "/studies/{name}/events", "/studies/{name}/members"],
+}
+"""Some of what each must have got at, for refusals alone would show little."""
 
 
 class World:
@@ -85,28 +90,40 @@ def test_whatever_is_sent_the_answer_is_as_described(
     schema = schemathesis.openapi.from_url(server + DESCRIPTION)
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) > 35
+    done: set[str] = set()
     for operation in operations:
         if streams(operation):
             continue
-        fresh = (operation.method.upper(), operation.full_path) in ENDS_THE_CALLER
+        fresh = role == "labeler" and (operation.method.upper(), operation.full_path) in (
+            ENDS_THE_CALLER
+        )
         for strategy in strategies(operation, world.ids):
+            answers = hold(strategy, lambda: world.token(workshop.labeler()) if fresh else token)  # noqa: B023
+            done |= {operation.label} if any(one < 300 for one in answers) else set()
+    assert done >= {f"GET /api/v1{path}" for path in REACHED[role]}, "nothing was got at"
 
-            @seed(4)
-            @settings(
-                max_examples=EXAMPLES,
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(case=strategy)
-            def check(case: Case, fresh: bool = fresh) -> None:
-                used = world.token(workshop.labeler()) if fresh and role == "labeler" else token
-                headers = {"Authorization": f"Bearer {used}"}
-                response = case.call(headers=headers)
-                case.validate_response(response, checks=CHECKS, headers=headers)
 
-            check()
+def hold(strategy: Any, token: Callable[[], str]) -> list[int]:
+    """Send what the strategy makes, each with a token; check the answers, return their statuses."""
+    answers = []
+
+    @seed(4)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy)
+    def check(case: Case) -> None:
+        headers = {"Authorization": f"Bearer {token()}"}
+        response = case.call(headers=headers)
+        answers.append(response.status_code)
+        case.validate_response(response, checks=CHECKS, headers=headers)
+
+    check()
+    return answers
 
 
 def strategies(operation: APIOperation[Any, Any, Any], ids: dict[str, str]) -> Iterator[Any]:
