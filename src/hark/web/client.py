@@ -268,12 +268,12 @@ class FeedbackClient:
     # Work
 
     def claim(self, name: str) -> bodies.AssignmentBody | None:
-        """An item to label: the one held, or the next; None if there is none (`claim_or_reason`)."""
+        """An item to label: the one held, or the next; None if there is none."""
         claimed = self.claim_or_reason(name)
         return None if isinstance(claimed, str) else claimed
 
     def claim_or_reason(self, name: str) -> bodies.AssignmentBody | str:
-        """The same; where there is none, why, as "nothing left"."""
+        """The same; where there is none, why: "nothing left", "quota reached", …"""
         response = self._send("POST", f"{_study(name)}/claims", repeatable=True)
         if response.status_code == 204:
             return str(response.headers["X-Because"])
@@ -383,7 +383,7 @@ class FeedbackClient:
 
 
 def _server_sent(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Events of a `text/event-stream`: each ends with an empty line; comments begin with a colon."""
+    """Events of a `text/event-stream`: an empty line ends each; comments begin with a colon."""
     name, data = "message", ""
     for line in lines:
         field, _, value = line.partition(":")
