@@ -5,9 +5,9 @@ accommodate ties"; the advantage of the first place by Davidson and Beaver (1977
 x = θ_first − θ_second + δ, the first wins, the second wins, or they tie with odds
 e^{x/2} : e^{−x/2} : ν. Without ties (ν = 0) it is the Bradley–Terry model.
 
-The variance is the leave-one-cluster-out jackknife, called CV3 by MacKinnon, Nielsen and Webb (2023), "Fast and reliable jackknife and
-bootstrap methods for cluster-robust inference"; two crossed ways of clustering are added up as by
-Cameron, Gelbach and Miller (2011).
+The variance is the leave-one-cluster-out jackknife, called CV3 by MacKinnon, Nielsen and Webb
+(2023), "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"; two
+crossed ways of clustering are added up as by Cameron, Gelbach and Miller (2011).
 
 Departures and choices
 1. A ridge of ½λ‖β‖² on all parameters keeps what the outcomes leave unbounded finite. What is

@@ -20,7 +20,7 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, Study, lock_study
+from hark.feedback.studies import MANAGERS, Study, StudySettings, lock_study
 from hark.feedback.tables import assignments, candidates, item_categories, items
 from hark.feedback.tasks import TASK, AnyTask, Task
 
@@ -96,7 +96,7 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
         ids: list[str] = []
         added: list[ItemRows] = []
         for item in new:
-            _check_fits(study, item)
+            check_fits(study.settings, item)
             item_id = None if item.id is None else known.get(item.id)
             if item_id is None:
                 rows = rows_of(study, item, position + len(added), now)
@@ -109,16 +109,17 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
         return ids
 
 
-def _check_fits(study: Study, item: NewItem) -> None:
-    if item.task.kind != study.settings.task:
+def check_fits(settings: StudySettings, item: NewItem) -> None:
+    """Raises: ConflictError if an item does not belong to a study of these settings."""
+    if item.task.kind != settings.task:
         raise ConflictError(
             f"an item of kind '{item.task.kind}' does not belong to study "
-            f"'{study.settings.name}', whose items are of kind '{study.settings.task}'"
+            f"'{settings.name}', whose items are of kind '{settings.task}'"
         )
     for category in item.categories:
-        if category not in study.settings.categories:
+        if category not in settings.categories:
             raise ConflictError(
-                f"study '{study.settings.name}' has no warning for category '{category}'; "
+                f"study '{settings.name}' has no warning for category '{category}'; "
                 "add it to its categories first"
             )
 

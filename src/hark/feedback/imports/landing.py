@@ -105,12 +105,13 @@ def land(
             f"study '{study_name}' is of kind '{study.settings.task}'; labels are imported into "
             f"studies of kind {', '.join(IMPORTABLE)}"
         )
+    given = list(findings)  # Before anybody has to wait for the study.
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
         study = lock_study(connection, study.id)
         origin = _Origin(tool=tool, source=source)
         landing = _Landing(connection, study, origin, store.clock(), keep, use)
-        for finding in findings:
+        for finding in given:
             landing.take(finding)
         landing.insert_all()
         return landing.report
