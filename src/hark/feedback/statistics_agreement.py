@@ -212,7 +212,8 @@ def gold_opinions(known: Mapping[str, tuple[str, Gold]], *, use: str) -> list[Op
     found = []
     for item, (its_use, gold) in known.items():
         if its_use == use:
-            found += [Opinion(*one, "gold", value) for *one, value in _gold_opinions(item, gold)]
+            for question, level, subject, value in _gold_opinions(item, gold):
+                found.append(Opinion(question, level, subject, "gold", value))
     return found
 
 

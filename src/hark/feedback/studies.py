@@ -161,7 +161,7 @@ def find_study(store: Store, name: str) -> Study:
         rows = connection.execute(select(studies)).all()
     for row in rows:
         if row.name == name:
-            return _study(row)
+            return study_of(row)
     close = did_you_mean(name, [row.name for row in rows])
     raise NotFoundError(f"there is no study '{name}'{close}")
 
@@ -171,7 +171,7 @@ def get_study(connection: Connection, study_id: str) -> Study:
     row = connection.execute(select(studies).where(studies.c.id == study_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study '{study_id}'")
-    return _study(row)
+    return study_of(row)
 
 
 def lock_study(connection: Connection, study_id: str) -> Study:
@@ -185,7 +185,7 @@ def lock_study(connection: Connection, study_id: str) -> Study:
     row = connection.execute(statement).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study '{study_id}'")
-    return _study(row)
+    return study_of(row)
 
 
 def join(store: Store, study_id: str, person_id: str, *, held_out: bool = False) -> Member:
@@ -322,7 +322,8 @@ def _membership(study_id: str, person_id: str) -> ColumnElement[bool]:
     return (members.c.study_id == study_id) & (members.c.person_id == person_id)
 
 
-def _study(row: Row[Any]) -> Study:
+def study_of(row: Row[Any]) -> Study:
+    """A row of the table."""
     return Study(
         id=row.id,
         state=row.state,

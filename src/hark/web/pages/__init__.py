@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from hark.web.pages import account
+from hark.web.pages import account, manage
 
 router = APIRouter(include_in_schema=False)
 router.include_router(account.router)
+router.include_router(manage.router)
