@@ -20,13 +20,15 @@ from hark.feedback.studies import Member, Study, get_member, study_of
 from hark.feedback.tables import (
     assignments,
     candidates,
-    events as events_table,
     invites,
     item_categories,
     items,
     members,
     people,
     studies,
+)
+from hark.feedback.tables import (
+    events as events_table,
 )
 
 PAGE: Final = 50
@@ -259,7 +261,9 @@ def demonstrations_to_grade(store: Store, study_id: str) -> list[Event]:
         }
         written = events.iterate(connection, study_id=study_id, kinds=DEMONSTRATES, current=True)
         return [
-            event for event in written if event.body["use"] == "screening" and event.id not in graded
+            event
+            for event in written
+            if event.body["use"] == "screening" and event.id not in graded
         ]
 
 

@@ -135,9 +135,7 @@ def against(
         ruling = _most_frequent(votes.get((one.question, one.subject), Counter()))
         if ruling is not None:
             pairs.append((one.value, ruling))
-    return [
-        measured(between, question, level, pairs) for (question, level), pairs in units.items()
-    ]
+    return [measured(between, question, level, pairs) for (question, level), pairs in units.items()]
 
 
 def _most_frequent(votes: Counter[float]) -> float | None:

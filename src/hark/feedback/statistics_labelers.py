@@ -200,7 +200,9 @@ def _suspicions(
             )
         )
     if one_side is not None and _leans(one_side, labelers):
-        where, times = max(("first", one_side.first), ("last", one_side.last), key=lambda end: end[1])
+        where, times = max(
+            ("first", one_side.first), ("last", one_side.last), key=lambda end: end[1]
+        )
         found.append(
             Suspicion(
                 kind="one side",

@@ -64,11 +64,6 @@ class Drawing:
         element.set("text-anchor", anchor)
         element.text = words
 
-    def path(self, points: Sequence[tuple[float, float]], kind: str, *, closed: bool = False) -> None:
-        """A line through points."""
-        steps = " ".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        self._add("path", kind).set("d", f"M {steps}{' Z' if closed else ''}")
-
     def markup(self) -> Markup:
         """For a template."""
         return Markup(ET.tostring(self.root, encoding="unicode"))

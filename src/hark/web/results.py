@@ -51,7 +51,7 @@ class LabelerResult:
     gold: Estimate
     """Share of the known answers that they gave."""
     with_others: Agreement
-    """Share of pairs with other labelers' answers that are the same, to the study's main question."""
+    """Share of pairs with others' answers that are the same, to the study's main question."""
     skipped: int
 
 
@@ -113,9 +113,7 @@ class Results:
         """One for each who has labelled, those with most labels first."""
         main = self._opinions[0].question if self._opinions else ""
         same = with_others(
-            one
-            for one in self._opinions
-            if one.question == main and not self._is_screening(one)
+            one for one in self._opinions if one.question == main and not self._is_screening(one)
         )
         found = [
             LabelerResult(

@@ -111,9 +111,8 @@ def agreement_chart(questions: Sequence[QuestionAgreement]) -> object:
 def elo_chart(ratings: Ratings) -> object:
     """Elo of each model with its interval; the anchor's is 1000 and has none."""
     rated = [one for one in ratings.ratings if one.elo.value is not None]
-    ends = [
-        end for one in rated for end in (one.elo.value, one.elo.low, one.elo.high) if end is not None
-    ]
+    known = [end for one in rated for end in (one.elo.value, one.elo.low, one.elo.high)]
+    ends = [end for end in known if end is not None]
     marks = [
         Mark(
             name=one.model,

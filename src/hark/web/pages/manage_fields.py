@@ -89,8 +89,8 @@ def _field(name: str, info: FieldInfo, value: Any, prefix: str) -> Field:
         optional=optional,
         choices=get_args(annotation) if kind == "choice" else (),
         step={int: "1", float: "any"}.get(annotation, ""),
-        minimum=low.ge if low else above.gt if above else None,  # type: ignore[attr-defined]
-        maximum=high.le if high else None,  # type: ignore[attr-defined]
+        minimum=low.ge if low else above.gt if above else None,
+        maximum=high.le if high else None,
         fields=nested,
     )
 

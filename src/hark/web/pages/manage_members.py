@@ -92,7 +92,5 @@ def grade(
     key: Annotated[str, Form(max_length=100)],
 ) -> Response:
     """Grade a demonstration of the screening test, 1 to 7."""
-    qualification.grade_demonstration(
-        store, event_id, grade, by=caller.person.id, client_key=key
-    )
+    qualification.grade_demonstration(store, event_id, grade, by=caller.person.id, client_key=key)
     return go(f"/manage/{study.settings.name}/members")

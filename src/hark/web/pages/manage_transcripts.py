@@ -69,22 +69,16 @@ def list_transcripts(store: Place, caller: Staff, study: Shown, start: int = 0) 
 
 
 @router.get("/{name}/transcripts/{assignment_id}")
-def show_transcript(
-    store: Place, caller: Staff, study: Shown, assignment_id: str
-) -> HTMLResponse:
+def show_transcript(store: Place, caller: Staff, study: Shown, assignment_id: str) -> HTMLResponse:
     """One dialogue."""
     with store.read() as connection:
         transcript = read_transcript(connection, study.id, assignment_id)
     if transcript is None:
         raise NotFoundError(f"there is no transcript '{assignment_id}' in this study")
-    return show(
-        "transcript.html", caller, study=study, here="transcripts", transcript=transcript
-    )
+    return show("transcript.html", caller, study=study, here="transcripts", transcript=transcript)
 
 
-def read_transcript(
-    connection: Connection, study_id: str, assignment_id: str
-) -> Transcript | None:
+def read_transcript(connection: Connection, study_id: str, assignment_id: str) -> Transcript | None:
     """The dialogue of an assignment; None if it has no comparison, or is of another study."""
     ours = (assignments.c.id == assignment_id) & (assignments.c.study_id == study_id)
     if connection.execute(select(assignments.c.id).where(ours)).one_or_none() is None:
