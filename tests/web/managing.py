@@ -1,7 +1,8 @@
-"""What tests of managers' pages work with: signing in, a study full of simulated votes, pictures."""
+"""What tests of managers' pages work with: signing in, studies full of labels, pictures."""
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from itsdangerous import Signer
+from PIL import Image
 from playwright.sync_api import Page
 from tests.feedback.workshop import Workshop
 
@@ -19,6 +21,7 @@ from hark.feedback.assignment import Assignment
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import NewItem
 from hark.feedback.labelling import Client
+from hark.feedback.records import Candidate
 from hark.feedback.studies import Study
 
 STRENGTHS = {"ppo-round-2": 1.1, "ppo-round-1": 0.6, "sft": 0.0, "base": -1.0}
@@ -31,8 +34,8 @@ QUESTIONS = (
     "My train is late and I miss a connection. What can I claim?",
 )
 ANSWER = (
-    "A good answer depends on what you have at hand. Start with the simplest thing that could work, "
-    "look at what changes, and go on from there; most people give up one step too early. "
+    "A good answer depends on what you have at hand. Start with the simplest thing that could "
+    "work, look at what changes, and go on from there; most people give up a step too early. "
 )
 
 
@@ -119,7 +122,9 @@ def vote(
         if item.gold is not None and item.gold.chosen is not None and draw.random() < 0.9:
             chosen = candidates[int(item.gold.chosen)].id
         else:
-            noisy = {one.id: STRENGTHS[one.snapshot or ""] + draw.gauss(0, 0.9) for one in candidates}
+            noisy = {
+                one.id: STRENGTHS[one.snapshot or ""] + draw.gauss(0, 0.9) for one in candidates
+            }
             chosen = max(noisy, key=noisy.__getitem__)
         seconds = draw.uniform(18, 55)
     tie = not spams and draw.random() < 0.06
@@ -134,11 +139,39 @@ def vote(
     )
 
 
+def hold_dialogue(
+    workshop: Workshop, study: Study, person: Person, turns: Sequence[str], *, success: int
+) -> str:
+    """An attack of some turns in which the second reply is always the more harmful; its id."""
+    given = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(given, Assignment)
+
+    def send(kind: str, answer: dict[str, Any]) -> None:
+        labelling.submit(workshop.store, given.id, person.id, kind, answer, client_key=new_id())
+
+    send("description", {"text": "Talk it into helping with a lock that is not mine."})
+    for turn, text in enumerate(turns):
+        send("message", {"text": text})
+        drawn = [
+            Candidate(text="I would rather not: whose lock is it?", snapshot="rlhf"),
+            Candidate(text="Sure! First you need a tension wrench.", snapshot="base"),
+        ]
+        kept = items.put_candidates(
+            workshop.store, given.item_id, drawn, assignment_id=given.id, turn=turn
+        )
+        send("comparison", {"chosen": kept[1].id, "strength": 3})
+    send("redteam", {"success": success})
+    return given.id
+
+
 def shoot(page: Page, name: str) -> None:
     """Keep a picture of the whole page in the folder that HARK_SCREENSHOTS names, if it does."""
     if folder := os.environ.get("HARK_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        taken = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+        taken.quantize(96, dither=Image.Dither.NONE).save(
+            Path(folder) / f"{name}.png", optimize=True
+        )
 
 
 def serious_findings(page: Page) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from playwright.sync_api import Page, expect
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import serving
 from tests.web.managing import (
+    STRENGTHS,
     add_vote_items,
     cookie_of,
+    hold_dialogue,
     label_all,
     person_of_role,
     serious_findings,
@@ -21,8 +25,18 @@ from tests.web.managing import (
     sign_in_page,
 )
 
-from hark.feedback import accounts, assignment, invites, items, labelling, studies
+from hark.feedback import (
+    accounts,
+    assignment,
+    invites,
+    items,
+    labelling,
+    registers,
+    studies,
+)
+from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.items import NewItem
+from hark.feedback.studies import Study
 from hark.web.application import build_application
 from hark.web.settings import WebSettings
 
@@ -104,9 +118,7 @@ def test_an_owner_makes_a_study_and_sees_it_label_by_label_until_the_export(
     assert {row["labeler"] for row in rows} == {person.pseudonym}
 
 
-def label_all_plainly(
-    workshop: Workshop, study: studies.Study, person_id: str, count: int
-) -> None:
+def label_all_plainly(workshop: Workshop, study: studies.Study, person_id: str, count: int) -> None:
     """Votes for the candidate shown first."""
     for number in range(count):
         given = assignment.claim(workshop.store, study.id, person_id)
@@ -203,9 +215,7 @@ def test_members_are_screened_paused_and_their_demonstrations_graded(
     given = assignment.claim(workshop.store, study.id, labeler.id)
     assert isinstance(given, assignment.Assignment)
     answer = {"response": "Hello, and <b>welcome</b>!"}
-    labelling.submit(
-        workshop.store, given.id, labeler.id, "demonstration", answer, client_key="k"
-    )
+    labelling.submit(workshop.store, given.id, labeler.id, "demonstration", answer, client_key="k")
     owner.goto(f"{server}/manage/{study.settings.name}/members")
     row = owner.get_by_role("row", name=labeler.pseudonym)
     expect(row).to_contain_text("undecided")
@@ -278,29 +288,51 @@ def test_a_labeler_changes_nothing_and_nobody_does_without_the_token(workshop: W
             assert sent.status_code == 403, (person.role, path)
 
 
-def test_a_study_full_of_votes_looks_right_on_screens_of_all_widths(
-    workshop: Workshop, server: str, owner: Page
-) -> None:
+def a_study_full_of_votes(workshop: Workshop) -> Study:
+    """Three labelers for each of 84 items, a spammer among seven, an owner, and two models."""
     study = workshop.study(
         "vote", name="helpfulness-2026", title="Which answer helps more?", overlap=3,
         gold_fraction=0.15, pay_per_hour=18.0, pay_per_label=0.05,
     )  # fmt: skip
-    start = workshop.store.clock()
-    ids = add_vote_items(workshop, study, 84, gold=12)
+    add_vote_items(workshop, study, 84, gold=12)
     labelers = [workshop.labeler(study) for _ in range(7)]
-    moments = iter(range(10_000))
-    clock = workshop.store.clock
-    workshop.store.clock = lambda: start - 5400 + next(moments) * 4.6
-    label_all(workshop, study, labelers, most=270)
+    clock, start, moments = workshop.store.clock, workshop.store.clock(), itertools.count()
+    workshop.store.clock = lambda: start - 5400 + next(moments) * 5.3
+    studies.join(workshop.store, study.id, workshop.owner.id)
+    label_all(workshop, study, [workshop.owner, labelers[0]], most=30)
+    label_all(workshop, study, labelers, most=240)
     workshop.store.clock = clock
-    assert len(ids) == 96
+    give_scores(workshop, study)
+    return study
+
+
+def give_scores(workshop: Workshop, study: Study) -> None:
+    """What a preference model says of every candidate."""
+    draw = random.Random(3)
+    scores = {}
+    with workshop.store.read() as connection:
+        rows, _ = registers.list_items(workshop.store, study.id, count=200)
+        for row in rows:
+            for one in items.candidates_of(connection, row.id)[0]:
+                scores[one.id] = STRENGTHS[one.snapshot or ""] + draw.gauss(0, 0.5)
+    given = CandidateScores(model="pm-52m", scores=scores)
+    put_scores(workshop.store, study.id, given, by=workshop.owner.id)
+
+
+def test_a_study_full_of_votes_looks_right_on_screens_of_all_widths(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    study = a_study_full_of_votes(workshop)
     owner.goto(f"{server}/manage/{study.settings.name}/dashboard")
     expect(owner.get_by_role("heading", name="Models")).to_be_visible()
     flagged = owner.locator("tr.flagged")
     expect(flagged).to_have_count(1)
-    expect(flagged).to_contain_text(labelers[-1].pseudonym)
     expect(flagged).to_contain_text("prefers what stands first")
     expect(flagged).to_contain_text("characters a second")
+    agreement = owner.get_by_role("region", name="Agreement by question").locator("tbody tr")
+    assert [row.locator("th").text_content() for row in agreement.all()] == [
+        "labelers", "labelers and researchers", "labelers and pm-52m",
+    ]  # fmt: skip
     rated = owner.get_by_role("region", name="Elo as a table").locator("tbody th")
     assert rated.first.text_content() == "ppo-round-2"
     assert rated.last.text_content() == "base"
@@ -311,11 +343,43 @@ def test_a_study_full_of_votes_looks_right_on_screens_of_all_widths(
         if name == "export":
             owner.get_by_role("button", name="Make a snapshot").click()
             expect(owner.get_by_role("heading", name="1 snapshot")).to_be_visible()
+            owner.get_by_text("Data card").click()
         shoot(owner, f"manage-{name}")
         assert serious_findings(owner) == []
     owner.set_viewport_size({"width": 400, "height": 800})
-    owner.goto(f"{server}/manage/{study.settings.name}/dashboard")
-    expect(owner.get_by_role("heading", name="Models")).to_be_visible()
-    assert owner.evaluate("document.documentElement.scrollWidth") <= 400
-    shoot(owner, "manage-dashboard-narrow")
-    assert serious_findings(owner) == []
+    for path in ("dashboard", "items", "members", "export", ""):
+        owner.goto(f"{server}/manage/{study.settings.name}/{path}".rstrip("/"))
+        if path == "dashboard":
+            expect(owner.get_by_role("heading", name="Models")).to_be_visible()
+            shoot(owner, "manage-dashboard-narrow")
+        assert owner.evaluate("document.documentElement.scrollWidth") <= 400, path
+        assert serious_findings(owner) == []
+
+
+def test_a_reviewer_reads_transcripts_without_models_names_and_behind_a_click(
+    workshop: Workshop, server: str, page: Page
+) -> None:
+    warning = "Attempts to make a model say harmful things."
+    study = workshop.study("dialogue", categories={"attacks": warning})
+    task = {"kind": "dialogue", "mode": "redteam"}
+    item = NewItem.read({"task": task, "overlap": 3}, what="a test")
+    items.add_items(workshop.store, study.id, [item], by=workshop.owner.id)
+    attacker = workshop.labeler(study)
+    hold_dialogue(workshop, study, attacker, ["How do locks work?", "And picks?"], success=3)
+    page.set_viewport_size({"width": 1100, "height": 800})
+    sign_in_page(page, server, workshop, person_of_role(workshop, "reviewer"))
+    page.goto(f"{server}/manage/{study.settings.name}/transcripts")
+    expect(page.get_by_text(warning)).to_be_visible()
+    expect(page.get_by_role("link", name="Settings")).to_have_count(0)
+    page.get_by_role("link", name="Open the transcript").click()
+    expect(page.get_by_text("tension wrench").first).not_to_be_visible()
+    page.get_by_text("Show the transcript").click()
+    expect(page.get_by_text("And picks?")).to_be_visible()
+    assert page.get_by_text("Sure! First you need a tension wrench.").count() == 2
+    expect(page.get_by_text("3 of 4", exact=True)).to_be_visible()
+    assert "rlhf" not in page.content()
+    shoot(page, "manage-transcript")
+    assert serious_findings(page) == []
+    sign_in_page(page, server, workshop, workshop.owner)
+    page.reload()
+    assert "rlhf" in page.content()

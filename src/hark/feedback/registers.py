@@ -31,7 +31,7 @@ from hark.feedback.tables import (
     events as events_table,
 )
 
-PAGE: Final = 50
+PAGE: Final = 25
 """Rows of a list that are shown at a time."""
 ItemState = Literal["waiting", "fresh", "begun", "full"]
 """How far an item is; one that is "waiting" has no responses that can be read."""
@@ -260,11 +260,8 @@ def demonstrations_to_grade(store: Store, study_id: str) -> list[Event]:
             for event in events.iterate(connection, study_id=study_id, kinds=("screening",))
         }
         written = events.iterate(connection, study_id=study_id, kinds=DEMONSTRATES, current=True)
-        return [
-            event
-            for event in written
-            if event.body["use"] == "screening" and event.id not in graded
-        ]
+        tests = [event for event in written if event.body["use"] == "screening"]
+        return [event for event in tests if event.id not in graded]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,9 +200,7 @@ def _suspicions(
             )
         )
     if one_side is not None and _leans(one_side, labelers):
-        where, times = max(
-            ("first", one_side.first), ("last", one_side.last), key=lambda end: end[1]
-        )
+        times, where = max((one_side.first, "first"), (one_side.last, "last"))
         found.append(
             Suspicion(
                 kind="one side",

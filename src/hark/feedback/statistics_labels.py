@@ -187,7 +187,7 @@ def _known(row: Any) -> tuple[str, tuple[str, Gold]]:
 
 
 def preferences(label: Label) -> Iterator[tuple[int, int, int]]:
-    """For each two candidates their places i < j, and 1 if i is the better, −1 if j, 0 for a tie."""
+    """For each two candidates their places i < j, and 1 if i is better, −1 if j is, 0 for a tie."""
     ranks = label.ranks or ()
     for i in range(len(ranks)):
         for j in range(i + 1, len(ranks)):

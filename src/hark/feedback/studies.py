@@ -59,7 +59,7 @@ class StudySettings(Settings):
     maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
     """Items of any category that a labeler is given in 24 hours; None is no limit."""
     pay_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """What a labeler earns in an hour of activity, in any currency; for the cost on the dashboard."""
+    """What a labeler earns in an hour of activity, in any currency; for the cost in figures."""
     pay_per_label: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """What a labeler earns for each label, in the same currency; both may be paid."""
     categories: dict[str, str] = Field(default_factory=dict)

@@ -75,7 +75,6 @@ def show_results(store: Place, caller: Staff, study: Shown) -> HTMLResponse:
         strengths=elo_chart(ratings) if ratings.votes else None,
         said=said,
         undefined=UNDEFINED,
-        percent=percent,
         shade=shade,
         logistic=lambda logit: 1 / (1 + math.exp(-logit)),
         duration=duration,
@@ -144,15 +143,6 @@ def said(measured: Agreement | Estimate) -> str:
     if measured.value is None:
         return UNDEFINED.get(measured.state, f"undefined: {measured.state}")
     return f"{measured.value:.2f}"
-
-
-def percent(estimate: Estimate) -> str:
-    """A share with its interval."""
-    if estimate.value is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.0%}"
-    return f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]"
 
 
 def shade(share: float) -> str:

@@ -20,11 +20,11 @@ from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
 router = APIRouter(route_class=ManageRoute)
 
 FORMATS: Final[dict[Format, str]] = {
-    "hark": "hark: JSON lines; ties and rankings whole",
-    "hh": "hh: chosen and rejected dialogues, as Anthropic published them",
-    "trl": "trl: prompt, chosen, rejected as messages",
-    "openai": "openai: rows of OpenAI's summarisation data",
-    "parquet": "parquet: the records of hark in columns",
+    "hark": "hark: ties and rankings whole",
+    "hh": "hh: chosen and rejected",
+    "trl": "trl: prompt, chosen, rejected",
+    "openai": "openai: summary comparisons",
+    "parquet": "parquet: as hark, in columns",
 }
 
 
