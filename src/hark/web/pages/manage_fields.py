@@ -63,15 +63,14 @@ def fields_of(
 ) -> list[Field]:
     """The inputs for a class of settings; values: plain JSON, by name."""
     return [
-        _field(name, info, values.get(name), prefix) for name, info in settings.model_fields.items()
+        _field(name, info, values[name] if name in values else _default(info), prefix)
+        for name, info in settings.model_fields.items()
     ]
 
 
 def _field(name: str, info: FieldInfo, value: Any, prefix: str) -> Field:
     annotation, optional, metadata = _unwrapped(info.annotation)
     kind = _kind(name, annotation)
-    if value is None and not info.is_required():
-        value = info.get_default(call_default_factory=True)
     limits = {type(one): one for one in [*info.metadata, *metadata]}
     low, above, high = limits.get(Ge), limits.get(Gt), limits.get(Le)
     nested: tuple[Field, ...] = ()
@@ -93,6 +92,10 @@ def _field(name: str, info: FieldInfo, value: Any, prefix: str) -> Field:
         maximum=high.le if high else None,
         fields=nested,
     )
+
+
+def _default(info: FieldInfo) -> Any:
+    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, bool, tuple[Any, ...]]:
