@@ -2,11 +2,12 @@
 
 Sources: Bradley and Terry (1952); ties by Davidson (1970), "On extending the Bradley–Terry model to
 accommodate ties"; the advantage of the first place by Davidson and Beaver (1977). With the gap
-x = θ_first − θ_second + δ, the first wins, the second wins, or they tie with odds e^{x/2} : e^{−x/2}
-: ν. Without ties (ν = 0) it is the Bradley–Terry model. The variance is the leave-one-cluster-out
-jackknife, called CV3 by MacKinnon, Nielsen and Webb (2023), "Fast and reliable jackknife and
-bootstrap methods for cluster-robust inference"; two crossed ways of clustering are added up as by
-Cameron, Gelbach and Miller (2011).
+x = θ_first − θ_second + δ, the first wins, the second wins, or they tie with odds
+e^{x/2} : e^{−x/2} : ν. Without ties (ν = 0) it is the Bradley–Terry model.
+
+The variance is the leave-one-cluster-out jackknife, called CV3 by MacKinnon, Nielsen and Webb
+(2023), "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"; two
+crossed ways of clustering are added up as by Cameron, Gelbach and Miller (2011).
 
 Departures and choices
 1. A ridge of ½λ‖β‖² on all parameters keeps what the outcomes leave unbounded finite. What is
@@ -25,6 +26,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
+from scipy.sparse import csgraph
 
 from hark.evaluation.intervals import Array
 
@@ -34,8 +36,8 @@ Ties = Literal["davidson", "half"]
 FIRST, SECOND, TIE = 0, 1, 2
 """Outcomes of a game, as they are coded here."""
 MAXIMUM_STEPS = 200
-NEGLIGIBLE_STEP = 1e-10
-"""In logits; Newton's method has converged when no parameter moves further."""
+NEGLIGIBLE_GAIN = 1e-12
+"""In log-likelihood; a Newton step that promises less is the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -192,6 +194,9 @@ def fit(games: Games, *, ties: Ties, order_effect: bool, ridge: float) -> Fit:
     counts = games.counts
     beta = np.zeros(design.gap.shape[1])
     penalty = ridge * np.eye(len(beta))
+    # The strengths have mean 0 at the maximum and at every step. Saying so once more changes none
+    # of them, and keeps rounding from being blown up along the direction in which all rise alike.
+    penalty[: games.players, : games.players] += max(1.0, counts.sum()) / games.players**2
 
     def objective(at: Array) -> float:
         return design.log_likelihood(at, counts) - ridge / 2 * float(at @ at)
@@ -200,14 +205,14 @@ def fit(games: Games, *, ties: Ties, order_effect: bool, ridge: float) -> Fit:
         gradient = counts @ design.scores(beta) - ridge * beta
         information = design.information(beta, counts) + penalty
         step = np.linalg.solve(information, gradient)
-        if np.abs(step).max(initial=0.0) < NEGLIGIBLE_STEP:
-            break
         gain = float(gradient @ step)
         size, before = 1.0, objective(beta)
         # Near the maximum the gain drowns in rounding, and the full step is right.
         while gain > 1e-8 and objective(beta + size * step) < before + 1e-4 * size * gain:
             size /= 2
         beta = beta + size * step
+        if gain < NEGLIGIBLE_GAIN:
+            break
     else:
         raise AssertionError("Newton's method did not converge on a concave function")
     return Fit(games=games, design=design, beta=beta, information=information)
@@ -227,24 +232,38 @@ def clustered_covariance(fitted: Fit, ways: Sequence[Codes]) -> list[Array]:
     return [alone[0] + alone[1] - _sandwich(fitted, both), *alone]
 
 
-def hanging_on_one(fitted: Fit, codes: Codes, anchor: int) -> NDArray[np.bool_]:
-    """[K]: whether without some one cluster nothing leads from the player to the anchor.
+def effective_clusters(fitted: Fit, codes: Codes, contrast: Array) -> float:
+    """How many clusters of equal size would tell as unevenly of `contrast` @ β: (Σ I)² / Σ I².
 
-    What one cluster alone has said of a player cannot be held against any other.
+    I is a cluster's share of the information; the measure is 1 where one cluster has it all.
+    """
+    design = fitted.design
+    towards = np.linalg.solve(fitted.information, contrast)
+    gap, tie = design.gap @ towards / 2, design.tie @ towards
+    logits = np.stack([gap, -gap, tie], axis=1)
+    chances = design.probabilities(fitted.beta)
+    told = (chances * logits**2).sum(axis=1) - (chances * logits).sum(axis=1) ** 2
+    shares = _cluster_counts(fitted, codes) @ told
+    return float(shares.sum() ** 2 / (shares**2).sum()) if shares.any() else 0.0
+
+
+def parts_without_one(fitted: Fit, codes: Codes) -> NDArray[np.int32]:
+    """[b, K]: for each cluster without which the games join fewer players, who is joined then.
+
+    Players with different numbers in some row are held together by that one cluster.
     """
     games = fitted.games
     counts = _cluster_counts(fitted, codes)
     pair = games.first * games.players + games.second
     totals = np.bincount(pair, games.counts, games.players**2)
-    cut_off = np.zeros(games.players, bool)
+    rows = [np.zeros((0, games.players), np.int32)]
     for cluster in range(counts.shape[0]):
-        row = counts[[cluster]].toarray()[0]
-        left = totals - np.bincount(pair, row, games.players**2)
+        alone = counts[[cluster]].toarray()[0]
+        left = totals - np.bincount(pair, alone, games.players**2)
         if ((left == 0) & (totals > 0)).any():
-            graph = left.reshape(games.players, games.players)
-            _, component = sparse.csgraph.connected_components(sparse.csr_array(graph))
-            cut_off |= component != component[anchor]
-    return cut_off
+            graph = sparse.csr_array(left.reshape(games.players, games.players))
+            rows.append(csgraph.connected_components(graph, directed=False)[1][None])
+    return np.concatenate(rows)
 
 
 def _cluster_counts(fitted: Fit, codes: Codes) -> sparse.csr_array:
@@ -258,7 +277,7 @@ def _jackknife(fitted: Fit, codes: Codes) -> Array:
     """(G−1)/G Σ_g d_g d_gᵀ, where d_g is the Newton step to the estimate without cluster g."""
     design, beta = fitted.design, fitted.beta
     counts = _cluster_counts(fitted, codes)
-    scores = counts @ design.scores(beta)
+    scores = _scores(fitted, counts)
     clusters = scores.shape[0]
     steps = np.empty_like(scores)
     for cluster in range(clusters):
@@ -270,6 +289,16 @@ def _jackknife(fitted: Fit, codes: Codes) -> Array:
 
 def _sandwich(fitted: Fit, codes: Codes) -> Array:
     """H⁻¹ (Σ_g s_g s_gᵀ) H⁻¹, uncorrected: for the many small cells of two crossed ways."""
-    scores = _cluster_counts(fitted, codes) @ fitted.design.scores(fitted.beta)
+    scores = _scores(fitted, _cluster_counts(fitted, codes))
     steps = np.linalg.solve(fitted.information, scores.T)
     return np.asarray(steps @ steps.T)
+
+
+def _scores(fitted: Fit, counts: sparse.csr_array) -> Array:
+    """[G, p]: gradients of the clusters' log-likelihoods, which add up to nothing.
+
+    What the ridge takes is taken from each by its size, so that equal clusters do not vary.
+    """
+    scores = counts @ fitted.design.scores(fitted.beta)
+    sizes = counts.sum(axis=1)
+    return np.asarray(scores - np.outer(sizes / sizes.sum(), scores.sum(axis=0)))

@@ -9,8 +9,9 @@ Departures and choices
    could not vote for a tie.
 2. The advantage of being shown first is estimated, so that it does not pass for strength.
 3. Intervals are clustered by labeler (or by labeler and prompt): a jackknife with Student's t of
-   G − 1 degrees of freedom for G labelers. Percentiles of a cluster bootstrap cover too rarely with
-   twenty. The paper's intervals take votes for independent.
+   G − 1 degrees of freedom, where G is the number of labelers, or fewer where some gave most votes
+   (`bradley_terry.effective_clusters`). Percentiles of a cluster bootstrap cover too rarely with
+   twenty labelers. The paper's intervals take votes for independent.
 4. What is estimated is the strength for the population of labelers together: where labelers differ,
    it is nearer to 0 than the mean of the strengths for each.
 5. What votes leave unbounded (a model that won every vote) is kept finite by a weak ridge and said
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from hark.errors import HarkError, did_you_mean
@@ -138,6 +140,8 @@ class Strengths:
     """The cluster of each vote, by each way of clustering."""
     covariances: tuple[Array, ...]
     """Of all parameters; the largest variance counts."""
+    parts: NDArray[np.int32]
+    """Which models a single cluster holds together: `bradley_terry.parts_without_one`."""
     clusters: int
     level: float
 
@@ -152,13 +156,13 @@ class Strengths:
             value = shown_as(0.0)
             votes = len(self.fit.games.kind)
             return Estimate(value=value, low=None, high=None, n=votes, clusters=0, state="exact")
-        lonely = bradley_terry.hanging_on_one(self.fit, self.ways[0], self.index[other])
-        return self.read(contrast, shown_as, alone=bool(lonely[self.index[model]]))
+        one, two = self.parts[:, self.index[model]], self.parts[:, self.index[other]]
+        return self.read(contrast, shown_as, alone=bool((one != two).any()))
 
     def read(
         self, contrast: Array, shown_as: Callable[[float], float], *, alone: bool = False
     ) -> Estimate:
-        """The value of `contrast` @ β with its interval: t quantiles of G − 1 degrees of freedom.
+        """The value of `contrast` @ β with its interval.
 
         alone: a single cluster tells of it, so that nothing is known of how clusters differ.
         """
@@ -169,7 +173,10 @@ class Strengths:
         half = 0.0
         if state == "defined":
             variance = max(float(contrast @ one @ contrast) for one in self.covariances)
-            t = float(special.stdtrit(self.clusters - 1, 0.5 + self.level / 2))
+            even = min(
+                bradley_terry.effective_clusters(self.fit, codes, contrast) for codes in self.ways
+            )
+            t = float(special.stdtrit(max(1.0, even - 1), 0.5 + self.level / 2))
             half = t * math.sqrt(variance)
             state = "defined" if half > 1e-9 else "no variation"
         known = state == "defined"
@@ -256,6 +263,7 @@ def _strengths(
         fit=fitted,
         ways=tuple(ways),
         covariances=tuple(bradley_terry.clustered_covariance(fitted, ways)),
+        parts=bradley_terry.parts_without_one(fitted, ways[0]),
         clusters=min(int(codes.max()) + 1 for codes in ways),
         level=level,
     )

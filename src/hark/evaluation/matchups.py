@@ -1,6 +1,7 @@
 """Win rates of every model against every other: the votes as they are, before any model of them.
 
-Rates and intervals are `winrate.win_rate`'s: a tie counts one half, clustered by labeler and prompt.
+Rates and intervals are `winrate.win_rate`'s: a tie counts one half; clustered by labeler and by
+prompt.
 """
 
 from __future__ import annotations
