@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from itsdangerous import Signer
 from PIL import Image
 from playwright.sync_api import Page
-from tests.feedback.workshop import Workshop
+from tests.feedback.workshop import Clock, Workshop
 
 from hark.feedback import accounts, assignment, items, labelling, secret_keys, sign_in
 from hark.feedback.accounts import Person, Role
@@ -87,9 +87,15 @@ def add_vote_items(workshop: Workshop, study: Study, count: int, *, gold: int = 
 
 
 def label_all(
-    workshop: Workshop, study: Study, people: Sequence[Person], *, most: int = 10_000
+    workshop: Workshop,
+    study: Study,
+    people: Sequence[Person],
+    *,
+    most: int,
+    spammer: Person | None = None,
+    clock: Clock | None = None,
 ) -> int:
-    """Let labelers vote in turn until nothing is left, or `most` times: the last one is a spammer.
+    """Let labelers vote in turn, `most` times in all, every 20 seconds by the clock.
 
     The spammer takes what stands first, at once. The others prefer by strength, with noise, and
     take their time.
@@ -101,8 +107,10 @@ def label_all(
         for person in list(waiting):
             given = assignment.claim(workshop.store, study.id, person.id)
             if isinstance(given, Assignment) and done < most:
-                vote(workshop, given, person, draw, spams=person is people[-1])
+                vote(workshop, given, person, draw, spams=person is spammer)
                 done += 1
+                if clock is not None:
+                    clock.now += 20.0
             else:
                 waiting.remove(person)
     return done
@@ -169,9 +177,9 @@ def shoot(page: Page, name: str) -> None:
     if folder := os.environ.get("HARK_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         taken = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-        taken.quantize(96, dither=Image.Dither.NONE).save(
-            Path(folder) / f"{name}.png", optimize=True
-        )
+        taken.convert("RGB").quantize(
+            128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def serious_findings(page: Page) -> list[str]:

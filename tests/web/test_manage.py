@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
-from tests.feedback.workshop import Workshop
+from tests.feedback.workshop import Clock, Workshop
 from tests.web.conftest import serving
 from tests.web.managing import (
     STRENGTHS,
@@ -210,8 +209,12 @@ def test_members_are_screened_paused_and_their_demonstrations_graded(
     task = {"kind": "demonstration", "prompt": [{"role": "user", "content": "Say hello."}]}
     test = NewItem.read({"task": task, "use": "screening"}, what="a test")
     items.add_items(workshop.store, study.id, [test], by=workshop.owner.id)
-    labeler = workshop.labeler(study)
-    workshop.labeler(study, held_out=True)
+    labeler, other, third = (
+        person_of_role(workshop, "labeler", f"{name}@example.org") for name in ("ada", "bo", "cy")
+    )
+    for person in (labeler, other, third):
+        studies.join(workshop.store, study.id, person.id, held_out=person is other)
+    studies.set_member_state(workshop.store, study.id, third.id, "rejected", by=workshop.owner.id)
     given = assignment.claim(workshop.store, study.id, labeler.id)
     assert isinstance(given, assignment.Assignment)
     answer = {"response": "Hello, and <b>welcome</b>!"}
@@ -296,12 +299,13 @@ def a_study_full_of_votes(workshop: Workshop) -> Study:
     )  # fmt: skip
     add_vote_items(workshop, study, 84, gold=12)
     labelers = [workshop.labeler(study) for _ in range(7)]
-    clock, start, moments = workshop.store.clock, workshop.store.clock(), itertools.count()
-    workshop.store.clock = lambda: start - 5400 + next(moments) * 5.3
-    studies.join(workshop.store, study.id, workshop.owner.id)
-    label_all(workshop, study, [workshop.owner, labelers[0]], most=30)
-    label_all(workshop, study, labelers, most=240)
+    real, clock = workshop.store.clock, Clock()
+    clock.now = real() - 270 * 20.0
     workshop.store.clock = clock
+    studies.join(workshop.store, study.id, workshop.owner.id)
+    label_all(workshop, study, [workshop.owner, labelers[0]], most=30, clock=clock)
+    label_all(workshop, study, labelers, most=240, spammer=labelers[-1], clock=clock)
+    workshop.store.clock = real
     give_scores(workshop, study)
     return study
 
@@ -327,7 +331,7 @@ def test_a_study_full_of_votes_looks_right_on_screens_of_all_widths(
     expect(owner.get_by_role("heading", name="Models")).to_be_visible()
     flagged = owner.locator("tr.flagged")
     expect(flagged).to_have_count(1)
-    expect(flagged).to_contain_text("prefers what stands first")
+    expect(flagged).to_contain_text("what stands first is the best in")
     expect(flagged).to_contain_text("characters a second")
     agreement = owner.get_by_role("region", name="Agreement by question").locator("tbody tr")
     assert [row.locator("th").text_content() for row in agreement.all()] == [

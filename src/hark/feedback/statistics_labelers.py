@@ -149,7 +149,7 @@ def side(labels: Iterable[Label]) -> Side | None:
     first = last = count = 0
     chance = 0.0
     for label in labels:
-        if label.ranks is None or label.ranks.count(1) != 1:
+        if label.ranks is None or label.display_order is None or label.ranks.count(1) != 1:
             continue
         place = label.display_order.index(label.ranks.index(1))
         first += place == 0
@@ -188,7 +188,7 @@ def _suspicions(
         found.append(
             Suspicion(
                 kind="speed",
-                message=f"goes through {speed:.0f} characters a second, and nobody reads more than "
+                message=f"{speed:.0f} characters a second; nobody reads more than "
                 f"{FASTEST_READING:.0f}",
             )
         )
@@ -204,7 +204,7 @@ def _suspicions(
         found.append(
             Suspicion(
                 kind="one side",
-                message=f"prefers what stands {where} in {times} of {one_side.labels} labels",
+                message=f"what stands {where} is the best in {times} of {one_side.labels} labels",
             )
         )
     return found

@@ -45,6 +45,7 @@ class Label:
     author: str
     item_id: str
     assignment_id: str
+    """The event's own id where it was imported."""
     created_at: float
     use: str
     late: bool
@@ -52,8 +53,8 @@ class Label:
     candidate_ids: tuple[str, ...]
     """In the item's order."""
     snapshots: tuple[str | None, ...]
-    display_order: tuple[int, ...]
-    """Places in the item's order, as they stood on the screen."""
+    display_order: tuple[int, ...] | None
+    """Places in the item's order, as they stood on the screen; None if an import does not tell."""
     ranks: tuple[int, ...] | None
     """How good each candidate is, 1 is best, whatever the task asks for; None: not compared."""
     phase: str
@@ -130,20 +131,20 @@ def label_of(event: Event) -> Label:
     milliseconds = client.get("ms_active")
     written = sum(_length(body["answer"].get(name)) for name in WRITTEN)
     assert event.item_id is not None
-    assert event.assignment_id is not None
+    order = body["display_order"]
     return Label(
         id=event.id,
         kind=event.kind,
         author=event.author,
         item_id=event.item_id,
-        assignment_id=event.assignment_id,
+        assignment_id=event.assignment_id or event.id,
         created_at=event.created_at,
         use=body["use"],
         late=body["late"],
         answer=body["answer"],
         candidate_ids=ids,
         snapshots=tuple(one["snapshot"] for one in candidates),
-        display_order=tuple(body["display_order"]),
+        display_order=None if order is None else tuple(order),
         ranks=ranks_of(event, ids) if event.kind in COMPARES else None,
         phase=body["context"].get("phase") or "",
         seconds=None if milliseconds is None else milliseconds / 1000,

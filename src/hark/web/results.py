@@ -15,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from hark.evaluation.elo import Ratings, Vote, rate
+from hark.evaluation.elo import Outcome, Ratings, Vote, rate
 from hark.evaluation.intervals import NOTHING, Estimate, clustered_rate
 from hark.evaluation.matchups import Matchup, matchups
 from hark.feedback import candidate_scores
@@ -38,6 +38,7 @@ from hark.feedback.statistics_labels import Label, LabelLog, known_answers, pref
 from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS, Study, StudySettings
 from hark.feedback.tables import events as events_table
+from hark.feedback.votes import MEASURED, shown_order
 
 NOBODY: Final = Agreement(value=None, state="nothing to compare", units=0, values=0)
 
@@ -166,32 +167,32 @@ class Results:
 
 
 def votes(labels: Sequence[Label]) -> list[Vote]:
-    """What labels say of two models; late labels, and those of a screening test, do not count.
+    """What labels say of two models, as `hark.feedback.votes` has it of events.
 
     A ranking of K is a vote on each two.
     """
     found = []
     for label in labels:
-        if label.late or label.use == "screening":
+        if label.late or label.use not in MEASURED or None in label.snapshots:
             continue
-        at = {place: screen for screen, place in enumerate(label.display_order)}
+        live = label.kind == "comparison"
+        order = shown_order(label.id, label.display_order, len(label.candidate_ids))
+        at = {place: screen for screen, place in enumerate(order)}
         for i, j, sign in preferences(label):
             first, second = (i, j) if at[i] < at[j] else (j, i)
-            ours, theirs = label.snapshots[first], label.snapshots[second]
-            if ours is None or theirs is None:
-                continue
-            towards_first = sign if first == i else -sign
-            outcome = {1: "first", 0: "tie", -1: "second"}[towards_first]
             found.append(
                 Vote(
-                    first=ours,
-                    second=theirs,
-                    outcome=outcome,  # type: ignore[arg-type]
+                    first=label.snapshots[first] or "",
+                    second=label.snapshots[second] or "",
+                    outcome=_OUTCOMES[sign if first == i else -sign],
                     labeler=label.author,
-                    prompt=label.item_id,
+                    prompt=label.assignment_id if live else label.item_id,
                 )
             )
     return found
+
+
+_OUTCOMES: Final[dict[int, Outcome]] = {1: "first", 0: "tie", -1: "second"}
 
 
 def _rate_of(marks: Sequence[GoldMark], *, by_labeler: bool = False) -> Estimate:

@@ -88,7 +88,7 @@ def agreement_chart(questions: Sequence[QuestionAgreement]) -> object:
     """
     marks = [
         Mark(
-            name=f"{one.question} ({one.between})" if one.between != "labelers" else one.question,
+            name=" · ".join([one.question, *one.between.split(" and ", 1)[1:]]),
             value=one.alpha.value,
             note=said(one.alpha),
         )
