@@ -62,6 +62,8 @@ class StudySettings(Settings):
     """Category → the warning that a labeler reads before agreeing to see such items."""
     support: str = ""
     """Where a labeler finds help; shown beside sensitive items."""
+    break_minutes: Annotated[float, Field(gt=0)] | None = 45.0
+    """After so much work without a pause, the page suggests one; None never does."""
     screening: CutOffs | None = None
     """What the screening test asks; None admits everyone who is invited."""
 
