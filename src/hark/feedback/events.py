@@ -183,14 +183,19 @@ def iterate(
     author: str | None = None,
     kinds: Iterable[str] | None = None,
     after: int = 0,
+    before: int | None = None,
     current: bool = False,
+    newest_first: bool = False,
 ) -> Iterator[Event]:
-    """Events in the order in which they were kept.
+    """Events in the order in which they were kept, or the other way round.
 
-    after: a position; the events up to it are left out.
+    after, before: positions; the events up to the first and from the second on are left out.
     current: leave out what has been superseded, and retractions.
     """
-    statement = select(events).where(events.c.position > after).order_by(events.c.position)
+    order = events.c.position.desc() if newest_first else events.c.position
+    statement = select(events).where(events.c.position > after).order_by(order)
+    if before is not None:
+        statement = statement.where(events.c.position < before)
     if study_id is not None:
         statement = statement.where(events.c.study_id == study_id)
     if assignment_id is not None:
