@@ -1,4 +1,4 @@
-"""A labeler's own side of their studies: what waits for them, and what they have done."""
+"""A labeler's own side of their studies: what waits for them, and how much they have done."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from hark.feedback import accounts, events, studies
-from hark.feedback.events import Event
-from hark.feedback.refusals import ConflictError, NotAllowedError
+from hark.feedback import studies
 from hark.feedback.selection import DAY_SECONDS, count_waiting, quota_reached
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
@@ -80,30 +78,3 @@ def _counts(
         statement = statement.where(finished, assignments.c.state.in_(("done", "late")))
     rows = connection.execute(statement.group_by(assignments.c.state))
     return {state: count for state, count in rows}
-
-
-def labels_of(
-    store: Store, study_id: str, person_id: str, *, before: int | None = None, limit: int = 50
-) -> list[Event]:
-    """A person's own labels in a study as they now stand, newest first.
-
-    before: the position of an event; only older ones.
-    """
-    with store.read() as connection:
-        author = accounts.get_person(connection, person_id).pseudonym
-        return events.newest(
-            connection, study_id=study_id, author=author, kinds=events.LABELS, before=before,
-            limit=limit,
-        )  # fmt: skip
-
-
-def own_label(store: Store, event_id: str, person_id: str) -> Event:
-    """A label of one's own. Raises: NotFoundError; NotAllowedError; ConflictError for no label."""
-    with store.read() as connection:
-        author = accounts.get_person(connection, person_id).pseudonym
-        event = events.get(connection, event_id)
-    if event.author != author:
-        raise NotAllowedError("you can only see labels of your own")
-    if event.kind not in events.LABELS:
-        raise ConflictError(f"a {event.kind} cannot be corrected")
-    return event

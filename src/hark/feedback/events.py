@@ -210,30 +210,6 @@ def iterate(
         yield _event(row)
 
 
-def newest(
-    connection: Connection,
-    *,
-    study_id: str,
-    author: str,
-    kinds: Iterable[str],
-    before: int | None = None,
-    limit: int,
-) -> list[Event]:
-    """An author's events of a study that stand, newest first.
-
-    before: a position; only events below it.
-    """
-    statement = select(events).where(
-        events.c.study_id == study_id,
-        events.c.author == author,
-        events.c.kind.in_(sorted(kinds)),
-    )
-    if before is not None:
-        statement = statement.where(events.c.position < before)
-    statement = _only_current(statement).order_by(events.c.position.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(statement)]
-
-
 def _only_current(statement: Select[Any]) -> Select[Any]:
     later = events.alias("later")
     superseded = select(later.c.id).where(later.c.supersedes == events.c.id).exists()

@@ -18,12 +18,13 @@ function trying(act) {
 }
 
 find("password-form").addEventListener("submit", trying(async (event) => {
-  await call("POST", "/people/me/password", { body: Object.fromEntries(new FormData(event.target)) });
-  window.location.assign("/login");
+  await call("PUT", "/me/password", { body: Object.fromEntries(new FormData(event.target)) });
+  // A new session began, with a CSRF token of its own.
+  window.location.assign("/account#changed");
 }));
 
 find("token-form").addEventListener("submit", trying(async (event) => {
-  const { secret } = await call("POST", "/people/me/tokens", { body: { label: new FormData(event.target).get("label") } });
+  const { secret } = await call("POST", "/tokens", { body: { label: new FormData(event.target).get("label") } });
   find("secret").textContent = secret;
   find("new-token").hidden = false;
   event.target.reset();
@@ -32,7 +33,7 @@ find("token-form").addEventListener("submit", trying(async (event) => {
 
 for (const button of document.querySelectorAll("[data-revoke]")) {
   button.addEventListener("click", trying(async () => {
-    await call("DELETE", `/people/me/tokens/${encodeURIComponent(button.dataset.revoke)}`);
+    await call("DELETE", `/tokens?label=${encodeURIComponent(button.dataset.revoke)}`);
     button.closest("tr").remove();
     say("Revoked.");
   }));
@@ -44,7 +45,12 @@ find("forget-form").addEventListener("submit", trying(async (event) => {
   const form = event.target;
   const typed = new FormData(form).get("login").trim().toLowerCase();
   if (typed !== form.dataset.login) throw new Error("That is not your login; nothing was erased.");
-  await call("DELETE", `/people/${form.dataset.person}`);
+  await call("DELETE", "/me");
   forgetDrafts();
   window.location.assign("/login");
 }));
+
+if (window.location.hash === "#changed") {
+  say("The password is changed; every other session has ended.");
+  window.history.replaceState(null, "", "/account");
+}

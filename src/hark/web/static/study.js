@@ -22,7 +22,7 @@ for (const box of document.querySelectorAll("[data-consent]")) {
 const assessment = document.getElementById("assessment");
 assessment?.addEventListener("change", async () => {
   try {
-    await persist("POST", `/studies/${assessment.dataset.study}/assessment`, { key: newKey(), body: { grade: Number(assessment.value) } });
+    await persist("POST", `/studies/${assessment.dataset.study}/screening/assessment`, { key: newKey(), body: { grade: Number(assessment.value) } });
     say("Noted.");
   } catch (error) {
     say(error.message, { problem: true });
