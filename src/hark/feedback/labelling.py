@@ -42,9 +42,9 @@ GRACE_SECONDS: Final = 5.0
 class Client(Record):
     """What the browser says of itself."""
 
-    ms_active: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    ms_active: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
     """Milliseconds that the page was in front of the labeler."""
-    pasted_characters: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    pasted_characters: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
     ui: Name | None = None
     """The version of the page."""
     notes: FreeText = ""

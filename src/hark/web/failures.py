@@ -85,7 +85,8 @@ def log_refusal(scope: Scope, failure: Failure) -> None:
 
 
 def _one_line(text: str) -> str:
-    return "".join(one if one.isprintable() else "�" for one in text)[:LONGEST_REASON]
+    line = " ".join(text[: 2 * LONGEST_REASON].split())
+    return "".join(one if one.isprintable() else "�" for one in line)[:LONGEST_REASON]
 
 
 def is_for_programs(scope: Scope) -> bool:

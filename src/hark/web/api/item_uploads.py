@@ -17,7 +17,6 @@ from hark.web.identity import Manager
 
 JSON: Final = "application/json"
 LINES: Final = ("application/x-ndjson", "application/jsonl")
-LONGEST_REASON: Final = 600
 ITEMS: Final[TypeAdapter[list[NewItem]]] = TypeAdapter(list[NewItem])
 ITEM: Final[TypeAdapter[NewItem]] = TypeAdapter(NewItem)
 HERE: Final = (
@@ -66,7 +65,7 @@ def read_items(upload: Annotated[tuple[str, bytes], Depends(read_upload)]) -> li
 
 
 def _refused(error: ValidationError, where: str) -> InvalidLabelError:
-    return InvalidLabelError(describe_validation_error(error, where=where)[:LONGEST_REASON])
+    return InvalidLabelError(describe_validation_error(error, where=where))
 
 
 Uploaded = Annotated[list[NewItem], Depends(read_items)]
