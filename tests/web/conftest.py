@@ -69,8 +69,8 @@ def connect(workshop: Workshop, server: str) -> Iterator[Callable[[Person], Feed
 class serving:  # noqa: N801
     """A server in a thread, for the length of a block."""
 
-    def __init__(self, build: Callable[[], object]) -> None:
-        self.listening = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, build: Callable[[], object], port: int = 0) -> None:
+        self.listening = socket.create_server(("127.0.0.1", port))
         ready = threading.Event()
         self.server = make_server(build(), ready.set)  # type: ignore[arg-type]
         self.thread = threading.Thread(
