@@ -36,9 +36,7 @@ def test_a_task_is_shown_as_far_as_it_is_done(workshop: Workshop) -> None:
         assert [("answer" in one.task) for one in labels] == [known] * len(labels)
 
 
-def test_labels_come_newest_first_in_pages_as_they_stand(
-    workshop: Workshop, clock: Clock
-) -> None:
+def test_labels_come_newest_first_in_pages_as_they_stand(workshop: Workshop, clock: Clock) -> None:
     study = workshop.study(overlap=2)
     workshop.votes(study, 5)
     person, other = workshop.labeler(study), workshop.labeler(study)

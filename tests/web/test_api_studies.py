@@ -139,7 +139,10 @@ def test_a_file_of_items_may_be_longer_than_other_requests(
     workshop: Workshop, connect: Connect
 ) -> None:
     study = workshop.study()
-    long = [item(number, texts=("x" * 90_000, "y")) for number in range(15)]
+    long = [
+        {**item(number), "candidates": [{"text": "x" * 90_000}, {"text": "y"}]}
+        for number in range(15)
+    ]
     assert len(connect(workshop.owner).add_items(study.settings.name, long)) == 15
     with pytest.raises(FeedbackError, match="up to 1,000,000 bytes") as caught:
         connect(workshop.owner).change_study(study.settings.name, title="x" * 1_000_001)

@@ -55,9 +55,7 @@ def test_a_label_from_claim_to_receipt(workshop: Workshop, connect: Connect) -> 
     assert labeler.claim(name) is None
 
 
-def test_a_view_has_no_model_no_gold_and_nobody_else(
-    workshop: Workshop, connect: Connect
-) -> None:
+def test_a_view_has_no_model_no_gold_and_nobody_else(workshop: Workshop, connect: Connect) -> None:
     study = workshop.study(gold_fraction=1.0, overlap=2)
     new = vote_item(use="gold", gold={"chosen": "1"})
     items.add_items(workshop.store, study.id, [new], by=workshop.owner.id)

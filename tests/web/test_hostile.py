@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -72,30 +74,24 @@ def attacker(
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", ""),
-        ("POST", "/steps"),
-        ("POST", "/heartbeat"),
-        ("POST", "/open"),
-        ("POST", "/release"),
-        ("POST", "/skip"),
-        ("POST", "/finish"),
-    ],
-)
-def test_somebody_elses_assignment_is_not_there(
-    attacker: Attacker, connect: Connect, method: str, path: str
-) -> None:
+def test_somebody_elses_assignment_is_not_there(attacker: Attacker, connect: Connect) -> None:
     victim = connect(attacker.workshop.labeler(attacker.study))
-    theirs = victim.claim("vote-study")
-    assert theirs
-    given = {"kind": "vote", "answer": {"chosen": None}} if path == "/steps" else {"reason": "x"}
-    body = given if path in ("/steps", "/skip") else None
-    response = attacker.send(method, f"/assignments/{theirs.assignment_id}{path}", json=body)
-    said = attacker.refused(response, 404)
-    assert said == f"you have no assignment '{theirs.assignment_id}'"
-    assert victim.view(theirs.assignment_id).state == "open"
+    held = victim.claim("vote-study")
+    assert held
+    theirs = f"/assignments/{held.assignment_id}"
+    vote = {"kind": "vote", "answer": {"chosen": None}}
+    for method, path, body in (
+        ("GET", "", None),
+        ("POST", "/steps", vote),
+        ("POST", "/heartbeat", None),
+        ("POST", "/open", None),
+        ("POST", "/release", None),
+        ("POST", "/skip", {"reason": "x"}),
+        ("POST", "/finish", None),
+    ):
+        said = attacker.refused(attacker.send(method, f"{theirs}{path}", json=body), 404)
+        assert said == f"you have no assignment '{held.assignment_id}'"
+    assert victim.view(held.assignment_id).state == "open"
 
 
 DEEP = 100_000
@@ -127,9 +123,11 @@ STRANGE_BODIES = {
 }
 
 
-@pytest.mark.parametrize("body", STRANGE_BODIES.values(), ids=STRANGE_BODIES)
-def test_a_strange_body_is_refused(attacker: Attacker, body: str | bytes) -> None:
-    attacker.refused(attacker.step(body), 400, 422)
+def test_a_strange_body_is_refused(attacker: Attacker) -> None:
+    for what, body in STRANGE_BODIES.items():
+        response = attacker.step(body)
+        assert response.status_code in (400, 422), f"{what}: {response.text}"
+        attacker.refused(response, 400, 422)
 
 
 def test_a_body_of_another_type_is_refused(attacker: Attacker) -> None:
@@ -138,13 +136,13 @@ def test_a_body_of_another_type_is_refused(attacker: Attacker) -> None:
         attacker.refused(attacker.step(good, **{"Content-Type": kind}), 422)
 
 
-@pytest.mark.parametrize("key", ["", "k" * 101, "a\tb", "\x7f", "k\u00ad".encode("latin-1")])
-def test_a_strange_key_is_refused(attacker: Attacker, key: str | bytes) -> None:
+def test_a_strange_key_is_refused(attacker: Attacker) -> None:
     path = f"/assignments/{attacker.assignment}/steps"
     given = {"kind": "vote", "answer": {"chosen": None}}
-    headers = {"Authorization": f"Bearer {attacker.token}", "Idempotency-Key": key}
-    response = attacker.http.post(path, json=given, headers=headers)  # type: ignore[arg-type]
-    attacker.refused(response, 422)
+    for key in (b"", b"k" * 101, b"a\tb", b"k\xad"):
+        headers = {"Authorization": f"Bearer {attacker.token}".encode(), "Idempotency-Key": key}
+        response = attacker.http.post(path, json=given, headers=headers)  # type: ignore[arg-type]
+        attacker.refused(response, 422)
 
 
 def test_a_step_without_a_key_is_refused(attacker: Attacker) -> None:
@@ -155,28 +153,28 @@ def test_a_step_without_a_key_is_refused(attacker: Attacker) -> None:
     assert "Idempotency-Key" in said
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/assignments/%00",
-        "/assignments/..%2F..%2Fme",
-        "/assignments/%ED%A0%80",
-        "/assignments/' OR '1'='1",
-        "/assignments/" + "a" * 5000,
-        "/assignments/１",
-        "/studies/%00",
-        "/studies/vote-study'--",
-        "/studies/" + "a" * 5000,
-        "/studies/vote-study/labels?before=%00",
-        "/studies/vote-study/labels?limit=99999999999999999999",
-        "/studies/vote-study/labels?limit=-1",
-        "/studies/vote-study/labels?limit=NaN",
-        "/invites/%00",
-        "/nothing/here",
-    ],
+STRANGE_PATHS = (
+    "/assignments/%00",
+    "/assignments/..%2F..%2Fme",
+    "/assignments/%ED%A0%80",
+    "/assignments/' OR '1'='1",
+    "/assignments/" + "a" * 5000,
+    "/assignments/１",
+    "/studies/%00",
+    "/studies/vote-study'--",
+    "/studies/" + "a" * 5000,
+    "/studies/vote-study/labels?before=%00",
+    "/studies/vote-study/labels?limit=99999999999999999999",
+    "/studies/vote-study/labels?limit=-1",
+    "/studies/vote-study/labels?limit=NaN",
+    "/invites/%00",
+    "/nothing/here",
 )
-def test_a_strange_address_is_refused(attacker: Attacker, path: str) -> None:
-    attacker.refused(attacker.send("GET", path), 404, 422)
+
+
+def test_a_strange_address_is_refused(attacker: Attacker) -> None:
+    for path in STRANGE_PATHS:
+        attacker.refused(attacker.send("GET", path), 404, 422)
 
 
 def test_a_strange_category_is_refused(attacker: Attacker) -> None:
@@ -208,12 +206,10 @@ def test_a_forged_cookie_is_refused(attacker: Attacker, server: str) -> None:
         attacker.refused(httpx2.get(f"{server}/api/v1/me", headers=headers), 401)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "value", ["Bearer", "Bearer ", "Bearer hark_x", "Basic YTpi", "hark_x", "Bearer \x80"]
-)
-def test_a_forged_token_is_refused(attacker: Attacker, server: str, value: str) -> None:
-    headers = {"Authorization": value.encode("latin-1")}
-    attacker.refused(httpx2.get(f"{server}/api/v1/me", headers=headers), 401)  # type: ignore[arg-type]
+def test_a_forged_token_is_refused(attacker: Attacker, server: str) -> None:
+    for value in (b"Bearer", b"Bearer hark_x", b"Basic YTpi", b"hark_x", b"Bearer \x80"):
+        headers = {b"Authorization": value}
+        attacker.refused(httpx2.get(f"{server}/api/v1/me", headers=headers), 401)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -292,9 +288,8 @@ def test_settings_that_would_break_a_study_are_refused(
         '{"instructions": "\\u0000"}',
         '{"screening": {"flag_agreement": NaN}}',
     ):
-        response = attacker.send(
-            "PATCH", "/studies/vote-study", content=change, headers=json_type
-        )
+        response = attacker.send("PATCH", "/studies/vote-study", content=change, headers=json_type)
+        assert response.status_code in (400, 422), f"{change}: {response.text}"
         attacker.refused(response, 400, 422)
     for overlap in ("99999999999999999999", "0", "1e400", "1" * 4000):
         task = '{"kind": "vote", "prompt": [{"role": "user", "content": "q"}]}'
@@ -303,6 +298,8 @@ def test_settings_that_would_break_a_study_are_refused(
             "POST", "/studies/vote-study/items", content=new, headers=json_type
         )
         attacker.refused(response, 422)
+    half = '{"\\ud800": 1}'
+    attacker.refused(attacker.send("POST", "/studies", content=half, headers=json_type), 422)
     deep = "[" * DEEP
     response = attacker.send("POST", "/studies/vote-study/items", content=deep, headers=json_type)
     attacker.refused(response, 422)
@@ -321,6 +318,7 @@ def test_no_name_of_a_file_leads_out_of_the_exports(
     (tmp_path / "secret.txt").write_text("secret")
     base = "/studies/vote-study/exports"
     assert attacker.send("GET", f"{base}/{inside.name}/secret.txt").status_code == 200
+    address = urlsplit(str(attacker.http.base_url))
     for path in (
         f"{inside.name}/..%2Fsecret.txt",
         f"{inside.name}/..%2F..%2Fsecret.txt",
@@ -334,9 +332,14 @@ def test_no_name_of_a_file_leads_out_of_the_exports(
         "%2e%2e/secret.txt",
         f"{other.name}/secret.txt",
     ):
-        url = attacker.http.base_url.copy_with(raw_path=f"/api/v1{base}/{path}".encode())
-        response = attacker.send("GET", str(url))
-        attacker.refused(response, 404, 405)
+        raw = HTTPConnection(address.netloc)  # which sends a path as it is
+        headers = {"Authorization": f"Bearer {attacker.token}"}
+        raw.request("GET", f"{address.path.rstrip('/')}{base}/{path}", headers=headers)
+        answer = raw.getresponse()
+        body = answer.read()
+        raw.close()
+        assert answer.status == 404, path
+        assert b"there" in body or b"has no file" in body
 
 
 SCRIPT = "<script>alert('x')</script><img src=x onerror=alert(1)>{{7*7}}"
@@ -358,7 +361,7 @@ def test_script_in_a_text_is_kept_as_it_was_written_and_never_run(
     assert label["answer"]["response"] == SCRIPT
     made = owner.export(name)
     content = owner.export_file(name, made.name, "demonstrations.jsonl")
-    assert SCRIPT in json.loads(content)["messages"][-1]["content"]
+    assert SCRIPT in json.loads(content)["response"]
     token = sign_in.create_api_token(workshop.store, workshop.owner.id, "t")
     headers = {"Authorization": f"Bearer {token}"}
     for path in (

@@ -6,7 +6,6 @@ be seen after the steps that are done, since the record of a label holds more.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -58,8 +57,9 @@ def own_labels(
             before=None if before is None else _position(connection, before, author),
             current=True,
             newest_first=True,
+            limit=limit,
         )
-        labels = list(itertools.islice(newest, limit))
+        labels = list(newest)
         done = _done(connection, {one.assignment_id for one in labels})
     return [_shown(one, done[one.assignment_id]) for one in labels]
 

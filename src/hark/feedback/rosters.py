@@ -75,9 +75,7 @@ def list_members(store: Store, study_id: str) -> list[Listed]:
         ]
 
 
-def set_held_out(
-    store: Store, study_id: str, person_id: str, held_out: bool, *, by: str
-) -> Member:
+def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:
     """Let a labeler label no more training data, or again.
 
     Raises: NotAllowedError if `by` is no manager, or the person does not take part.

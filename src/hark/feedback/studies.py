@@ -142,9 +142,7 @@ def change_study(
         return changed
 
 
-def _changed(
-    settings: StudySettings, changes: StudySettings | Mapping[str, Any]
-) -> StudySettings:
+def _changed(settings: StudySettings, changes: StudySettings | Mapping[str, Any]) -> StudySettings:
     if isinstance(changes, StudySettings):
         return changes
     return StudySettings.parse({**settings.model_dump(mode="json"), **changes})

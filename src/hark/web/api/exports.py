@@ -78,7 +78,5 @@ def _snapshots(folder: Path, study: Study) -> list[Path]:
 
 
 def _export_body(path: Path) -> ExportBody:
-    files = [
-        ExportFile(name=one.name, bytes=one.stat().st_size) for one in sorted(path.iterdir())
-    ]
+    files = [ExportFile(name=one.name, bytes=one.stat().st_size) for one in sorted(path.iterdir())]
     return ExportBody(name=path.name, hash=path.name[-HASH_CHARACTERS:], files=files)

@@ -33,9 +33,7 @@ def list_members(store: Place, _caller: Manager, study: Managed) -> list[MemberB
     return [_member_body(one) for one in rosters.list_members(store, study.id)]
 
 
-@router.patch(
-    "/studies/{name}/members/{person_id}", responses=refusals(400, 401, 403, 404)
-)
+@router.patch("/studies/{name}/members/{person_id}", responses=refusals(400, 401, 403, 404))
 def change_member(
     store: Place, caller: Manager, study: Managed, person_id: Id, changes: MemberChanges
 ) -> MemberBody:
@@ -49,9 +47,7 @@ def change_member(
     return _member_body(_require_member(store, study.id, person_id))
 
 
-@router.put(
-    "/studies/{name}/members/{person_id}/decision", responses=refusals(401, 403, 404)
-)
+@router.put("/studies/{name}/members/{person_id}/decision", responses=refusals(401, 403, 404))
 def decide(store: Place, caller: Anyone, study: Seen, person_id: Id) -> DecisionBody:
     """Decide a screening test by its cut-offs: managers anybody's, labelers their own."""
     if person_id != caller.person.id and caller.person.role not in MANAGERS:
@@ -69,18 +65,14 @@ def assess_self(
     store: Place, caller: Anyone, study: Seen, given: GradeRequest, key: Key
 ) -> KeptBody:
     """Say how able one is to recognise sensitive speech, 1 to 7."""
-    kept = qualification.assess_self(
-        store, study.id, caller.person.id, given.grade, client_key=key
-    )
+    kept = qualification.assess_self(store, study.id, caller.person.id, given.grade, client_key=key)
     return kept_body(kept)
 
 
 @router.post(
     "/events/{event_id}/grade", status_code=201, responses=refusals(400, 401, 403, 404, 409)
 )
-def grade(
-    store: Place, caller: Staff, event_id: Id, given: GradeRequest, key: Key
-) -> KeptBody:
+def grade(store: Place, caller: Staff, event_id: Id, given: GradeRequest, key: Key) -> KeptBody:
     """Grade a demonstration, 1 to 7."""
     kept = qualification.grade_demonstration(
         store, event_id, given.grade, by=caller.person.id, client_key=key
@@ -88,9 +80,7 @@ def grade(
     return kept_body(kept)
 
 
-@router.put(
-    "/studies/{name}/consents/{category}", responses=refusals(401, 403, 404, 409)
-)
+@router.put("/studies/{name}/consents/{category}", responses=refusals(401, 403, 404, 409))
 def opt_in(
     store: Place, caller: Anyone, study: Seen, category: Category, key: Key
 ) -> MembershipBody:
@@ -99,9 +89,7 @@ def opt_in(
     return MembershipBody(state=member.state, categories=sorted(member.categories))
 
 
-@router.delete(
-    "/studies/{name}/consents/{category}", responses=refusals(401, 403, 404, 409)
-)
+@router.delete("/studies/{name}/consents/{category}", responses=refusals(401, 403, 404, 409))
 def opt_out(
     store: Place, caller: Anyone, study: Seen, category: Category, key: Key
 ) -> MembershipBody:

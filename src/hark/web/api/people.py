@@ -85,9 +85,7 @@ def change_password(
     return begin(request, response, sign_in.start_session(store, caller.person.id))
 
 
-@router.delete(
-    "/me", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 409)
-)
+@router.delete("/me", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 409))
 def forget_me(response: Response, store: Place, caller: Anyone) -> None:
     """Erase who the caller is; their labels stay under a pseudonym. It cannot be undone."""
     accounts.forget(store, caller.person.id, by=caller.person.id)
@@ -103,9 +101,7 @@ def list_people(store: Place, caller: Owner) -> list[PersonBody]:
 @router.patch(
     "/people/{person_id}", dependencies=KNOWN, responses=refusals(400, 401, 403, 404, 409)
 )
-def change_person(
-    store: Place, caller: Owner, person_id: Id, changes: PersonChanges
-) -> PersonBody:
+def change_person(store: Place, caller: Owner, person_id: Id, changes: PersonChanges) -> PersonBody:
     """Give somebody a role, keep them out, or let them in again."""
     if changes.role is not None:
         accounts.set_role(store, person_id, changes.role, by=caller.person.id)

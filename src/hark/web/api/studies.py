@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -57,9 +56,7 @@ def create_study(store: Place, caller: Manager, settings: StudySettings) -> Stud
 
 
 @router.get("/studies/{name}", responses=refusals(401, 403, 404))
-def show_study(
-    store: Place, caller: Anyone, study: Seen
-) -> StudyForManager | StudyForLabeler:
+def show_study(store: Place, caller: Anyone, study: Seen) -> StudyForManager | StudyForLabeler:
     """A study: what a labeler may know of it, or, for managers, everything."""
     if caller.person.role in MANAGERS:
         return for_manager(store, caller, study)
@@ -79,9 +76,7 @@ def change_study(
 
 
 @router.put("/studies/{name}/state", responses=refusals(400, 401, 403, 404, 409))
-def set_state(
-    store: Place, caller: Manager, study: Managed, wish: StateRequest
-) -> StudyForManager:
+def set_state(store: Place, caller: Manager, study: Managed, wish: StateRequest) -> StudyForManager:
     """Open, pause or close a study."""
     changed = studies.set_state(store, study.id, wish.state, by=caller.person.id)
     return for_manager(store, caller, changed)
@@ -161,8 +156,10 @@ def _lines(store: Store, study_id: str, position: int) -> Iterator[str]:
     """A page of events at a time, so that a slow reader holds no transaction."""
     while True:
         with store.read() as connection:
-            found = events.iterate(connection, study_id=study_id, after=position)
-            page = list(itertools.islice(found, EVENTS_AT_ONCE))
+            found = events.iterate(
+                connection, study_id=study_id, after=position, limit=EVENTS_AT_ONCE
+            )
+            page = list(found)
         if not page:
             return
         # ASCII: some readers take U+2028 for the end of a line.

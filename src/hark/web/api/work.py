@@ -63,9 +63,7 @@ def view(store: Place, caller: Anyone, assignment_id: Id) -> ViewBody:
     return ViewBody(**seen, now=store.clock())
 
 
-@router.post(
-    "/assignments/{assignment_id}/steps", responses=refusals(400, 401, 403, 404, 409)
-)
+@router.post("/assignments/{assignment_id}/steps", responses=refusals(400, 401, 403, 404, 409))
 def submit(
     store: Place, caller: Anyone, assignment_id: Id, step: StepRequest, key: Key
 ) -> ReceiptBody:
@@ -103,16 +101,10 @@ def release(store: Place, caller: Anyone, assignment_id: Id) -> None:
     assignment.release(store, assignment_id, caller.person.id)
 
 
-@router.post(
-    "/assignments/{assignment_id}/skip", responses=refusals(400, 401, 403, 404, 409)
-)
-def skip(
-    store: Place, caller: Anyone, assignment_id: Id, given: SkipRequest, key: Key
-) -> KeptBody:
+@router.post("/assignments/{assignment_id}/skip", responses=refusals(400, 401, 403, 404, 409))
+def skip(store: Place, caller: Anyone, assignment_id: Id, given: SkipRequest, key: Key) -> KeptBody:
     """Leave an item to others, without penalty; it never comes back."""
-    kept = assignment.skip(
-        store, assignment_id, caller.person.id, given.reason, client_key=key
-    )
+    kept = assignment.skip(store, assignment_id, caller.person.id, given.reason, client_key=key)
     return kept_body(kept)
 
 
