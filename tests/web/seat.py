@@ -60,10 +60,11 @@ class Seat:
         page.wait_for_url(f"{self.server}/")
         link = page.get_by_role("heading", name=self.study.settings.title).get_by_role("link")
         self.go(link, keyboard=keyboard)
+        page.wait_for_url(f"{self.server}/study/a-study")
         if consent:
             for switch in page.get_by_role("switch").all():
                 self.go(switch, keyboard=keyboard, key="Space")
-                expect(page.get_by_role("status")).to_contain_text("Noted")
+                expect(page.get_by_role("status")).to_contain_text("Noted: you may")
         self.go(page.locator("#begin"), keyboard=keyboard)
         expect(page.locator("#place")).to_have_attribute("aria-busy", "false")
 

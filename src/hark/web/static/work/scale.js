@@ -36,14 +36,13 @@ export const numbers = (low, high, words = {}) => Array.from({ length: high - lo
   before: String(low + place),
 }));
 
-/** Digits go to the scale that has the focus, or else to the main one. */
+/** Digits go to the scale that has the focus, if it has such points, or else to the main one. */
 export function bindDigits(keys, digits, what, main) {
   keys.bind(digits, what, (place) => {
     const focused = document.activeElement?.closest("[data-scale]");
     if (!focused || focused === main.box) return main.choose(place);
     const points = focused.querySelectorAll("input");
     const wanted = Array.from(points).findIndex((point) => point.parentElement.querySelector("kbd")?.textContent === digits[place]);
-    if (wanted >= 0) focused.choose(wanted);
-    return null;
+    return wanted < 0 ? main.choose(place) : focused.choose(wanted);
   }, { shown: [`${digits[0]}–${digits.at(-1)}`] });
 }
