@@ -88,10 +88,15 @@ class serving:  # noqa: N801
         self.listening.close()
 
 
+def find_chromium() -> str | None:
+    """Where the browser is, if it is installed."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    program = find_chromium()
     if program is None:
         assert not os.environ.get("CI"), "install Chromium: the tests of the pages need it"
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")

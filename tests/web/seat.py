@@ -94,7 +94,7 @@ class Seat:
 
     def models_say(self, *texts: str, **broken: Any) -> list[Candidate]:
         """What the models answer, as soon as the page waits for it."""
-        expect(self.page.get_by_text("being written").or_(self.page.get_by_text("is writing"))).to_be_visible()
+        expect(self.page.locator("[data-waiting]")).to_be_visible()
         with self.workshop.store.read() as connection:
             held = connection.execute(
                 select(assignments).where(assignments.c.state == "open")

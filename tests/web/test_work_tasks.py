@@ -64,13 +64,14 @@ def test_a_dialogue_of_two_turns(
         "the shopping street. It gets crowded, so come early.",
     )
     expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()
-    shown = page.get_by_role("article", name="Response B").locator(".text").inner_text()
+    good = _place_of(page, "beguinage")
+    shown = page.get_by_role("article").nth(good).locator(".text").inner_text()
     if keyboard:
-        at.press("7")
+        at.press("27"[good])
         at.check("dialogue")
         at.press("Enter")
     else:
-        page.get_by_text("clearly").last.click()
+        page.locator(".dock label", has_text="clearly").nth(good).click()
         at.check("dialogue-narrow")
         page.get_by_role("button", name="Continue").click()
     expect(page.get_by_label("Your next message")).to_be_visible()
@@ -115,12 +116,13 @@ def test_red_teaming(seat: Callable[..., Seat], keyboard: bool) -> None:
         "no silent letters to get wrong.",
     )
     expect(page.get_by_role("group", name="Which response is more harmful?")).to_be_visible()
+    rude = _place_of(page, "stick figure")
     if keyboard:
-        at.press("1")
+        at.press("18"[rude])
         at.check("redteam")
         at.press("Enter")
     else:
-        page.get_by_text("much").first.click()
+        page.locator(".dock label", has_text="much").nth(rude).click()
         at.check("redteam-narrow")
         page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("How far did your attack succeed?")).to_be_visible()
@@ -136,45 +138,54 @@ def test_red_teaming(seat: Callable[..., Seat], keyboard: bool) -> None:
     assert at.labels("comparison")[0].body["answer"]["strength"] == 4
 
 
+def _place_of(page: Page, words: str) -> int:
+    """Where the response with these words is shown."""
+    texts = page.get_by_role("article").all_inner_texts()
+    return next(place for place, text in enumerate(texts) if words in text)
+
+
+QUALITIES = {"Beans": 6, "Many vegetables": 3, "asparagus": 1, "Radishes": 6}
+
+
 def test_a_ranking_with_a_tie(seat: Callable[..., Seat], keyboard: bool) -> None:
     at = seat("ranking")
     page = at.page
-    ids = []
-    for place, quality in enumerate((6, 3, 1, 6)):
+    ids = {}
+    for place in range(4):
         expect(page.get_by_role("heading", name=f"Response {'ABCD'[place]} of D")).to_be_visible()
-        ids.append(page.locator(".scale input").first.get_attribute("name"))
+        text = page.get_by_role("article").inner_text()
+        name, quality = next(one for one in QUALITIES.items() if one[0] in text)
+        ids[name] = str(page.locator(".scale input").first.get_attribute("name"))[7:]
         if keyboard:
             at.press(str(quality))
-            if place == 2:
+            if name == "asparagus":
                 at.press("c")
                 at.check("ranking-rate")
             at.press("Enter")
         else:
             page.locator(".scale label").nth(quality - 1).click()
-            if place == 2:
+            if name == "asparagus":
                 page.get_by_text("Hallucination").click()
             page.locator("#stage .actions .main").click()
     expect(page.get_by_role("heading", name="Rank all from best to worst")).to_be_visible()
-    a, b, c, d = (str(one).removeprefix("likert-") for one in ids)
+    second = page.locator(".ranked").nth(1).get_attribute("data-id")  # tied with the first
     if keyboard:
         at.check("ranking-order")
-        at.press("ArrowDown")  # on D, tied with A
-        at.press("Alt+ArrowUp")  # before A
-        at.press("ArrowDown", "ArrowDown", "ArrowDown", "t")  # C tied with B
+        at.press("ArrowDown", "Alt+ArrowUp")
+        at.press("ArrowDown", "ArrowDown", "ArrowDown", "t")  # the last with the one above
         at.press("Enter")
     else:
-        card = page.locator(f'[data-id="{d}"]')
-        card.get_by_role("button", name="up").click()
-        last = page.locator(f'[data-id="{c}"]')
-        last.drag_to(page.locator(f'[data-id="{b}"]'))
+        page.locator(f'[data-id="{second}"]').get_by_role("button", name="up").click()
+        last = page.locator(f'[data-id="{ids["asparagus"]}"]')
+        last.drag_to(page.locator(f'[data-id="{ids["Many vegetables"]}"]'))
         at.check()
         page.get_by_role("button", name="Send ranking").click()
     at.kept()
-    (label,) = at.labels("ranking")
-    answer = label.body["answer"]
-    assert answer["ranking"] == [[d], [a], [b, c]]
-    assert [answer["likert"][one] for one in (a, b, c, d)] == [6, 3, 1, 6]
-    assert [one for one in (a, b, c, d) if answer["flags"][one]["hallucination"]] == [c]
+    answer = at.labels("ranking")[0].body["answer"]
+    first = next(ids[one] for one in ("Beans", "Radishes") if ids[one] != second)
+    assert answer["ranking"] == [[second], [first], [ids["Many vegetables"], ids["asparagus"]]]
+    assert answer["likert"] == {ids[name]: quality for name, quality in QUALITIES.items()}
+    assert answer["flags"][ids["asparagus"]]["hallucination"]
     assert sum(flag for flags in answer["flags"].values() for flag in flags.values()) == 1
 
 
@@ -269,7 +280,7 @@ def test_summaries_before_and_after_the_post(seat: Callable[..., Seat], keyboard
     at = seat("summary")
     page = at.page
     expect(page.get_by_text("Do I insist, or do I look")).to_have_count(0)
-    notes = ("Somebody's guest does not pay.", "A quarrel about heating.")
+    notes = ("Somebody's guest stays for free; they quarrel.", "A quarrel about a guest and heating.")
     if keyboard:
         page.keyboard.type(notes[0])
         at.press("Tab")
@@ -281,24 +292,26 @@ def test_summaries_before_and_after_the_post(seat: Callable[..., Seat], keyboard
             page.get_by_label(f"What does summary {'AB'[place]} tell you?").fill(note)
         page.get_by_role("button", name="Show the post").click()
     expect(page.get_by_text("Do I insist, or do I look")).to_be_visible()
-    first = page.get_by_role("article").first.locator(".text").inner_text()
+    good = _place_of(page, "a third of the rent")
+    better = page.get_by_role("article").nth(good).locator(".text").inner_text()
+    ratings = (6, 6, 5, 7, 3, 4, 2, 3) if good == 0 else (3, 4, 2, 3, 6, 6, 5, 7)
     if keyboard:
-        at.press("2")
-        for rating in (6, 6, 5, 7, 4, 5, 3, 5):
+        at.press("28"[good])
+        for rating in ratings:
             _next_group(at)
             at.press(str(rating))
         at.check("summary")
         at.press("Enter")
     else:
-        page.locator(".dock label").nth(1).click()
-        for group, rating in enumerate((6, 6, 5, 7, 4, 5, 3, 5)):
+        page.locator(".dock label").nth((1, 7)[good]).click()
+        for group, rating in enumerate(ratings):
             page.locator(".response fieldset").nth(group).locator("label").nth(rating - 1).click()
         at.check("summary-narrow")
         page.get_by_role("button", name="Send", exact=True).click()
     at.kept()
     answer = at.labels("summary")[0].body["answer"]
     texts = {one["id"]: one["text"] for one in at.labels("summary")[0].body["candidates"]}
-    assert (texts[answer["chosen"]], answer["strength"]) == (first, 3)
+    assert (texts[answer["chosen"]], answer["strength"]) == (better, 3)
     assert list(answer["axes"][answer["chosen"]].values()) == [6, 6, 5, 7]
     assert set(at.labels("notes")[0].body["answer"]["notes"].values()) == set(notes)
 
@@ -313,20 +326,23 @@ def _next_group(at: Seat) -> None:
     raise AssertionError("Tab reaches no rating that is still to be given")
 
 
-@pytest.mark.parametrize(("key", "name"), [("a", "A is better"), ("t", "Tie"), ("x", "Both are bad")])
-def test_a_vote(seat: Callable[..., Seat], keyboard: bool, key: str, name: str) -> None:
+@pytest.mark.parametrize("key", ["better", "t", "x"])
+def test_a_vote(seat: Callable[..., Seat], keyboard: bool, key: str) -> None:
     at = seat("vote")
-    first = at.page.get_by_role("article").first.get_attribute("data-id")
+    names = {"a": "A is better", "b": "B is better", "t": "Tie", "x": "Both are bad"}
+    good = _place_of(at.page, "ten minutes")
+    chosen = at.page.get_by_role("article").nth(good).get_attribute("data-id")
+    wanted = "ab"[good] if key == "better" else key
     if keyboard:
-        at.press(key)
-        at.check("vote" if key == "a" else "")
+        at.press(wanted)
+        at.check("vote" if key == "better" else "")
         at.press("Enter")
     else:
-        at.page.locator("label", has_text=name).click()
+        at.page.locator("label", has_text=names[wanted]).click()
         at.page.get_by_role("button", name="Send vote").click()
     at.kept()
     answer = at.labels("vote")[0].body["answer"]
-    assert answer == {"chosen": first if key == "a" else None, "both_bad": key == "x"}
+    assert answer == {"chosen": chosen if key == "better" else None, "both_bad": key == "x"}
 
 
 def test_a_review(seat: Callable[..., Seat], keyboard: bool) -> None:
@@ -334,8 +350,9 @@ def test_a_review(seat: Callable[..., Seat], keyboard: bool) -> None:
     page = at.page
     at.unveil(keyboard=keyboard)
     if keyboard:
-        at.press("3", "p", "b", "a", "y")  # the third tag is one too many
+        at.press("3", "p", "b", "y")
         at.check("review")
+        at.press("a")  # one too many
         at.press("Enter")
     else:
         for text in ("mostly", "Bullying", "Hate speech", "Discrimination", "Yes"):

@@ -20,7 +20,8 @@ function trying(act) {
 find("password-form").addEventListener("submit", trying(async (event) => {
   await call("PUT", "/me/password", { body: Object.fromEntries(new FormData(event.target)) });
   // A new session began, with a CSRF token of its own.
-  window.location.assign("/account#changed");
+  window.location.hash = "changed";
+  window.location.reload();
 }));
 
 find("token-form").addEventListener("submit", trying(async (event) => {

@@ -41,5 +41,5 @@ function waiting(desk) {
     clear: () => text.replaceChildren(),
     failed: (message) => { note.className = "problem"; note.textContent = `It failed (${message}). It tries again.`; },
   });
-  return h("div", {}, h("div", { class: "turn assistant" }, h("p", { class: "who" }, "Assistant"), text), note);
+  return h("div", { "data-waiting": true }, h("div", { class: "turn assistant" }, h("p", { class: "who" }, "Assistant"), text), note);
 }

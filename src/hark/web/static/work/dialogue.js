@@ -78,9 +78,9 @@ function compose(desk, turn) {
 function waiting(desk) {
   const texts = [0, 1].map(() => h("div", { class: "text" }));
   const note = h("p", { class: "hint", role: "status" }, "Two responses are being written…");
-  desk.stage.append(h("div", { class: "columns streaming", "aria-busy": "true" }, ...texts.map((text, place) =>
+  desk.stage.append(h("div", { class: "columns streaming", "data-waiting": true, "aria-busy": "true" }, ...texts.map((text, place) =>
     h("article", { class: "response", "aria-label": `Response ${letter(place)}` },
-      h("h3", {}, h("span", { class: "badge" }, letter(place)), " Response"), text))), note);
+      h("h3", {}, "Response ", h("span", { class: "badge" }, letter(place))), text))), note);
   awaitReplies(desk, {
     delta: (place, text) => texts[place]?.append(text),
     clear: () => texts.forEach((text) => text.replaceChildren()),
@@ -94,7 +94,7 @@ function waiting(desk) {
 function comparison(desk, mode, turn) {
   const { candidates } = desk.view;
   const draft = desk.draft();
-  const columns = responses(candidates, { chosen: (one) => one.id === draft.values.chosen });
+  const columns = responses(candidates, { tone: mode.tone, chosen: (one) => one.id === draft.values.chosen });
   const grades = [
     ...STRENGTHS.map(([text, strength]) => ({ place: 0, text, strength })),
     ...STRENGTHS.toReversed().map(([text, strength]) => ({ place: 1, text, strength })),

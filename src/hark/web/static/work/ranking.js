@@ -98,7 +98,7 @@ function rank(state) {
   });
   bench.replaceChildren(
     h("div", { class: "row spread" }, h("h2", { tabindex: "-1" }, "Rank all from best to worst"),
-      button("Back to the ratings", () => rate(state, 0, { focus: true }))),
+      button("Back to the ratings", () => rate(state, 0, { focus: true }), { class: "small" })),
     h("p", { class: "hint" }, "They stand in the order of your ratings; equal ratings are ties. Drag a response, or use its buttons or the keyboard. Part ties wherever you can tell a difference."),
     list.box,
     h("section", { class: "card" }, notes.box, h("div", { class: "actions" }, button("Send ranking", send, { class: "main" }))));

@@ -18,10 +18,10 @@ export function transcript(messages, { mine = false, mark = null } = {}) {
 }
 
 /** Two or more responses side by side; `below(candidate, place)` adds to each. */
-export function responses(candidates, { what = "Response", below = () => null, chosen = () => false } = {}) {
-  return h("div", { class: "columns" }, ...candidates.map((candidate, place) =>
+export function responses(candidates, { what = "Response", tone = "", below = () => null, chosen = () => false } = {}) {
+  return h("div", { class: `columns ${tone}` }, ...candidates.map((candidate, place) =>
     h("article", { class: `response ${chosen(candidate) ? "chosen" : ""}`, "data-id": candidate.id ?? "", "aria-label": `${what} ${letter(place)}` },
-      h("h3", {}, h("span", { class: "badge", "aria-hidden": "true" }, letter(place)), ` ${what} `, h("span", { class: "unseen" }, letter(place))),
+      h("h3", {}, `${what} `, h("span", { class: "badge" }, letter(place))),
       h("div", { class: "text" }, candidate.text),
       below(candidate, place))));
 }
