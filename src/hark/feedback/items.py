@@ -20,7 +20,13 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, Study, StudySettings, lock_study
+from hark.feedback.studies import (
+    MANAGERS,
+    MAXIMUM_OVERLAP,
+    Study,
+    StudySettings,
+    lock_study,
+)
 from hark.feedback.tables import assignments, candidates, item_categories, items
 from hark.feedback.tasks import TASK, AnyTask, Task
 
@@ -41,7 +47,7 @@ class NewItem(Record):
     categories: tuple[Name, ...] = ()
     """Shown only to those who have agreed to each."""
     gold: Gold | None = None
-    overlap: Annotated[int, Field(ge=1)] | None = None
+    overlap: Annotated[int, Field(ge=1, le=MAXIMUM_OVERLAP)] | None = None
     """Labelers for this item, in place of the study's."""
     id: Name | None = None
     """What the sender calls it; given again, it is not added again."""
@@ -307,13 +313,18 @@ def candidates_of(
 
 def to_draw(store: Store, study_id: str, *, limit: int = 100) -> list[Item]:
     """Items that wait for responses, because they have none or some of theirs cannot be read."""
+    return list_items(store, study_id, waiting=True, limit=limit)
+
+
+def list_items(
+    store: Store, study_id: str, *, waiting: bool = False, after: int = -1, limit: int = 100
+) -> list[Item]:
+    """Items in their order, those after a position; `waiting`: as `to_draw`."""
+    wanted = select(items).where(items.c.study_id == study_id, items.c.position > after)
+    if waiting:
+        wanted = wanted.where(~items.c.votable)
     with store.read() as connection:
-        rows = connection.execute(
-            select(items)
-            .where(items.c.study_id == study_id, ~items.c.votable)
-            .order_by(items.c.position)
-            .limit(limit)
-        ).all()
+        rows = connection.execute(wanted.order_by(items.c.position).limit(limit)).all()
         return [_item(row) for row in rows]
 
 
@@ -323,6 +334,13 @@ def get_item(connection: Connection, item_id: str) -> Item:
     if row is None:
         raise NotFoundError(f"there is no item '{item_id}'")
     return _item(row)
+
+
+def warnings_of(connection: Connection, study: Study, item_id: str) -> dict[str, str]:
+    """The categories of an item, each with its study's warning; none for one that is harmless."""
+    of_item = item_categories.c.item_id == item_id
+    named = connection.execute(select(item_categories.c.category).where(of_item)).scalars()
+    return {name: study.settings.categories.get(name, "") for name in sorted(named)}
 
 
 def _item(row: Row[Any]) -> Item:

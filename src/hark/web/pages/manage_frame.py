@@ -23,7 +23,8 @@ from hark.web.failures import Failure, log_refusal, sentence
 from hark.web.identity import Caller, Place
 from hark.web.rendering import render
 
-NOTICE: Final = "#notice"
+NOTICE: Final = "#problem"
+"""Where every page says what was not done."""
 
 
 class ManageRoute(APIRoute):
@@ -50,9 +51,8 @@ def _refusal(request: Request, error: HarkError | RequestValidationError) -> Res
     else:
         failure = Failure(status=422, message=sentence(error))
     log_refusal(request.scope, failure)
-    text = f'<p class="problem" role="alert">{escape(failure.message)}</p>'
     headers = {"HX-Retarget": NOTICE, "HX-Reswap": "innerHTML"}
-    return HTMLResponse(text, failure.status, headers=headers)
+    return HTMLResponse(str(escape(failure.message)), failure.status, headers=headers)
 
 
 def find_study(store: Place, name: str) -> Study:

@@ -21,3 +21,10 @@ for (const box of document.querySelectorAll("[data-opens]")) {
   showGroup(box);
   box.addEventListener("change", () => showGroup(box));
 }
+
+// What was refused before is not said of the next attempt; a dashboard's own requests are none.
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.detail.ctx.request.method !== "GET") {
+    document.getElementById("problem").textContent = "";
+  }
+});
