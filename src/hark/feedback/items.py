@@ -336,6 +336,13 @@ def get_item(connection: Connection, item_id: str) -> Item:
     return _item(row)
 
 
+def warnings_of(connection: Connection, study: Study, item_id: str) -> dict[str, str]:
+    """The categories of an item, each with its study's warning; none for one that is harmless."""
+    of_item = item_categories.c.item_id == item_id
+    named = connection.execute(select(item_categories.c.category).where(of_item)).scalars()
+    return {name: study.settings.categories.get(name, "") for name in sorted(named)}
+
+
 def _item(row: Row[Any]) -> Item:
     return Item(
         id=row.id,
