@@ -118,6 +118,9 @@ class Seat:
         check_page(self.page)
         if name:
             picture(self.page, name)
+            self.page.emulate_media(color_scheme="dark")
+            check_page(self.page)
+            self.page.emulate_media(color_scheme="light")
 
 
 def check_page(page: Page) -> None:
@@ -137,6 +140,6 @@ def picture(page: Page, name: str) -> None:
     if not folder:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    taken = Image.open(io.BytesIO(page.screenshot(animations="disabled")))
-    small = taken.convert("RGB").quantize(colors=128, dither=Image.Dither.NONE)
+    taken = Image.open(io.BytesIO(page.screenshot(animations="disabled", full_page=True)))
+    small = taken.convert("RGB").quantize(colors=256, dither=Image.Dither.NONE)
     small.save(Path(folder) / f"{name}.png", optimize=True)

@@ -108,7 +108,8 @@ class Desk {
       if (!goesOn) this.current.remove();
       this.current = null;
       unsay();
-      await this.after(receipt);
+      // What goes wrong from here on is no matter of this label: it is kept.
+      await this.after(receipt).catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
       before?.focus?.();
@@ -168,7 +169,7 @@ class Desk {
       this.current?.remove();
       this.current = null;
       this.worktime.itemDone(Object.keys(this.view.categories).length > 0);
-      await this.next();
+      await this.next().catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
       say(error.message, { problem: true });
