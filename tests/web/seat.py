@@ -29,6 +29,9 @@ class Seat:
 
     def __init__(self, page: Page, server: str, workshop: Workshop, name: str, **more: Any) -> None:
         self.page, self.server, self.workshop, self.name = page, server, workshop, name
+        page.emulate_media(
+            reduced_motion="reduce"
+        )  # colours that are on their way have no contrast
         settings = {
             "instructions": chores.INSTRUCTIONS, "support": chores.SUPPORT, "name": "a-study",
             **chores.SETTINGS[name], **more.pop("settings", {}),

@@ -36,9 +36,7 @@ def test_the_doors_are_open_to_everyone(page: Page, server: str, workshop: Works
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_home_counts_what_waits_and_what_is_done(
-    seat: Callable[..., Seat], narrow: bool
-) -> None:
+def test_home_counts_what_waits_and_what_is_done(seat: Callable[..., Seat], narrow: bool) -> None:
     at = seat("vote", items=3)
     page = at.page
     at.press("t", "Enter")
@@ -190,9 +188,7 @@ def test_logging_out_ends_the_session(seat: Callable[..., Seat]) -> None:
     at.page.wait_for_url(f"{at.server}/login")
 
 
-def test_an_invitation_and_a_study_look_right(
-    page: Page, server: str, workshop: Workshop
-) -> None:
+def test_an_invitation_and_a_study_look_right(page: Page, server: str, workshop: Workshop) -> None:
     at = Seat(page, server, workshop, "redteam", items=12)
     secret = invites.invite(workshop.store, by=workshop.owner.id, study_id=at.study.id)
     page.goto(f"{server}/invite/{secret}")

@@ -33,6 +33,8 @@ class Desk {
   serverNow() { return Date.now() + this.clockAhead; }
 
   async start() {
+    // Before anything is at stake: all items of a study are of one kind.
+    this.module = await import(`./${this.root.dataset.task}.js`);
     if (this.correction) return this.show(this.correction.view);
     await sendSealed();
     return this.next();
@@ -62,13 +64,12 @@ class Desk {
     this.assignment = view.assignment_id;
     this.clockAhead = view.now * 1000 - Date.now();
     this.keys.reset();
-    const module = await import(`./${view.task.kind}.js`);
     const stage = h("div", { id: "stage" });
     // In the page before it is filled: modules give the focus and measure.
     this.stage = stage;
     this.veil = veil(this, stage);
     this.frame.place(stage, this.veil?.box);
-    module.show(this);
+    this.module.show(this);
     this.frame.bindKeys();
     this.beat();
     return this.stageShown(!stage.inert);
@@ -231,6 +232,6 @@ class Desk {
 
 const desk = new Desk(document.getElementById("work"));
 desk.start().catch((error) => {
+  if (!(error instanceof Refusal)) console.error(error);
   desk.frame.broken(error);
-  if (!(error instanceof Refusal)) throw error;
 });
