@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 from tests.web.seat import NARROW, PASSWORD, Seat, check_page, picture
 
-from hark.feedback import invites, sign_in
+from hark.feedback import invites, sign_in, studies
 from hark.feedback.refusals import NotSignedInError
+from hark.feedback.tables import members
 
 
 @pytest.fixture
@@ -44,6 +46,10 @@ def test_home_counts_what_waits_and_what_is_done(seat: Callable[..., Seat], narr
     expect(page.get_by_role("radio", name="Tie")).not_to_be_checked()  # the next item
     with page.expect_response("**/claims"):
         at.press("Shift+U")
+    other = at.workshop.study("ranking", title="Ranking gardening advice", maximum_labels=40)
+    with at.workshop.store.read() as connection:
+        (person,) = connection.execute(select(members.c.person_id)).scalars()
+    studies.join(at.workshop.store, other.id, person)
     if narrow:
         page.set_viewport_size(NARROW)
     page.goto(f"{at.server}/")

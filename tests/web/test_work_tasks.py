@@ -1,4 +1,4 @@
-"""Each task in a browser from the invitation to the label, by keyboard (wide) and mouse (narrow)."""
+"""Each task in a browser, from invitation to label: by keyboard (wide) and mouse (narrow)."""
 
 from __future__ import annotations
 

@@ -47,7 +47,6 @@ class Desk {
     const claimed = await persist("POST", `/studies/${this.study}/claims`);
     if (!claimed.assignment_id) return this.frame.nothing(claimed.because);
     this.assignment = claimed.assignment_id;
-    this.frame.count();
     return this.refresh();
   }
 
@@ -70,6 +69,7 @@ class Desk {
     this.veil = veil(this, stage);
     this.frame.place(stage, this.veil?.box);
     this.module.show(this);
+    this.frame.count();
     this.frame.bindKeys();
     this.beat();
     return this.stageShown(!stage.inert);
