@@ -34,8 +34,6 @@ from hark.feedback.tables import metadata
 
 Rows = dict[str, list[dict[str, Any]]]
 VERSIONS = sorted(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
-LOST_WITH_IT = {"position"}
-"""Drawn by the database anew, in the same order."""
 
 
 @pytest.fixture
@@ -101,9 +99,9 @@ def make_old(place: str, version: str, rows: Rows) -> Rows:
         kept: Rows = {}
         with engine.begin() as connection:
             for table in tables.sorted_tables:
-                columns = {one.name for one in table.columns} - LOST_WITH_IT
-                if table.name == "items":
-                    columns.add("position")
+                columns = {one.name for one in table.columns}
+                if table.name == "events":
+                    columns.remove("position")  # drawn by the database, in the same order
                 kept[table.name] = [
                     {name: value for name, value in row.items() if name in columns}
                     for row in rows.get(table.name, [])

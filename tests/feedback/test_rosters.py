@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.feedback.workshop import Clock, Workshop
 
+from hark.errors import SettingsError
 from hark.feedback import accounts, rosters, studies
-from hark.feedback.refusals import NotAllowedError, NotFoundError
+from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 
 
 def test_a_labeler_has_their_own_studies_and_a_manager_all(
@@ -73,3 +74,15 @@ def test_everyone_with_an_account_is_listed_but_not_those_forgotten(
     ]
     accounts.forget(workshop.store, person.id, by=person.id)
     assert [one.id for one in accounts.list_people(workshop.store)] == [workshop.owner.id]
+
+
+def test_changes_of_a_study_leave_the_other_settings(workshop: Workshop) -> None:
+    study = workshop.study(gold_fraction=0.5)
+    by = workshop.owner.id
+    studies.change_study(workshop.store, study.id, {"title": "Another"}, by=by)
+    changed = studies.change_study(workshop.store, study.id, {"round": 2}, by=by)
+    assert changed.settings == study.settings.model_copy(update={"title": "Another", "round": 2})
+    with pytest.raises(SettingsError, match="'round': Input should be"):
+        studies.change_study(workshop.store, study.id, {"round": -1}, by=by)
+    with pytest.raises(ConflictError, match="the task of study"):
+        studies.change_study(workshop.store, study.id, {"task": "audit"}, by=by)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 from tests.feedback.workshop import Workshop, vote_item
 
-from hark.feedback import items
+from hark.feedback import assignment, items
 from hark.feedback.accounts import Person
 from hark.feedback.answers import ANSWERS
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
+from hark.feedback.store import Store, StoreError
 from hark.web.bodies import StepRequest
 from hark.web.client import FeedbackClient
 
@@ -159,14 +160,14 @@ def test_a_dialogue_goes_on_and_may_end(workshop: Workshop, connect: Connect) ->
 
 def test_own_labels_are_listed_and_corrected(workshop: Workshop, connect: Connect) -> None:
     study = workshop.study(overlap=2)
-    workshop.votes(study, 25)
+    workshop.votes(study, 22)
     one, two = connect(workshop.labeler(study)), connect(workshop.labeler(study))
     name = study.settings.name
-    for _ in range(25):
+    for _ in range(22):
         assignment = claimed(one, name)
         one.step(assignment, "vote", {"chosen": one.view(assignment).candidates[0].id})
     labels = list(one.my_labels(name))
-    assert len({label.event_id for label in labels}) == 25
+    assert len({label.event_id for label in labels}) == 22
     assert [label.ts for label in labels] == sorted((label.ts for label in labels), reverse=True)
     assert list(two.my_labels(name)) == []
     old = labels[7]
@@ -181,7 +182,7 @@ def test_own_labels_are_listed_and_corrected(workshop: Workshop, connect: Connec
         two.correct(new.event_id, None)
     one.correct(labels[3].event_id, None)
     now = list(one.my_labels(name))
-    assert len(now) == 24
+    assert len(now) == 21
     assert now[0].event_id == new.event_id
     assert now[0].answer == {"chosen": old.candidates[1].id, "both_bad": False}
 
@@ -193,3 +194,21 @@ def test_a_paused_study_gives_nothing_out(workshop: Workshop, connect: Connect) 
     connect(workshop.owner).set_state(name, "paused")
     with pytest.raises(ConflictError, match="study 'A study' is paused"):
         labeler.claim(name)
+
+
+def test_a_database_that_is_busy_is_asked_again(
+    workshop: Workshop, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = workshop.study()
+    workshop.votes(study, 1)
+    labeler, claim = connect(workshop.labeler(study)), assignment.claim
+    answers = [StoreError("the database is locked"), None]
+
+    def flaky(store: Store, study_id: str, person_id: str) -> object:
+        if (busy := answers.pop(0)) is not None:
+            raise busy
+        return claim(store, study_id, person_id)
+
+    monkeypatch.setattr(assignment, "claim", flaky)
+    assert labeler.claim(study.settings.name)
+    assert answers == []

@@ -106,10 +106,11 @@ STRANGE_BODIES = {
     "a huge integer": '{"kind": "vote", "answer": {"chosen": null}, "client": {"ms_active": 1%s}}'
     % ("0" * 400),
     "more digits than Python reads": '{"kind": 1%s}' % ("0" * 5000),
-    "deep nesting": '{"kind": "vote", "answer": %s1%s}' % ('{"a":' * DEEP, "}" * DEEP),
+    "deep nesting": '{"kind": "vote", "answer": ' + '{"a":' * DEEP + "1" + "}" * DEEP + "}",
     "deep lists": "[" * DEEP + "]" * DEEP,
     "NUL": '{"kind": "vote", "answer": {"chosen": "a\\u0000b"}}',
-    "NUL in a remark": '{"kind": "vote", "answer": {"chosen": null}, "client": {"notes": "\\u0000"}}',
+    "NUL in a remark": '{"kind": "vote", "answer": {"chosen": null}, '
+    '"client": {"notes": "\\u0000"}}',
     "a lone surrogate": '{"kind": "vote", "answer": {"chosen": "\\ud800"}}',
     "a lone surrogate as a name": '{"kind": "vote", "answer": {"\\ud800": 1}}',
     "a lone surrogate as a field": '{"\\ud800": 1}',

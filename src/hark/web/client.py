@@ -11,9 +11,10 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, TypeAdapter
 
+from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import NewItem
-from hark.feedback.studies import StudyState
+from hark.feedback.studies import MemberState, StudyState
 from hark.web import bodies
 from hark.web.connection import BROKEN_OFF, Connection, Patience, UnreachableError
 
@@ -105,9 +106,18 @@ class FeedbackClient:
         response = self._send("DELETE", "/tokens", params={"label": label}, repeatable=True)
         return bodies.RevokedBody.model_validate_json(response.content).revoked
 
-    def invite(self, **wishes: Any) -> bodies.InviteLink:
-        """An invitation; `wishes` are fields of `bodies.InviteRequest`."""
-        return self._post(bodies.InviteLink, "/invites", wishes)
+    def invite(
+        self,
+        *,
+        role: Role = "labeler",
+        study: str | None = None,
+        held_out: bool = False,
+        uses: int = 1,
+        days: float = 14.0,
+    ) -> bodies.InviteLink:
+        """An invitation to a study, or only to an account; see `bodies.InviteRequest`."""
+        wish = {"role": role, "study": study, "held_out": held_out, "uses": uses, "days": days}
+        return self._post(bodies.InviteLink, "/invites", wish)
 
     def look_at_invite(self, secret: str) -> bodies.InviteBody:
         """What an invitation is good for."""
@@ -126,8 +136,11 @@ class FeedbackClient:
         """Everyone with an account; for owners."""
         return self._list(bodies.PersonBody, "/people")
 
-    def change_person(self, person_id: str, **changes: Any) -> bodies.PersonBody:
-        """Give a role, keep out or let in again: `bodies.PersonChanges`."""
+    def change_person(
+        self, person_id: str, *, role: Role | None = None, disabled: bool | None = None
+    ) -> bodies.PersonBody:
+        """Give a role, keep out or let in again; None changes nothing."""
+        changes = {"role": role, "disabled": disabled}
         return self._patch(bodies.PersonBody, f"/people/{_part(person_id)}", changes)
 
     def forget(self, person_id: str) -> None:
@@ -152,7 +165,7 @@ class FeedbackClient:
         return self._post(bodies.StudyForManager, "/studies", _plain(settings))
 
     def change_study(self, name: str, **changes: Any) -> bodies.StudyForManager:
-        """Change the settings that are given."""
+        """Change the settings that are given, fields of `StudySettings`."""
         return self._patch(bodies.StudyForManager, _study(name), changes)
 
     def set_state(self, name: str, state: StudyState) -> bodies.StudyForManager:
@@ -197,8 +210,16 @@ class FeedbackClient:
         """Who takes part."""
         return self._list(bodies.MemberBody, f"{_study(name)}/members")
 
-    def change_member(self, name: str, person_id: str, **changes: Any) -> bodies.MemberBody:
-        """Admit, pause, turn away or hold out: `bodies.MemberChanges`."""
+    def change_member(
+        self,
+        name: str,
+        person_id: str,
+        *,
+        state: MemberState | None = None,
+        held_out: bool | None = None,
+    ) -> bodies.MemberBody:
+        """Admit, pause, turn away or hold out; None changes nothing."""
+        changes = {"state": state, "held_out": held_out}
         path = f"{_study(name)}/members/{_part(person_id)}"
         return self._patch(bodies.MemberBody, path, changes)
 
@@ -268,12 +289,12 @@ class FeedbackClient:
     # Work
 
     def claim(self, name: str) -> bodies.AssignmentBody | None:
-        """An item to label: the one held, or the next; None if there is none (`claim_or_reason`)."""
+        """An item to label: the one held, or the next; None if there is none."""
         claimed = self.claim_or_reason(name)
         return None if isinstance(claimed, str) else claimed
 
     def claim_or_reason(self, name: str) -> bodies.AssignmentBody | str:
-        """The same; where there is none, why, as "nothing left"."""
+        """The same; where there is none, why: "nothing left", "quota reached", …"""
         response = self._send("POST", f"{_study(name)}/claims", repeatable=True)
         if response.status_code == 204:
             return str(response.headers["X-Because"])
@@ -383,7 +404,7 @@ class FeedbackClient:
 
 
 def _server_sent(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Events of a `text/event-stream`: each ends with an empty line; comments begin with a colon."""
+    """Events of a `text/event-stream`: an empty line ends each; comments begin with a colon."""
     name, data = "message", ""
     for line in lines:
         field, _, value = line.partition(":")

@@ -21,6 +21,7 @@ MEANINGS: Final = {
     415: "The body is neither JSON nor JSON lines",
     422: "A value is missing, malformed, or does not fit what was shown",
     429: "Too many failed logins",
+    503: "The database is busy or away; nothing was kept, and the request can be repeated",
 }
 RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}
@@ -54,7 +55,7 @@ Key = Annotated[
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses of a route beside its success."""
     described: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({413, 422, *statuses}):
+    for status in sorted({413, 422, 503, *statuses}):
         described[status] = {"model": ErrorBody, "description": MEANINGS[status]}
         if status == 429:
             described[status]["headers"] = RETRY_AFTER

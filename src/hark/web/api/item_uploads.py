@@ -19,7 +19,8 @@ JSON: Final = "application/json"
 LINES: Final = ("application/x-ndjson", "application/jsonl")
 ITEMS: Final[TypeAdapter[list[NewItem]]] = TypeAdapter(list[NewItem])
 ITEM: Final[TypeAdapter[NewItem]] = TypeAdapter(NewItem)
-HERE: Final = "#/paths/~1api~1v1~1studies~1%7Bname%7D~1items/post/requestBody/content/application~1json/schema"
+ROUTE: Final = "#/paths/~1api~1v1~1studies~1%7Bname%7D~1items/post"
+HERE: Final = ROUTE + "/requestBody/content/application~1json/schema"
 """Where the description has the schema of items: FastAPI knows no body that it does not read."""
 ITEMS_BODY: Final[dict[str, Any]] = {
     "required": True,

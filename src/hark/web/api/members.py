@@ -10,6 +10,7 @@ from hark.feedback import qualification, rosters, studies
 from hark.feedback.events import Event
 from hark.feedback.refusals import NotAllowedError, NotFoundError
 from hark.feedback.rosters import Listed
+from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS
 from hark.web.api.descriptions import KNOWN, Id, Key, refusals
 from hark.web.api.seen import Managed, Seen
@@ -103,7 +104,7 @@ def kept_body(kept: Event) -> KeptBody:
     return KeptBody(event_id=kept.id, repeated=kept.repeated)
 
 
-def _require_member(store: Place, study_id: str, person_id: str) -> Listed:
+def _require_member(store: Store, study_id: str, person_id: str) -> Listed:
     for one in rosters.list_members(store, study_id):
         if one.person.id == person_id:
             return one

@@ -35,7 +35,7 @@ def invite(store: Place, caller: Manager, wish: InviteRequest) -> InviteLink:
         store,
         by=caller.person.id,
         role=wish.role,
-        study_id=study and study.id,
+        study_id=None if study is None else study.id,
         held_out=wish.held_out,
         uses=wish.uses,
         days=wish.days,
