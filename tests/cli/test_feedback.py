@@ -12,7 +12,12 @@ from argon2 import PasswordHasher
 from hark.cli.main import run
 from hark.data.files import expand_paths
 from hark.data.formats import read_comparisons
+from hark.data.formats.judged import summary_query
 from hark.feedback import accounts
+from hark.feedback.store import Store
+from hark.models.checkpoint import save_model
+from hark.models.language_model import new_language_model
+from hark.models.tokenizer import train_tokenizer
 
 STUDY = """
 name: answers
@@ -55,7 +60,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *tokens: str) -> str:
 def pairs(count: int) -> None:
     with Path("pairs.jsonl").open("w") as file:
         for n in range(count):
-            asked = f"\n\nHuman: Summarise post {n}.\n\nAssistant: "
+            query = summary_query("fruit", f"Question {n}", "Which of them shall I eat?")
+            asked = f"\n\nHuman: {query}\n\nAssistant: "
             file.write(json.dumps({"chosen": asked + "good", "rejected": asked + "bad"}) + "\n")
 
 
@@ -78,7 +84,28 @@ def test_a_password_needs_a_terminal_or_a_file(capsys: pytest.CaptureFixture[str
 
 
 def test_a_store_without_an_owner_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "hark feedback owner LOGIN" in refusal(capsys, "create", "study.yaml")
+    Store("feedback.db").close()
+    said = refusal(capsys, "create", "study.yaml")
+    assert "has no owner yet: make one with `hark feedback owner LOGIN`" in said
+
+
+@pytest.mark.parametrize("command", [("status",), ("create", "study.yaml"), ("export", "answers")])
+def test_a_misspelt_store_is_not_made(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no database 'feedbak.db'" in refusal(capsys, *command, "--store", "feedbak.db")
+    assert not Path("feedbak.db").exists()
+
+
+def test_a_file_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    carry_out(capsys, "owner", "ada", "--password-file", "password")
+    carry_out(capsys, "create", "study.yaml")
+    for file in (".", "nowhere.json"):
+        said = refusal(capsys, "import", file, "--from", "argilla", "--study", "answers")
+        assert f"'{file}'" in said
+    assert "no study 'answer'" in refusal(
+        capsys, "import", ".", "--from", "hh", "--study", "answer"
+    )
 
 
 def test_a_study_is_filled_opened_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,9 +170,7 @@ def test_an_import_says_what_it_kept_and_what_not(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_an_export_is_read_as_comparisons(
-    format_: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_export_is_read_as_comparisons(format_: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By its file and by its directory, in which the events stand too."""
     with_labels(capsys)
     made = carry_out(capsys, "export", "answers", "--format", format_)
@@ -158,6 +183,27 @@ def test_an_export_is_read_as_comparisons(
             ((better, _),) = one.ordered_pairs()
             assert one.responses[better].strip() == "good"
     assert carry_out(capsys, "check", made["snapshot"])["unchanged"] is True
+
+
+def test_a_preference_model_learns_from_exports(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of every format, each given as its directory."""
+    with_labels(capsys)
+    tokenizer = train_tokenizer(["the good and the bad of it all " * 9], vocabulary_size=280)
+    model = new_language_model(
+        "0.5m", vocabulary_size=len(tokenizer), context_length=256, seed=0,
+        pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    save_model(tmp_path / "base", model, tokenizer)
+    made = [carry_out(capsys, "export", "answers", "--format", one) for one in FORMATS]
+    snapshots = [one["snapshot"] for one in made]
+    capsys.readouterr()
+    command = ["preference", "--model", "base", "--data", *snapshots, "--device", "cpu", "--json"]
+    assert run(command) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["status"] == "complete"
+    assert found["comparisons"] == 20 * len(FORMATS)
 
 
 def test_a_changed_snapshot_is_found_out(capsys: pytest.CaptureFixture[str]) -> None:

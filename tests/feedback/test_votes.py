@@ -28,9 +28,7 @@ def vote(workshop: Workshop, study: Any, chosen: int | None) -> tuple[str, Any, 
     assert isinstance(held, Assignment)
     seen = labelling.view(workshop.store, held.id, person.id)
     answer = {"chosen": None if chosen is None else seen.candidates[chosen]["id"]}
-    receipt = labelling.submit(
-        workshop.store, held.id, person.id, "vote", answer, client_key="k"
-    )
+    receipt = labelling.submit(workshop.store, held.id, person.id, "vote", answer, client_key="k")
     return receipt.event.id, person, seen.candidates[0]["text"]
 
 
@@ -67,9 +65,7 @@ def test_corrected_gold_and_unnamed_ones_do_not_count(workshop: Workshop) -> Non
     items.add_items(workshop.store, study.id, [vote_item(), unnamed], by=workshop.owner.id)
     event, person, _ = vote(workshop, study, 0)
     vote(workshop, study, 0)
-    labelling.correct(
-        workshop.store, event, person.id, {"chosen": None}, client_key="c"
-    )
+    labelling.correct(workshop.store, event, person.id, {"chosen": None}, client_key="c")
     found = ballots(workshop)
     assert [one.outcome for one in found.ballots] == ["tie"]
     assert found.left_out == {

@@ -149,7 +149,17 @@ def test_a_text_is_a_demonstration_and_a_chat_a_prompt(tmp_path: Path) -> None:
 
 
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
-    records, left_out, _ = read(tmp_path, [{"text": "x"}, by_sdk({"prompt": "p", "response_1": "a"})])
+    records, left_out, _ = read(
+        tmp_path, [{"text": "x"}, by_sdk({"prompt": "p", "response_1": "a"})]
+    )
     assert records == []
     assert "export from Argilla 2 as JSON" in left_out[0].why
     assert "fewer than two responses" in left_out[1].why
+
+
+@pytest.mark.parametrize("responses", [["x"], {"order": "x"}, 3, [{"user_id": "u", "values": 4}]])
+def test_responses_of_another_form_are_named(tmp_path: Path, responses: Any) -> None:
+    record = {"id": "r1", "fields": FIELDS, "responses": responses}
+    records, (left_out,), _ = read(tmp_path, [record])
+    assert records == []
+    assert left_out.why == "has responses in a form that is not Argilla's"

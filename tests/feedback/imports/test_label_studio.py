@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_a_pairwise_annotation_is_a_label(tmp_path: Path) -> None:
 def test_choices_between_two(
     tmp_path: Path, choice: str, ranks: tuple[int, ...], both_bad: bool
 ) -> None:
-    ((record,), _) = read(tmp_path, task(PAIR, annotation(result("choices", {"choices": [choice]}))))
+    ((record,), _) = read(
+        tmp_path, task(PAIR, annotation(result("choices", {"choices": [choice]})))
+    )
     assert (record.labels[0].ranks, record.labels[0].both_bad) == (ranks, both_bad)
 
 
@@ -164,3 +167,14 @@ def test_annotators_may_be_objects_and_ground_truth_is_kept(tmp_path: Path) -> N
     given = annotation(PAIRWISE, completed_by={"id": 9, "email": "a@b.c"}, ground_truth=True)
     ((record,), _) = read(tmp_path, task(PAIR, given))
     assert (record.labels[0].annotator, record.labels[0].ground_truth) == ("9", True)
+
+
+def test_odd_values_are_named_and_not_fatal(tmp_path: Path) -> None:
+    odd = [
+        result("choices", {"choices": "A"}), result("ranker", {"ranker": {"rank": 3}}),
+        result("pairwise", {"selected": None}), result("rating", {"rating": "5"}), 7,
+    ]  # fmt: skip
+    given = [annotation(one, number=n, lead_time=math.inf) for n, one in enumerate(odd)]
+    ((record,), left_out) = read(tmp_path, task(PAIR, *given, annotation(PAIRWISE, lead_time="x")))
+    assert [label.milliseconds for label in record.labels] == [None]
+    assert len(left_out) == len(odd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def test_importing_again_adds_nothing_and_keeps_pseudonyms(workshop: Workshop) -
     assert workshop.events() == before
     more = bring(workshop, study, [*found, record("3", label("bob", 1, 2))])
     assert (more.items, more.labels, more.labelers) == (1, 1, 1)
-    by_item = {one.body["imported"]["record"]: one.author for one in workshop.events(kinds=["vote"])}
+    by_item = {
+        one.body["imported"]["record"]: one.author for one in workshop.events(kinds=["vote"])
+    }
     assert by_item["2"] == by_item["3"] != by_item["1"]
 
 
@@ -88,9 +91,7 @@ def test_forgotten_annotators_leave_no_trace_and_nothing_doubles(workshop: Works
     found = [record("1", label("ann@example.org", 1, 2))]
     bring(workshop, study, found)
     logins = {row.login: row.id for row in rows(workshop, people.c.login, people.c.id)}
-    accounts.forget(
-        workshop.store, logins["import:argilla:ann@example.org"], by=workshop.owner.id
-    )
+    accounts.forget(workshop.store, logins["import:argilla:ann@example.org"], by=workshop.owner.id)
     assert bring(workshop, study, found).repeated == 1
     assert {row.login for row in rows(workshop, people.c.login)} == {"owner", None}
 
@@ -153,6 +154,19 @@ def test_what_cannot_be_kept_is_named(workshop: Workshop) -> None:
     assert (report.items, report.labels) == (1, 1)
 
 
+def test_texts_that_no_database_takes_are_named(workshop: Workshop) -> None:
+    study = workshop.study("vote")
+    report = bring(workshop, study, [
+        record("1", label("ann", 1, 2, notes="half \ud800"), label("b\nob", 1, 2)),
+        record("2\ud800", label("ann", 1, 2)),
+        record("3", label("ann", 1, 2), responses=("a\0", "b")),
+    ])  # fmt: skip
+    assert (report.items, report.labels) == (0, 0)
+    assert sorted(itertools.chain.from_iterable(report.left_out.values())) == [
+        "file:1, label label of ann", "file:1, label label of b\nob", "file:2\ud800", "file:3",
+    ]  # fmt: skip
+
+
 def test_items_are_imported_to_be_labelled_anew(workshop: Workshop) -> None:
     study = workshop.study("ranking")
     three = {"responses": ("a", "b", "c"), "models": ()}
@@ -165,9 +179,7 @@ def test_items_are_imported_to_be_labelled_anew(workshop: Workshop) -> None:
 
 def test_rankings_keep_ties_and_the_ratings_there_are(workshop: Workshop, tmp_path: Path) -> None:
     study = workshop.study("ranking")
-    found = record(
-        "1", label("ann", 2, 1, 2, ratings={1: 7}), responses=("a", "b", "c"), models=()
-    )
+    found = record("1", label("ann", 2, 1, 2, ratings={1: 7}), responses=("a", "b", "c"), models=())
     bring(workshop, study, [found])
     (event,) = workshop.events(kinds=["ranking"])
     ids = {one["text"]: one["id"] for one in event.body["candidates"]}

@@ -59,6 +59,9 @@ def read(path: Path, kind: TaskKind, names: FieldNames) -> Iterator[Finding]:
             continue
         records = row.fields.get("items")  # The server's answer holds a page of them.
         for record in records if isinstance(records, list) else [row.fields]:
+            if not isinstance(record, dict):
+                yield LeftOut(where=row.where, why="holds something that is no record")
+                continue
             name = record.get("external_id") or record.get("id")
             where = row.where if name is None else f"{row.where}, record {name}"
             try:
@@ -75,7 +78,7 @@ def _record(record: Fields, where: str, kind: TaskKind, names: FieldNames) -> It
     prompt = find_prompt(fields, names)
     judged = {} if kind == "demonstration" else find_responses(fields, names)
     labels: list[FoundLabel] = []
-    for response in _responses(record.get("responses") or {}):
+    for response in list(_responses(record.get("responses") or {})):
         place = f"{where}, user {response.user}"
         if response.status not in (None, "submitted"):
             yield LeftOut(where=place, why=f"is {response.status}, not submitted")
@@ -101,8 +104,9 @@ def _record(record: Fields, where: str, kind: TaskKind, names: FieldNames) -> It
 def _responses(responses: Any) -> Iterator[_Response]:
     """By user, whichever of the two forms the file has."""
     if isinstance(responses, list):
-        for one in responses:
-            values = {name: said.get("value") for name, said in (one.get("values") or {}).items()}
+        for one in map(_object, responses):
+            said = _object(one.get("values") or {})
+            values = {name: _object(answer).get("value") for name, answer in said.items()}
             yield _Response(
                 user=str(one.get("user_id")),
                 status=one.get("status"),
@@ -112,12 +116,18 @@ def _responses(responses: Any) -> Iterator[_Response]:
         return
     by_user = collections.defaultdict[str, dict[str, Any]](dict)
     status: dict[str, str | None] = {}
-    for question, answers in responses.items():
-        for one in answers:
+    for question, answers in _object(responses).items():
+        for one in map(_object, answers if isinstance(answers, list) else [answers]):
             by_user[str(one.get("user_id"))][question] = one.get("value")
             status[str(one.get("user_id"))] = one.get("status")
     for user, values in by_user.items():
         yield _Response(user=user, status=status[user], values=values, written_at=None)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRecordError("has responses in a form that is not Argilla's")
+    return value
 
 
 def _label(

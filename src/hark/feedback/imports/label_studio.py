@@ -13,6 +13,7 @@ response, in the order of the fields.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,6 @@ def _label(
         response, notes = None, "\n\n".join(said.texts.values())
         if said.ranks is None:
             raise BadRecordError("; ".join(said.unread) or "does not say which response is better")
-    lead = annotation.get("lead_time")
     return FoundLabel(
         id=_id(annotation, number),
         annotator=_annotator(annotation),
@@ -154,10 +154,15 @@ def _label(
         response=response,
         ratings=said.ratings,
         notes=notes,
-        milliseconds=round(lead * 1000) if isinstance(lead, int | float) and lead >= 0 else None,
+        milliseconds=_milliseconds(annotation.get("lead_time")),
         written_at=annotation.get("created_at"),
         ground_truth=bool(annotation.get("ground_truth")),
     ), said.unread
+
+
+def _milliseconds(seconds: Any) -> int | None:
+    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    return round(float(seconds) * 1000) if known else None
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str:
@@ -190,8 +195,10 @@ class _Said:
             return
         control, control_type = str(result.get("from_name")), str(result.get("type"))
         if control_type == "textarea":
-            texts = value.get("text", [])
-            self.texts[control] = "\n\n".join([texts] if isinstance(texts, str) else texts)
+            texts = value.get("text")
+            self.texts[control] = "\n\n".join(
+                map(str, texts if isinstance(texts, list) else [texts])
+            )
         elif control_type == "rating" and self._rate(result, value.get("rating")):
             pass
         elif (ranks := self._ranks(control_type, value)) is None:
@@ -214,7 +221,7 @@ class _Said:
         count = len(self.judged.texts)
         if control_type == "pairwise" and count == 2:
             return {"left": (1, 2), "right": (2, 1)}.get(str(value.get("selected")))
-        if control_type == "choices" and count == 2 and len(value.get("choices") or ()) == 1:
+        if control_type == "choices" and count == 2 and _is_one(value.get("choices")):
             found = ranks_of_choice(str(value["choices"][0]), self.judged.names)
             if found is not None:
                 self.both_bad = found[1]
@@ -222,6 +229,10 @@ class _Said:
         if control_type == "ranker":
             return _ranking(value.get("ranker"), self.judged.names)
         return None
+
+
+def _is_one(values: Any) -> bool:
+    return isinstance(values, list) and len(values) == 1
 
 
 def _ranking(ranker: Any, names: Sequence[str]) -> tuple[int, ...] | None:

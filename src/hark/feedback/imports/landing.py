@@ -2,8 +2,6 @@
 
 All of a file is kept in one transaction or none of it. A label is kept once, however often its file
 is imported: its key is made of the source, the record and the source's own name for the label.
-Annotators become people who cannot sign in, each with a drawn pseudonym; who they are stands in
-their login alone, and goes when they are forgotten.
 
 An imported item wants as many labelers as it brings, or as the study asks if that is more. Labels
 may lack what the source did not ask: ratings and flags of a ranking are those that there are.
@@ -21,7 +19,8 @@ from sqlalchemy import Connection, insert, select, update
 from hark.feedback import accounts, events
 from hark.feedback.answers import DemonstrationAnswer, EditAnswer, RankingAnswer, VoteAnswer
 from hark.feedback.events import NewEvent
-from hark.feedback.identifiers import hash_of_json, new_id, new_pseudonym
+from hark.feedback.identifiers import hash_of_json, new_id
+from hark.feedback.imports.annotators import Annotators
 from hark.feedback.imports.findings import Finding, FoundLabel, FoundRecord, LeftOut, Remark
 from hark.feedback.items import (
     ItemRows,
@@ -33,34 +32,18 @@ from hark.feedback.items import (
     next_position,
     rows_of,
 )
+from hark.feedback.labelling import Client
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, FeedbackError, InvalidLabelError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, Study, find_member, find_study, lock_study
-from hark.feedback.tables import assignments, items, members, people
+from hark.feedback.studies import MANAGERS, Study, find_study, lock_study
+from hark.feedback.tables import assignments, items
 from hark.feedback.tables import events as events_table
 from hark.feedback.tasks import AnyTask, DemonstrationTask, VoteTask
 
 Keep = Literal["labels", "items"]
 IMPORTABLE: Final = ("vote", "ranking", "demonstration")
 """Kinds of task whose labels other tools can hold."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Origin:
-    """Where labels come from."""
-
-    tool: str
-    source: str
-
-    def login(self, annotator: str) -> str:
-        """Of an annotator's account. Raises: InvalidLabelError."""
-        return accounts.normal_login(f"import:{self.source}:{annotator}")
-
-    def key(self, record: FoundRecord, label: FoundLabel) -> str:
-        """Idempotency key of a label."""
-        name = hash_of_json([self.tool, self.source, record.id, label.annotator, label.id])
-        return f"import:{name}"
 
 
 @dataclass(kw_only=True)
@@ -109,8 +92,7 @@ def land(
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
         study = lock_study(connection, study.id)
-        origin = _Origin(tool=tool, source=source)
-        landing = _Landing(connection, study, origin, store.clock(), keep, use)
+        landing = _Landing(connection, study, tool, source, store.clock(), keep, use)
         for finding in given:
             landing.take(finding)
         landing.insert_all()
@@ -124,14 +106,16 @@ class _Landing:
         self,
         connection: Connection,
         study: Study,
-        origin: _Origin,
+        tool: str,
+        source: str,
         now: float,
         keep: Keep,
         use: Literal["train", "test"],
     ) -> None:
         self.connection = connection
         self.study = study
-        self.origin = origin
+        self.tool = tool
+        self.source = source
         self.now = now
         self.keep = keep
         self.use = use
@@ -139,7 +123,7 @@ class _Landing:
         self._item_ids = known_ids(connection, study.id)
         self._first_position = next_position(connection, study.id)
         self._said = _said_before(connection, study.id)
-        self._pseudonyms = _Annotators(connection, origin)
+        self._annotators = Annotators(connection, source)
         self._items: dict[str, ItemRows] = {}
         self._assignments: list[dict[str, Any]] = []
         self._events: list[NewEvent] = []
@@ -159,15 +143,19 @@ class _Landing:
                 self.report.left_out[str(error)].append(finding.where)
 
     def _take_record(self, record: FoundRecord) -> None:
+        if not record.id.isprintable():
+            raise InvalidLabelError("has an id that cannot be printed")
         new = self._new_item(record)
         assert new.id is not None
-        fresh = self._fresh_labels(record) if self.keep == "labels" else []
+        fresh = self._fresh_labels(record, new.task) if self.keep == "labels" else []
         if new.id in self._items:
             raise InvalidLabelError("has the id of an earlier record of the file")
         if new.id in self._item_ids:
             if fresh:
                 self._add_to(self._item_ids[new.id], new, record, fresh)
             return
+        if self.keep == "labels" and not fresh:
+            return  # None of its labels can be kept, and each has been named.
         rows = rows_of(self.study, new, self._first_position + len(self._items), self.now)
         self._items[new.id] = rows
         self.report.items += 1
@@ -191,16 +179,16 @@ class _Landing:
                 for text, model in zip(record.responses, models, strict=True)
             ],
             "use": self.use,
-            "id": f"{self.origin.source}:{record.id}",
+            "id": f"{self.source}:{record.id}",
         }
         return NewItem.read(values, what="the record")
 
-    def _fresh_labels(self, record: FoundRecord) -> list[FoundLabel]:
+    def _fresh_labels(self, record: FoundRecord, task: AnyTask) -> list[FoundLabel]:
         """Those that are not kept yet, and can be."""
         fresh: dict[str, FoundLabel] = {}
         for label in record.labels:
             where = f"{record.where}, label {label.id}"
-            key, said = self.origin.key(record, label), _hash_of(label)
+            key, said = self._key(record, label), _hash_of(label)
             if before := self._said.get(key):
                 if before == said:
                     self.report.repeated += 1
@@ -210,12 +198,29 @@ class _Landing:
                 self.report.left_out["is a second label by one annotator"].append(where)
             else:
                 try:
-                    self._pseudonyms.check(label.annotator)
+                    self._annotators.check(label.annotator)
+                    self._client(label)
+                    answer_of(label, task, [str(place) for place in range(len(label.ranks or ()))])
                 except FeedbackError as error:
                     self.report.left_out[str(error)].append(where)
                 else:
                     fresh[label.annotator] = label
         return list(fresh.values())
+
+    def _key(self, record: FoundRecord, label: FoundLabel) -> str:
+        """Idempotency key of a label."""
+        names = [self.tool, self.source, record.id, label.annotator, label.id]
+        return f"import:{hash_of_json(names)}"
+
+    def _client(self, label: FoundLabel) -> dict[str, Any]:
+        """Raises: InvalidLabelError for notes that are no text."""
+        values = {
+            "ui": f"import:{self.tool}",
+            "ms_active": label.milliseconds,
+            "notes": label.notes,
+        }
+        client = Client.read(values, what=f"the label of '{label.annotator}'")
+        return client.model_dump(mode="json", exclude_defaults=True)
 
     def _add_to(
         self, item_id: str, new: NewItem, record: FoundRecord, fresh: Sequence[FoundLabel]
@@ -248,7 +253,7 @@ class _Landing:
     ) -> None:
         """An assignment that is done, and its event, for each label."""
         for place, label in enumerate(fresh, start=slot):
-            person_id, pseudonym = self._pseudonyms.of(label.annotator, self.now)
+            person_id, pseudonym = self._annotators.of(label.annotator, self.now)
             assignment_id = new_id()
             self._assignments.append(
                 {
@@ -269,7 +274,7 @@ class _Landing:
                 NewEvent(
                     kind=kind,
                     author=pseudonym,
-                    client_key=self.origin.key(record, label),
+                    client_key=self._key(record, label),
                     study_id=self.study.id,
                     item_id=item_id,
                     assignment_id=assignment_id,
@@ -287,8 +292,6 @@ class _Landing:
         shown: Sequence[Candidate],
         answer: dict[str, Any],
     ) -> dict[str, Any]:
-        client = {"ui": f"import:{self.origin.tool}", "ms_active": label.milliseconds}
-        client["notes"] = label.notes or None
         return {
             "round": self.study.settings.round,
             "use": self.use,
@@ -298,9 +301,9 @@ class _Landing:
             "candidates": [one.to_json() for one in shown],
             "display_order": None if record.shown is None else list(record.shown),
             "answer": answer,
-            "client": {name: value for name, value in client.items() if value is not None},
+            "client": self._client(label),
             "imported": {
-                "source": self.origin.source,
+                "source": self.source,
                 "where": record.where,
                 "record": record.id,
                 "label": label.id,
@@ -313,63 +316,11 @@ class _Landing:
     def insert_all(self) -> None:
         """Keep what was gathered."""
         self.report.labelers = len({one["person_id"] for one in self._assignments})
-        self._pseudonyms.insert(self.study, self.now)
+        self._annotators.insert(self.study, self.now)
         insert_rows(self.connection, list(self._items.values()))
         if self._assignments:
             self.connection.execute(insert(assignments), self._assignments)
         events.append_fresh(self.connection, self._events, now=self.now)
-
-
-class _Annotators:
-    """Accounts of a source's annotators, made when their first label is kept."""
-
-    def __init__(self, connection: Connection, origin: _Origin) -> None:
-        self.connection = connection
-        self.origin = origin
-        ours = people.c.login.startswith(origin.login(""), autoescape=True)
-        rows = connection.execute(
-            select(people.c.login, people.c.id, people.c.pseudonym).where(ours)
-        )
-        self._known = {login: (person_id, pseudonym) for login, person_id, pseudonym in rows}
-        self._new: list[dict[str, Any]] = []
-        self._seen: set[str] = set()
-
-    def check(self, annotator: str) -> None:
-        """Raises: InvalidLabelError for a name that no account can have."""
-        self.origin.login(annotator)
-
-    def of(self, annotator: str, now: float) -> tuple[str, str]:
-        """Id and pseudonym."""
-        login = self.origin.login(annotator)
-        if login not in self._known:
-            person_id, pseudonym = new_id(), new_pseudonym()
-            self._known[login] = (person_id, pseudonym)
-            self._new.append(
-                {
-                    "id": person_id,
-                    "pseudonym": pseudonym,
-                    "role": "labeler",
-                    "login": login,
-                    "password_hash": None,
-                    "disabled": True,
-                    "created_at": now,
-                }
-            )
-        self._seen.add(self._known[login][0])
-        return self._known[login]
-
-    def insert(self, study: Study, now: float) -> None:
-        """Keep new accounts, and whoever has labels now takes part in the study."""
-        if self._new:
-            self.connection.execute(insert(people), self._new)
-        part = {"study_id": study.id, "state": "active", "held_out": False, "joined_at": now}
-        rows = [
-            {**part, "person_id": person_id}
-            for person_id in sorted(self._seen)
-            if find_member(self.connection, study.id, person_id) is None
-        ]
-        if rows:
-            self.connection.execute(insert(members), rows)
 
 
 def answer_of(label: FoundLabel, task: AnyTask, ids: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -378,10 +329,10 @@ def answer_of(label: FoundLabel, task: AnyTask, ids: Sequence[str]) -> tuple[str
     Raises: InvalidLabelError if it lacks what the kind of task must have.
     """
     if isinstance(task, DemonstrationTask):
-        assert label.response is not None
+        written = {"response": label.response}
         if task.draft:
-            return "edit", EditAnswer(response=label.response).to_json()
-        return "demonstration", DemonstrationAnswer(response=label.response).to_json()
+            return "edit", EditAnswer.read(written, what="the label").to_json()
+        return "demonstration", DemonstrationAnswer.read(written, what="the label").to_json()
     assert label.ranks is not None
     if isinstance(task, VoteTask):
         best = [name for name, rank in zip(ids, label.ranks, strict=True) if rank == 1]
