@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from hark.cli.outcome import print_json
 from hark.errors import SettingsError
 from hark.runs.settings import Dtype
+from hark.serving.listening import open_socket, url_of
 
 Models = Annotated[
     list[str],
@@ -66,7 +67,7 @@ def serve_model(
     """Serve models until Ctrl-C; with --json, one line says when and where they are ready."""
     # Imported here: `--help` should not wait for torch.
     from hark.serving.served_model import ServedModel, parse_names
-    from hark.serving.server import open_socket, serve, url_of
+    from hark.serving.server import serve
 
     paths = parse_names(models)
     if not paths:

@@ -19,7 +19,7 @@ import httpx2
 
 from hark.data.records import Demonstration, Dialogue
 from hark.errors import ModelError, SettingsError
-from hark.loop.endpoint import Endpoint, TooLongError
+from hark.serving.endpoint import Endpoint, TooLongError
 from hark.loop.judges import Scorer
 from hark.models.best_of_n import candidate_id, check_best_of_n, keep_best
 from hark.models.engine import Finish

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.records import Demonstration, Dialogue
 from hark.errors import DataError, SettingsError
-from hark.loop.endpoint import Endpoint, EndpointSettings
+from hark.serving.endpoint import Endpoint, EndpointSettings
 from hark.loop.judges import Scorer
 from hark.loop.remote_speaker import RemoteReply, RemoteSpeaker
 from hark.models.best_of_n import best_of_n
