@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from hark.web.api import replies
+
 router = APIRouter()
+router.include_router(replies.router)

@@ -61,16 +61,24 @@ def find_waiting_turn(store: Store, assignment_id: str, person_id: str) -> Waiti
     if not settings.snapshots:
         raise ConflictError("no model answers in this study: its owner names none in `snapshots`")
     what = f"{assignment_id} {live.turn}"
+    messages = _with_passage(item.task, live.messages[live.context_from :])
     count = 1 if isinstance(item.task, QuestionTask) else 2
     return WaitingTurn(
         assignment_id=assignment_id,
         item_id=item.id,
         turn=live.turn,
-        wanted=_wanted(
-            settings, live.messages[live.context_from :], count, what, generation=generation + 1
-        ),
+        wanted=_wanted(settings, messages, count, what, generation=generation + 1),
         order=tuple(display_order(assignment_id, live.turn, count)),
     )
+
+
+def _with_passage(task: AnyTask, messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The passage of a question stands before the labeler's first words (2211.03540): the model
+    reads what the labeler has no time for. The question itself is not told."""
+    if not isinstance(task, QuestionTask) or not task.passage.strip():
+        return messages
+    first = Turn(role="user", content=f"{task.passage}\n\n{messages[0].content}")
+    return (first, *messages[1:])
 
 
 def wanted_of_item(settings: StudySettings, item: Item, *, generation: int) -> tuple[Wanted, ...]:

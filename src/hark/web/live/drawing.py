@@ -1,0 +1,119 @@
+"""Responses for the items of open studies that wait for them, drawn in the background.
+
+What failed for the endpoint's sake is not kept, for nothing was drawn: the item is tried again,
+after a wait that doubles. What was cut off or blank is kept for the record and drawn again under
+other seeds, with the same waits. Two servers on one store may both draw for an item; the store
+keeps the first responses that can be read, and refuses the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from hark.errors import HarkError
+from hark.feedback import items, studies
+from hark.feedback.items import Item, candidates_of
+from hark.feedback.refusals import ConflictError
+from hark.feedback.store import Store
+from hark.feedback.studies import Study
+from hark.web.live.endpoints import LiveModels, UnavailableError
+from hark.web.live.replies import why_not
+from hark.web.live.turns import Wanted, wanted_of_item
+
+LOG = logging.getLogger("hark.web")
+ITEMS_AT_ONCE: Final = 4
+"""Few, so that people who wait for a reply do not wait for these."""
+POLL_SECONDS: Final = 2.0
+LONGEST_WAIT_SECONDS: Final = 300.0
+
+
+@dataclass(slots=True)
+class _Delay:
+    """An item whose drawing has failed."""
+
+    failures: int
+    until: float
+
+
+class Drawer:
+    """Fills items until it is cancelled; used in one event loop."""
+
+    def __init__(
+        self, store: Store, models: LiveModels, *, poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        """poll_seconds: between two looks for items that wait, and before a first retry."""
+        self.store, self.models, self.poll_seconds = store, models, poll_seconds
+        self._delays: dict[str, _Delay] = {}
+
+    async def run(self) -> None:
+        """Draw whatever waits; the store or an endpoint that is down is waited for."""
+        while True:
+            try:
+                drawn = await self._round()
+            except HarkError as error:
+                drawn = 0
+                LOG.warning("drawing responses: %s", error)
+            except Exception:
+                drawn = 0
+                LOG.exception("drawing responses: a defect")
+            if not drawn:
+                await asyncio.sleep(self.poll_seconds)
+
+    async def _round(self) -> int:
+        """Try every item that waits and is not delayed, once; return how many have been filled."""
+        waiting = await asyncio.to_thread(self._find_waiting)
+        free = asyncio.Semaphore(ITEMS_AT_ONCE)
+
+        async def fill(study: Study, item: Item) -> bool:
+            async with free:
+                return await self._fill(study, item)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fill(study, item)) for study, item in waiting]
+        return sum(task.result() for task in tasks)
+
+    def _find_waiting(self) -> list[tuple[Study, Item]]:
+        now = time.monotonic()
+        delayed = {item_id for item_id, delay in self._delays.items() if delay.until > now}
+        return [
+            (study, item)
+            for study in studies.find_drawn(self.store)
+            # Items that fail for good must not stand before those that would not.
+            for item in items.to_draw(self.store, study.id, limit=50 + len(delayed))
+            if item.id not in delayed
+        ]
+
+    async def _fill(self, study: Study, item: Item) -> bool:
+        try:
+            wanted = await asyncio.to_thread(self._wanted, study, item)
+            drawn = await self.models.draw(wanted, lambda _place, _piece: None)
+            if all(one.finish != "error" for one in drawn):
+                await asyncio.to_thread(items.put_candidates, self.store, item.id, drawn)
+        except UnavailableError as error:
+            self._put_off(item, study, error.for_log)
+            return False
+        except ConflictError:
+            return False  # Somebody else has filled it.
+        broken = [one for one in drawn if not one.readable]
+        if broken:
+            self._put_off(item, study, f"a response {why_not(broken[0])}")
+            return False
+        self._delays.pop(item.id, None)
+        return True
+
+    def _wanted(self, study: Study, item: Item) -> tuple[Wanted, ...]:
+        with self.store.read() as connection:
+            _, generation = candidates_of(connection, item.id)
+        return wanted_of_item(study.settings, item, generation=generation + 1)
+
+    def _put_off(self, item: Item, study: Study, reason: str) -> None:
+        before = self._delays.get(item.id)
+        failures = 1 if before is None else before.failures + 1
+        wait = min(self.poll_seconds * 2.0 ** (failures - 1), LONGEST_WAIT_SECONDS)
+        self._delays[item.id] = _Delay(failures=failures, until=time.monotonic() + wait)
+        if failures == 1:
+            LOG.warning("study '%s', item %s: %s", study.settings.name, item.id, reason)
