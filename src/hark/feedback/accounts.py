@@ -61,6 +61,30 @@ def create_owner(store: Store, login: str, password: str) -> Person:
         return insert_person(connection, login, hashed, "owner", store.clock())
 
 
+def server_person(connection: Connection, now: float) -> Person:
+    """The account in whose name a server acts while there is no owner: no login leads to it."""
+    ours = people.c.login.is_(None) & people.c.forgotten_at.is_(None)
+    row = connection.execute(select(people).where(ours)).one_or_none()
+    if row is not None:
+        return person_of(row)
+    person_id = new_id()
+    new = {
+        "id": person_id,
+        "pseudonym": new_pseudonym(),
+        "role": "owner",
+        "disabled": False,
+        "created_at": now,
+    }
+    connection.execute(insert(people).values(new))
+    return get_person(connection, person_id)
+
+
+def has_owner(connection: Connection) -> bool:
+    """Whether an owner can sign in."""
+    known = (people.c.role == "owner") & ~people.c.disabled & people.c.login.is_not(None)
+    return bool(connection.execute(select(func.count()).where(known)).scalar_one())
+
+
 def insert_person(
     connection: Connection, login: str, password_hash: str, role: Role, now: float
 ) -> Person:

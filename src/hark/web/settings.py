@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -20,3 +21,5 @@ class WebSettings(Settings):
     """Send cookies over HTTPS only: on behind a proxy that speaks it."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses whose `X-Forwarded-For` is believed."""
+    exports: Path | None = None
+    """Directory for data snapshots that are made over HTTP; None makes none."""

@@ -8,11 +8,13 @@ by name (`logprobs`, `seed`, `max_tokens`) it is not sent again.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -132,7 +134,7 @@ class LiveModel:
             async for event in source:
                 if event.data == "[DONE]":
                     return None
-                if piece := drawn.add(event.json()):
+                if piece := drawn.add(event.data):
                     on_piece(piece)
         return None
 
@@ -180,19 +182,22 @@ class _Drawn:
     error: str | None = None
     characters: int = 0
 
-    def add(self, chunk: Any) -> str:
+    def add(self, data: str) -> str:
         """Take in a chunk; return its text. Raises: ModelError if it is not one of OpenAI's."""
-        if isinstance(chunk, dict) and "error" in chunk:
-            raise ModelError(f"the endpoint gave up: {_message(chunk['error'])}")
         try:
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise ModelError(f"the endpoint gave up: {_message(chunk['error'])}")
             if not chunk["choices"]:
                 return ""
             choice = chunk["choices"][0]
             piece = str(choice["delta"].get("content") or "")
             told = (choice.get("logprobs") or {}).get("content") or []
             self.logprobs += [float(one["logprob"]) for one in told]
+        except ModelError:
+            raise
         except (KeyError, TypeError, IndexError, AttributeError, ValueError):
-            raise ModelError(f"not a chunk of a chat: {str(chunk)[:200]}") from None
+            raise ModelError(f"not a chunk of a chat: {data[:200]}") from None
         self.finish = choice.get("finish_reason") or self.finish
         self.characters += len(piece)
         if self.characters > MAXIMUM_TEXT_CHARACTERS:
@@ -238,6 +243,7 @@ class LiveModels:
     def __init__(self, models: Iterable[LiveModel] = (), *, getting_ready: str = "") -> None:
         """getting_ready: what to say of a model that is not there yet; empty when all are."""
         self._models = {model.name: model for model in models}
+        self._replaced: list[LiveModel] = []
         self.getting_ready = getting_ready
 
     @property
@@ -246,8 +252,13 @@ class LiveModels:
         return bool(self._models) or bool(self.getting_ready)
 
     def put(self, models: Iterable[LiveModel]) -> None:
-        """Have these models too, or in place of those of the same names; all are there now."""
-        self._models |= {model.name: model for model in models}
+        """Have these models too, or in place of those of the same names; all are there now.
+
+        It may be called from another thread than the event loop's.
+        """
+        new = {model.name: model for model in models}
+        self._replaced += [model for name, model in self._models.items() if name in new]
+        self._models = self._models | new
         self.getting_ready = ""
 
     def get(self, name: str) -> LiveModel:
@@ -273,7 +284,7 @@ class LiveModels:
         models = [self.get(one.snapshot) for one in wanted]
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(model.draw(one, lambda piece, place=place: on_piece(place, piece)))  # type: ignore[misc]
+                group.create_task(model.draw(one, partial(on_piece, place)))
                 for place, (model, one) in enumerate(zip(models, wanted, strict=True))
             ]
         return [task.result() for task in tasks]
@@ -281,7 +292,7 @@ class LiveModels:
     async def close(self) -> None:
         """Close every connection."""
         async with AsyncExitStack() as stack:
-            for model in self._models.values():
+            for model in (*self._models.values(), *self._replaced):
                 stack.push_async_callback(model.close)
 
 
