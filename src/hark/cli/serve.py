@@ -112,15 +112,18 @@ def serve(
             if demo_:
                 links = demo.prepare(place, _demo_names(given))
                 teller.invite("owner", links.owner)
-                teller.invite("labelers", links.labelers)
-            elif (secret := invites.invite_first_owner(place)) is not None:
-                teller.invite("owner", secret)
+                for study, secret in links.labelers.items():
+                    teller.invite(study, secret)
+            else:
+                teller.invite("owner", invites.invite_first_owner(place))
             try:
                 application = build_application(place, settings=settings, models=models)
                 if local is not None:
                     local.start()
                 serve_application(
-                    application, listening, on_ready=lambda: teller.ready(listening.getsockname()[1])
+                    application,
+                    listening,
+                    on_ready=lambda: teller.ready(listening.getsockname()[1]),
                 )
             except KeyboardInterrupt:
                 teller.say("stopped")
@@ -137,8 +140,10 @@ class _Teller:
     address: str
     invites: dict[str, str] = field(default_factory=dict)
 
-    def invite(self, whom: str, secret: str) -> None:
-        self.invites[whom] = f"{self.address}/invite/{secret}"
+    def invite(self, whom: str, secret: str | None) -> None:
+        """whom: "owner", or the name of a study for its labelers."""
+        if secret is not None:
+            self.invites[whom] = f"{self.address}/invite/{secret}"
 
     def ready(self, port: int) -> None:
         if self.as_json:
@@ -147,7 +152,8 @@ class _Teller:
             return
         print(f"hark is at {self.address} (Ctrl-C ends it)", flush=True)
         for whom, link in self.invites.items():
-            print(f"invite for {'an owner' if whom == 'owner' else whom}: {link}", flush=True)
+            who = "the first owner" if whom == "owner" else f"labelers of {whom}"
+            print(f"invite for {who}: {link}", flush=True)
 
     def models_ready(self, names: list[str]) -> None:
         if self.as_json:
@@ -178,7 +184,9 @@ def _local_models(
     paths = {name: address for name, address in given.items() if not is_endpoint(address)}
     for name, path in paths.items():
         if not Path(path).exists():
-            raise SettingsError(f"--model {name}={path}: there is no such directory, nor is it a URL")
+            raise SettingsError(
+                f"--model {name}={path}: there is no such directory, nor is it a URL"
+            )
     find_paths: Callable[[Any], Any]
     if paths:
         find_paths = lambda _run: paths  # noqa: E731

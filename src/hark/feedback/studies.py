@@ -83,7 +83,8 @@ class StudySettings(Settings):
             raise ValueError(f"snapshots would be ignored: no model answers in a '{self.task}'")
         if self.sampling.best_of > 1 and self.sampling.temperature == 0:
             raise ValueError(
-                "best_of above 1 at temperature 0 draws the same response again; raise the temperature"
+                "best_of above 1 at temperature 0 draws one response again and again; raise the "
+                "temperature"
             )
         return self
 

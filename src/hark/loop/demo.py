@@ -25,7 +25,7 @@ RECIPE: Final = Path(__file__).parent / "demo.yaml"
 TRAINED: Final = ("early", "late")
 """Stages of the recipe whose models answer."""
 LABELERS: Final = 20
-"""How often the labelers' link can be used."""
+"""How often the labelers' links can be used."""
 DIALOGUES, RANKINGS, VOTES = 20, 12, 20
 OVERLAP: Final = 3
 THEME: Final = (
@@ -51,8 +51,10 @@ Read the request and both replies. Which is better? Say so if neither is.
 class Links:
     """Secrets of invite links; each is told once."""
 
-    owner: str
-    labelers: str
+    owner: str | None
+    """None if an owner can sign in already."""
+    labelers: dict[str, str]
+    """By study."""
 
 
 def prepare(store: Store, snapshots: Sequence[str]) -> Links:
@@ -76,7 +78,13 @@ def prepare(store: Store, snapshots: Sequence[str]) -> Links:
     }
     for settings in _studies(snapshots):
         _put_study(store, settings, tasks[settings.name], by=server.id)
-    return _invite(store, by=server.id)
+    labelers = {
+        name: invites.invite(
+            store, by=server.id, study_id=studies.find_study(store, name).id, uses=LABELERS
+        )
+        for name in tasks
+    }
+    return Links(owner=invites.invite_first_owner(store), labelers=labelers)
 
 
 def _studies(snapshots: Sequence[str]) -> list[StudySettings]:
@@ -111,9 +119,7 @@ def _studies(snapshots: Sequence[str]) -> list[StudySettings]:
     ]
 
 
-def _put_study(
-    store: Store, settings: StudySettings, tasks: Sequence[AnyTask], *, by: str
-) -> None:
+def _put_study(store: Store, settings: StudySettings, tasks: Sequence[AnyTask], *, by: str) -> None:
     try:
         study = studies.find_study(store, settings.name)
     except NotFoundError:
@@ -122,21 +128,10 @@ def _put_study(
         models = {"snapshots": settings.snapshots}
         kept = study.settings.model_copy(update=models)
         studies.change_study(store, study.id, kept, by=by)
-    new = [
-        NewItem(task=task, id=f"{settings.name}-{number}") for number, task in enumerate(tasks)
-    ]
+    new = [NewItem(task=task, id=f"{settings.name}-{number}") for number, task in enumerate(tasks)]
     items.add_items(store, study.id, new, by=by)
     if study.state == "draft":
         studies.set_state(store, study.id, "open", by=by)
-
-
-def _invite(store: Store, *, by: str) -> Links:
-    """An owner may come at each start; labelers join all studies, beginning with the dialogues."""
-    dialogue = studies.find_study(store, "demo-dialogue")
-    return Links(
-        owner=invites.invite(store, by=by, role="owner"),
-        labelers=invites.invite(store, by=by, study_id=dialogue.id, uses=LABELERS),
-    )
 
 
 def find_quickstart(runs: Path) -> dict[str, str]:

@@ -14,10 +14,10 @@ from hark import __version__
 from hark.feedback import secret_keys
 from hark.feedback.store import Store
 from hark.web import api, failures, pages
+from hark.web.limits import Limits
 from hark.web.live.drawing import Drawer
 from hark.web.live.endpoints import LiveModels
 from hark.web.live.replies import Replies
-from hark.web.limits import Limits
 from hark.web.rendering import STATIC
 from hark.web.settings import WebSettings
 

@@ -35,7 +35,6 @@ async def _frames(drawing: Drawing) -> AsyncIterator[str]:
         401: {"description": "Nobody is signed in."},
         404: {"description": "Not one of the caller's assignments."},
         409: {"description": "No turn waits for models."},
-        503: {"description": "The study's models are not served here."},
     },
 )
 async def listen(request: Request, caller: Anyone, assignment_id: str) -> EventStream:

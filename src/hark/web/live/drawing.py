@@ -20,14 +20,15 @@ from hark.feedback.items import Item, candidates_of
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
 from hark.feedback.studies import Study
-from hark.web.live.endpoints import LiveModels, UnavailableError
+from hark.web.live.endpoints import LiveModels, UnavailableError, Wanted
 from hark.web.live.replies import why_not
-from hark.web.live.turns import Wanted, wanted_of_item
+from hark.web.live.turns import wanted_of_item
 
 LOG = logging.getLogger("hark.web")
 ITEMS_AT_ONCE: Final = 4
 """Few, so that people who wait for a reply do not wait for these."""
-POLL_SECONDS: Final = 2.0
+POLL_SECONDS = 2.0
+"""Between two looks for items that wait, and before a first retry."""
 LONGEST_WAIT_SECONDS: Final = 300.0
 
 
@@ -42,11 +43,8 @@ class _Delay:
 class Drawer:
     """Fills items until it is cancelled; used in one event loop."""
 
-    def __init__(
-        self, store: Store, models: LiveModels, *, poll_seconds: float = POLL_SECONDS
-    ) -> None:
-        """poll_seconds: between two looks for items that wait, and before a first retry."""
-        self.store, self.models, self.poll_seconds = store, models, poll_seconds
+    def __init__(self, store: Store, models: LiveModels) -> None:
+        self.store, self.models = store, models
         self._delays: dict[str, _Delay] = {}
 
     async def run(self) -> None:
@@ -61,7 +59,7 @@ class Drawer:
                 drawn = 0
                 LOG.exception("drawing responses: a defect")
             if not drawn:
-                await asyncio.sleep(self.poll_seconds)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _round(self) -> int:
         """Try every item that waits and is not delayed, once; return how many have been filled."""
@@ -113,7 +111,7 @@ class Drawer:
     def _put_off(self, item: Item, study: Study, reason: str) -> None:
         before = self._delays.get(item.id)
         failures = 1 if before is None else before.failures + 1
-        wait = min(self.poll_seconds * 2.0 ** (failures - 1), LONGEST_WAIT_SECONDS)
+        wait = min(POLL_SECONDS * 2.0 ** (failures - 1), LONGEST_WAIT_SECONDS)
         self._delays[item.id] = _Delay(failures=failures, until=time.monotonic() + wait)
         if failures == 1:
             LOG.warning("study '%s', item %s: %s", study.settings.name, item.id, reason)

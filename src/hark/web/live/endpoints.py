@@ -34,8 +34,6 @@ NEVER_DRAWN: Final = -9000.0
 class UnavailableError(HarkError):
     """No model can answer now. The sentence is for labelers: it names no model."""
 
-    status = 503
-
     def __init__(self, message: str, *, for_log: str = "", passes: bool = False) -> None:
         """for_log: what a labeler may not read; passes: whether waiting helps."""
         super().__init__(message)
@@ -97,9 +95,7 @@ class LiveModel:
             drawn.error = f"the connection failed: {error or type(error).__name__}"
         return drawn.candidate(wanted)
 
-    async def _draw(
-        self, wanted: Wanted, drawn: _Drawn, on_piece: Callable[[str], None]
-    ) -> None:
+    async def _draw(self, wanted: Wanted, drawn: _Drawn, on_piece: Callable[[str], None]) -> None:
         if self._found is None:
             self._found = await self._unasked.find()
         if self._client is None:
@@ -121,8 +117,7 @@ class LiveModel:
         """
         assert self._client is not None
         assert self._found is not None
-        request = {"method": "POST", "json": body}
-        async with self._client.sse("/chat/completions", **request) as source:
+        async with self._client.sse("/chat/completions", method="POST", json=body) as source:
             if source.response.status_code != 200:
                 await source.response.aread()
                 error = self._found.failure(source.response)
@@ -158,9 +153,7 @@ class LiveModel:
         return {name: value for name, value in body.items() if name not in self._refused}
 
 
-def _refused_field(
-    response: httpx2.Response, body: dict[str, Any], message: str
-) -> str | None:
+def _refused_field(response: httpx2.Response, body: dict[str, Any], message: str) -> str | None:
     """The field that a refusal is about, if a response can do without it."""
     if response.status_code not in (400, 422):
         return None

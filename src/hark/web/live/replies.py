@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -26,7 +26,7 @@ from hark.web.live.endpoints import LiveModels, UnavailableError
 from hark.web.live.turns import WaitingTurn, find_waiting_turn
 
 LOG = logging.getLogger("hark.web")
-WAITS: Final = (0.0, 0.5, 2.0)
+WAITS = (0.0, 0.5, 2.0)
 """Seconds before each attempt of a drawing."""
 RETRY_SECONDS: Final = 10.0
 """When a reader should ask again after the last attempt failed."""
@@ -95,11 +95,8 @@ class Drawing:
 class Replies:
     """The drawings under way on this server; used in one event loop."""
 
-    def __init__(
-        self, store: Store, models: LiveModels, *, waits: Sequence[float] = WAITS
-    ) -> None:
-        """waits: seconds before each attempt."""
-        self.store, self.models, self.waits = store, models, tuple(waits)
+    def __init__(self, store: Store, models: LiveModels) -> None:
+        self.store, self.models = store, models
         self._drawings: dict[tuple[str, int], Drawing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
@@ -107,8 +104,8 @@ class Replies:
     async def open(self, assignment_id: str, person_id: str) -> Drawing:
         """The drawing of the turn that waits, begun if it is not under way.
 
-        Raises: NotFoundError for somebody else's assignment; ConflictError if no turn waits;
-        UnavailableError if its models are not served here.
+        Where its models are not served here, it has failed, and says so.
+        Raises: NotFoundError for somebody else's assignment; ConflictError if no turn waits.
         """
         turn = await asyncio.to_thread(find_waiting_turn, self.store, assignment_id, person_id)
         if self._ending:
@@ -120,10 +117,10 @@ class Replies:
             for wanted in turn.wanted:
                 self.models.get(wanted.snapshot)
         except UnavailableError as error:
-            if error.passes:
-                return Drawing(failed(str(error), retry_seconds=RESTART_SECONDS))
-            LOG.warning("assignment %s: %s", assignment_id, error.for_log)
-            raise
+            if not error.passes:
+                LOG.warning("replies for assignment %s: %s", assignment_id, error.for_log)
+            wait = RESTART_SECONDS if error.passes else RETRY_SECONDS
+            return Drawing(failed(str(error), retry_seconds=wait))
         drawing = self._drawings[key] = Drawing()
         task = asyncio.create_task(self._draw(key, person_id, drawing))
         self._tasks.add(task)
@@ -159,7 +156,7 @@ class Replies:
         self, key: tuple[str, int], person_id: str, drawing: Drawing
     ) -> StreamEvent:
         done = StreamEvent(kind="done", data={})
-        for attempt, seconds in enumerate(self.waits):
+        for attempt, seconds in enumerate(WAITS):
             if attempt:
                 drawing.tell(StreamEvent(kind="again", data={}))
                 await asyncio.sleep(seconds)
