@@ -10,15 +10,12 @@ import json
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hark.errors import ModelError
 from hark.web.live.endpoints import LiveModel, LiveModels
 
-LINES_TO_REPEAT: Final = 3
-"""Of what a child said last, where it failed."""
 GETTING_READY: Final = "the models are getting ready: this takes about a minute"
 Paths = Mapping[str, str]
 """Name → model directory or run."""
@@ -98,7 +95,6 @@ class LocalModels:
             try:
                 url = json.loads(child.stdout.readline())["url"]
             except (ValueError, KeyError):
-                child.kill()
                 self._check_ended_well(child, command, heard)
                 raise ModelError("`hark serve-model` did not say where it serves") from None
             self.models.put([LiveModel(name, f"{url}#{name}") for name in paths])
@@ -126,21 +122,18 @@ class LocalModels:
         status = child.wait()
         heard.join()
         if status != 0 or self._ending:
-            told = " ".join(heard.lines) or "no word"
-            raise ModelError(f"`hark {command[0]}` ended with status {status}: {told}")
+            raise ModelError(f"`hark {command[0]}` ended with status {status}: no model answers")
 
 
 class _Listener(threading.Thread):
-    """Repeats what a child says for people, and remembers the last of it."""
+    """Repeats what a child says for people."""
 
     def __init__(self, child: subprocess.Popen[str], say: Callable[[str], None]) -> None:
         super().__init__(name="hark-child-errors", daemon=True)
         self.child, self.say = child, say
-        self.lines: deque[str] = deque(maxlen=LINES_TO_REPEAT)
         self.start()
 
     def run(self) -> None:
         assert self.child.stderr is not None
         for line in self.child.stderr:
-            self.lines.append(line.strip())
             self.say(line.rstrip())
