@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from hark.serving.application import build_application
+from hark.serving.ranker import Ranker
 from hark.serving.served_model import ServedModel
 
 SECONDS_TO_END = 5
@@ -17,14 +18,19 @@ SECONDS_TO_END = 5
 
 
 def serve(
-    models: Mapping[str, ServedModel], listening: socket.socket, *, on_ready: Callable[[], None]
+    models: Mapping[str, ServedModel],
+    listening: socket.socket,
+    *,
+    ranker: Ranker | None = None,
+    on_ready: Callable[[], None],
 ) -> None:
     """Serve until interrupted. Raises: KeyboardInterrupt after Ctrl-C, when all has ended.
 
+    ranker: chooses the best of n, where clients ask for it.
     on_ready: called once requests are answered.
     """
     config = uvicorn.Config(
-        build_application(models),
+        build_application(models, ranker),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SECONDS_TO_END,
