@@ -33,8 +33,10 @@ class Settings(BaseModel):
             for name in values:
                 if name not in cls.model_fields:
                     known = ", ".join(sorted(cls.model_fields))
+                    # JSON can hold half a surrogate pair, which no message can.
+                    said = str(name).encode("utf-8", "replace").decode()
                     raise ValueError(
-                        f"unknown setting '{name}'{did_you_mean(str(name), cls.model_fields)}; "
+                        f"unknown setting '{said}'{did_you_mean(said, cls.model_fields)}; "
                         f"{cls.__name__} has: {known}"
                     )
         return values

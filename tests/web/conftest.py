@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -14,10 +15,13 @@ from argon2 import PasswordHasher
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.feedback.workshop import Workshop
 
-from hark.feedback import accounts
+from hark.feedback import accounts, sign_in
+from hark.feedback.accounts import Person
 from hark.feedback.store import Store
 from hark.web.application import build_application
+from hark.web.client import FeedbackClient
 from hark.web.server import make_server
+from hark.web.settings import WebSettings
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
@@ -43,10 +47,23 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
 
 
 @pytest.fixture
-def server(workshop: Workshop) -> Iterator[str]:
+def server(workshop: Workshop, tmp_path: Path) -> Iterator[str]:
     """The address of a server over the workshop's store."""
-    with serving(lambda: build_application(workshop.store)) as url:
+    settings = WebSettings(exports=tmp_path / "exports")
+    with serving(lambda: build_application(workshop.store, settings=settings)) as url:
         yield url
+
+
+@pytest.fixture
+def connect(workshop: Workshop, server: str) -> Iterator[Callable[[Person], FeedbackClient]]:
+    """A client of the server for a person; closed when the test is over."""
+    with contextlib.ExitStack() as clients:
+
+        def make(person: Person) -> FeedbackClient:
+            token = sign_in.create_api_token(workshop.store, person.id, "test")
+            return clients.enter_context(FeedbackClient(server, token))
+
+        yield make
 
 
 class serving:  # noqa: N801

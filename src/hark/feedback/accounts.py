@@ -235,6 +235,13 @@ def get_person(connection: Connection, person_id: str) -> Person:
     return person_of(_row(connection, person_id))
 
 
+def list_people(store: Store) -> list[Person]:
+    """Everyone with an account, in the order in which they came; not those forgotten."""
+    with store.read() as connection:
+        known = select(people).where(people.c.login.is_not(None)).order_by(people.c.created_at)
+        return [person_of(row) for row in connection.execute(known)]
+
+
 def person_of(row: Row[Any]) -> Person:
     """A row of the table, without its secrets."""
     return Person(

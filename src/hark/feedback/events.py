@@ -183,14 +183,21 @@ def iterate(
     author: str | None = None,
     kinds: Iterable[str] | None = None,
     after: int = 0,
+    before: int | None = None,
     current: bool = False,
+    newest_first: bool = False,
+    limit: int | None = None,
 ) -> Iterator[Event]:
-    """Events in the order in which they were kept.
+    """Events in the order in which they were kept, or the other way round.
 
-    after: a position; the events up to it are left out.
+    after, before: positions; the events up to the first and from the second on are left out.
     current: leave out what has been superseded, and retractions.
+    limit: at most so many; who needs fewer than all must say so, or leaves a cursor open.
     """
-    statement = select(events).where(events.c.position > after).order_by(events.c.position)
+    order = events.c.position.desc() if newest_first else events.c.position
+    statement = select(events).where(events.c.position > after).order_by(order)
+    if before is not None:
+        statement = statement.where(events.c.position < before)
     if study_id is not None:
         statement = statement.where(events.c.study_id == study_id)
     if assignment_id is not None:
@@ -201,6 +208,8 @@ def iterate(
         statement = statement.where(events.c.kind.in_(sorted(kinds)))
     if current:
         statement = _only_current(statement)
+    if limit is not None:
+        statement = statement.limit(limit)
     for row in connection.execute(statement, execution_options={"yield_per": 500}):
         yield _event(row)
 

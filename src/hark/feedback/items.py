@@ -20,7 +20,7 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, Study, lock_study
+from hark.feedback.studies import MANAGERS, MAXIMUM_OVERLAP, Study, lock_study
 from hark.feedback.tables import assignments, candidates, item_categories, items
 from hark.feedback.tasks import TASK, AnyTask, Task
 
@@ -41,7 +41,7 @@ class NewItem(Record):
     categories: tuple[Name, ...] = ()
     """Shown only to those who have agreed to each."""
     gold: Gold | None = None
-    overlap: Annotated[int, Field(ge=1)] | None = None
+    overlap: Annotated[int, Field(ge=1, le=MAXIMUM_OVERLAP)] | None = None
     """Labelers for this item, in place of the study's."""
     id: Name | None = None
     """What the sender calls it; given again, it is not added again."""
@@ -262,13 +262,18 @@ def candidates_of(
 
 def to_draw(store: Store, study_id: str, *, limit: int = 100) -> list[Item]:
     """Items that wait for responses, because they have none or some of theirs cannot be read."""
+    return list_items(store, study_id, waiting=True, limit=limit)
+
+
+def list_items(
+    store: Store, study_id: str, *, waiting: bool = False, after: int = -1, limit: int = 100
+) -> list[Item]:
+    """Items in their order, those after a position; `waiting`: as `to_draw`."""
+    wanted = select(items).where(items.c.study_id == study_id, items.c.position > after)
+    if waiting:
+        wanted = wanted.where(~items.c.votable)
     with store.read() as connection:
-        rows = connection.execute(
-            select(items)
-            .where(items.c.study_id == study_id, ~items.c.votable)
-            .order_by(items.c.position)
-            .limit(limit)
-        ).all()
+        rows = connection.execute(wanted.order_by(items.c.position).limit(limit)).all()
         return [_item(row) for row in rows]
 
 

@@ -42,9 +42,9 @@ GRACE_SECONDS: Final = 5.0
 class Client(Record):
     """What the browser says of itself."""
 
-    ms_active: Annotated[int, Field(ge=0)] | None = None
+    ms_active: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
     """Milliseconds that the page was in front of the labeler."""
-    pasted_characters: Annotated[int, Field(ge=0)] | None = None
+    pasted_characters: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
     ui: Name | None = None
     """The version of the page."""
     notes: FreeText = ""
@@ -60,6 +60,8 @@ class Receipt:
     """Of the assignment, now."""
     next_steps: frozenset[str]
     """The kinds that may follow; empty when the item is done."""
+    may_finish: bool
+    """Whether the labeler may stop here though more steps could follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +244,14 @@ def _advance(
 
 
 def _receipt(item: Item, row: Row[Any], steps: list[Event], kept: Event) -> Receipt:
-    due = frozenset() if row.state == "done" else item.task.next_steps(step_kinds(steps))
-    return Receipt(event=kept, state=row.state, next_steps=due)
+    done = step_kinds(steps)
+    over = row.state == "done"
+    return Receipt(
+        event=kept,
+        state=row.state,
+        next_steps=frozenset() if over else item.task.next_steps(done),
+        may_finish=not over and item.task.may_finish(done),
+    )
 
 
 def finish(store: Store, assignment_id: str, person_id: str, *, client_key: str) -> Receipt:
@@ -275,6 +283,7 @@ def finish(store: Store, assignment_id: str, person_id: str, *, client_key: str)
             event=kept,
             state=own_row(connection, assignment_id, person_id).state,
             next_steps=frozenset(),
+            may_finish=False,
         )
 
 
@@ -294,6 +303,8 @@ def correct(
         now = store.clock()
         author = accounts.require(connection, person_id, accounts.ROLES).pseudonym
         old = events.get(connection, event_id)
+        if old.study_id is not None:
+            studies.lock_study(connection, old.study_id)  # events of a study come in its order
         if old.author != author:
             raise NotAllowedError("you can only correct labels of your own")
         if old.kind not in events.LABELS:

@@ -38,6 +38,7 @@ def grade_demonstration(
         graded = events.get(connection, event_id)
         if graded.kind not in DEMONSTRATES or graded.study_id is None:
             raise ConflictError(f"event '{event_id}' is no demonstration: it is a {graded.kind}")
+        studies.lock_study(connection, graded.study_id)
         body = {"labeler": graded.author, "event": event_id, "demonstration_grade": given}
         return _append(connection, store, graded.study_id, person.pseudonym, client_key, body)
 
@@ -51,6 +52,7 @@ def assess_self(
     """
     given = Grade.read({"grade": grade}, what="this assessment").grade
     with store.write() as connection:
+        studies.lock_study(connection, study_id)
         studies.get_member(connection, study_id, person_id)
         pseudonym = accounts.require(connection, person_id, accounts.ROLES).pseudonym
         body = {"labeler": pseudonym, "self_assessment": given}

@@ -19,8 +19,8 @@ from hark.feedback.gold import Gold, score
 from hark.feedback.tables import assignments, items
 from hark.settings import Settings
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Grade = Annotated[float, Field(ge=1, le=7)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Grade = Annotated[float, Field(ge=1, le=7, allow_inf_nan=False)]
 Decision = Literal["passed", "failed", "undecided"]
 
 

@@ -44,6 +44,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class StoreError(HarkError):
     """The database cannot be reached, or is not one of ours."""
 
+    status = 503
+    """Over HTTP: try again."""
+
 
 class Store:
     """A database of feedback, its tables up to date."""
@@ -78,15 +81,23 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and changes nothing."""
-        with self.engine.connect() as connection:
-            if not self.is_sqlite:
-                connection = connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-            with connection.begin() as transaction:
-                yield connection
-                transaction.rollback()
+        """A transaction that sees one state of the database and changes nothing.
+
+        Raises: StoreError if the server is gone.
+        """
+        try:
+            with self.engine.connect() as connection:
+                if not self.is_sqlite:
+                    connection = connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                with connection.begin() as transaction:
+                    yield connection
+                    transaction.rollback()
+        except OperationalError as error:
+            raise StoreError(
+                f"cannot read from '{self._name}': {_reason(error)}; try again"
+            ) from error
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

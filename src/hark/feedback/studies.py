@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, u
 from hark.errors import did_you_mean
 from hark.feedback import accounts, events
 from hark.feedback.identifiers import new_id
-from hark.feedback.records import Name, Sampling
+from hark.feedback.records import FreeText, Name, Sampling, WrittenText
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.screening import CutOffs
 from hark.feedback.store import Store
@@ -35,6 +35,8 @@ MAY_BECOME: Final[Mapping[str, frozenset[str]]] = {
 }
 WITHOUT_RESPONSES: Final = frozenset({"demonstration", "review", "audit"})
 """Kinds of task in which nothing that a model says is judged."""
+Category = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,64}$")]
+MAXIMUM_OVERLAP: Final = 1_000_000
 MANAGERS: Final = ("owner", "researcher")
 """The roles that make and change studies."""
 
@@ -44,26 +46,26 @@ class StudySettings(Settings):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")]
     """In addresses and exports: small letters, digits, hyphens."""
-    title: str
+    title: Annotated[str, Field(max_length=1000)]
     task: TaskKind
     """The kind of all its items."""
-    instructions: Annotated[str, Field(min_length=1)]
+    instructions: WrittenText
     """Written by the owner for the labelers; Markdown."""
     round: Annotated[int, Field(ge=0)] = 0
     """Of online training; every event carries it."""
-    overlap: Annotated[int, Field(ge=1)] = 1
+    overlap: Annotated[int, Field(ge=1, le=MAXIMUM_OVERLAP)] = 1
     """Labelers for each item."""
-    gold_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gold_fraction: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     """Share of the assignments that have a known answer, while such items are left."""
-    lease_minutes: Annotated[float, Field(gt=0)] = 15.0
+    lease_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 15.0
     """Without a sign of life for so long, an item goes to somebody else."""
     maximum_labels: Annotated[int, Field(ge=1)] | None = None
     """Items for each labeler; None is no limit."""
     maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
     """Items of any category that a labeler is given in 24 hours; None is no limit."""
-    categories: dict[str, str] = Field(default_factory=dict)
+    categories: dict[Category, FreeText] = Field(default_factory=dict)
     """Category → the warning that a labeler reads before agreeing to see such items."""
-    support: str = ""
+    support: FreeText = ""
     """Where a labeler finds help; shown beside sensitive items."""
     screening: CutOffs | None = None
     """What the screening test asks; None admits everyone who is invited."""
@@ -134,15 +136,20 @@ def create_study(store: Store, settings: StudySettings, *, by: str) -> Study:
         return study
 
 
-def change_study(store: Store, study_id: str, settings: StudySettings, *, by: str) -> Study:
+def change_study(
+    store: Store, study_id: str, changes: StudySettings | Mapping[str, Any], *, by: str
+) -> Study:
     """Change all but the task and the overlap of a study, for what is labelled from now on.
 
-    Raises: NotAllowedError; ConflictError if the kind of task or the overlap would change.
+    changes: all settings anew, or those that change.
+    Raises: NotAllowedError; SettingsError; ConflictError if the kind of task or the overlap would
+    change.
     """
     now = store.clock()
     with store.write() as connection:
         person = accounts.require(connection, by, MANAGERS)
         study = lock_study(connection, study_id)
+        settings = _changed(study.settings, changes)
         for fixed in ("name", "task", "overlap"):
             if getattr(study.settings, fixed) != getattr(settings, fixed):
                 raise ConflictError(
@@ -153,6 +160,12 @@ def change_study(store: Store, study_id: str, settings: StudySettings, *, by: st
         changed = get_study(connection, study_id)
         _record_change(connection, changed, person.pseudonym, now)
         return changed
+
+
+def _changed(settings: StudySettings, changes: StudySettings | Mapping[str, Any]) -> StudySettings:
+    if isinstance(changes, StudySettings):
+        return changes
+    return StudySettings.parse({**settings.model_dump(mode="json"), **changes})
 
 
 def set_state(store: Store, study_id: str, state: StudyState, *, by: str) -> Study:

@@ -1,8 +1,9 @@
 """What clients send: the fields of OpenAI's two endpoints that hark knows, and a few more.
 
-Beyond OpenAI's, with vLLM's names where it has them: `top_k`, `min_tokens`, `best_of` for chats, of
-which the server's preference model chooses one, and `sequence_id`, which stands for the request in the random numbers, so that a request draws what
-`hark.models.generation.generate` draws for that seed and id.
+Beyond OpenAI's, with vLLM's names where it has them: `top_k`, `min_tokens`, `best_of` for chats,
+where the server's preference model chooses, and `sequence_id`, which stands for the request in the
+random numbers, so that a request draws what `hark.models.generation.generate` draws for that seed
+and id.
 
 Departures from OpenAI: a field that would be ignored is refused, unless it is the client's own
 book-keeping (`user`, `metadata`) or has the value that changes nothing.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -64,6 +64,8 @@ def add_handlers(application: FastAPI) -> None:
 
 
 def _answer(request: Request, failure: Failure) -> Response:
+    # A sentence may quote what was sent, such as half a surrogate pair, which no UTF-8 has.
+    failure = replace(failure, message=_one_line(failure.message))
     log_refusal(request.scope, failure)
     return respond(request.scope, failure)
 
@@ -83,7 +85,8 @@ def log_refusal(scope: Scope, failure: Failure) -> None:
 
 
 def _one_line(text: str) -> str:
-    return "".join(one if one.isprintable() else "�" for one in text)[:LONGEST_REASON]
+    line = " ".join(text[: 2 * LONGEST_REASON].split())
+    return "".join(one if one.isprintable() else "�" for one in line)[:LONGEST_REASON]
 
 
 def is_for_programs(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hark.web.failures import Failure, log_refusal, respond
@@ -51,7 +52,7 @@ class Limits:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise TooLargeError
+                raise TooLargeError(limit)
             return message
 
         try:
@@ -60,12 +61,12 @@ class Limits:
             declared = 0
         try:
             if declared > limit:
-                raise TooLargeError
+                raise TooLargeError(limit)
             await self.application(scope, counted, bound)
         except TooLargeError:
             if started:
                 raise
-            failure = Failure(status=413, message=f"a request has up to {limit:,} bytes")
+            failure = Failure(status=413, message=_message(limit))
             log_refusal(scope, failure)
             await respond(scope, failure)(scope, receive, bound)
 
@@ -74,5 +75,15 @@ class Limits:
         return self.settings.maximum_upload_bytes if uploads else self.settings.maximum_body_bytes
 
 
-class TooLargeError(Exception):
-    """The body of a request is longer than it may be."""
+class TooLargeError(HTTPException):
+    """The body of a request is longer than it may be.
+
+    An HTTP exception, since FastAPI takes any other for a body that cannot be read.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, _message(limit))
+
+
+def _message(limit: int) -> str:
+    return f"a request has up to {limit:,} bytes"

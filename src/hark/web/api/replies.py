@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from hark.web.api.descriptions import KNOWN, Id, refusals
 from hark.web.identity import Anyone
 from hark.web.live.replies import Drawing, Replies
 
-router = APIRouter(tags=["work"])
+router = APIRouter(tags=["work"], dependencies=KNOWN)
 
 
 class EventStream(StreamingResponse):
@@ -30,14 +31,9 @@ async def _frames(drawing: Drawing) -> AsyncIterator[str]:
 @router.get(
     "/assignments/{assignment_id}/replies",
     response_class=EventStream,
-    responses={
-        200: {"content": {"text/event-stream": {}}, "description": "delta, again, done or failed"},
-        401: {"description": "Nobody is signed in."},
-        404: {"description": "Not one of the caller's assignments."},
-        409: {"description": "No turn waits for models."},
-    },
+    responses=refusals(401, 403, 404, 409),
 )
-async def listen(request: Request, caller: Anyone, assignment_id: str) -> EventStream:
+async def listen(request: Request, caller: Anyone, assignment_id: Id) -> EventStream:
     """The replies to the last message, side by side, as server-sent events.
 
     `delta` has `{"place", "text"}`, more text at a place of the page; `again` (`{}`) means that all

@@ -46,7 +46,8 @@ class StreamEvent:
 
     def frame(self) -> str:
         """As a server-sent event."""
-        return f"event: {self.kind}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n"
+        # In ASCII: some readers of lines end them at other characters too.
+        return f"event: {self.kind}\ndata: {json.dumps(self.data)}\n\n"
 
 
 def failed(message: str, *, retry_seconds: float) -> StreamEvent:

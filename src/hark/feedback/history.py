@@ -1,0 +1,105 @@
+"""A labeler's own labels as they stand, to be looked at and corrected.
+
+They are shown as labels are shown anywhere: no model's name, no gold, and of a task only what may
+be seen after the steps that are done, since the record of a label holds more.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from hark.feedback import accounts, events
+from hark.feedback.events import Event, iso_time
+from hark.feedback.refusals import NotFoundError
+from hark.feedback.store import Store
+from hark.feedback.tables import events as events_table
+from hark.feedback.tasks import TASK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLabel:
+    """A label as its author may see it."""
+
+    event_id: str
+    kind: str
+    ts: str
+    """When it was kept."""
+    assignment_id: str
+    task: dict[str, Any]
+    """As far as it may be seen now."""
+    messages: tuple[dict[str, str], ...]
+    """Of a live dialogue, up to the label."""
+    candidates: tuple[dict[str, str], ...]
+    """Ids and texts, in the order that was shown."""
+    answer: dict[str, Any]
+
+
+def own_labels(
+    store: Store, study_id: str, person_id: str, *, before: str | None = None, limit: int = 20
+) -> list[OwnLabel]:
+    """The labels of a person in a study that nothing has superseded, newest first.
+
+    before: the id of one of them; those up to it are left out.
+    Raises: NotFoundError for another's.
+    """
+    with store.read() as connection:
+        author = accounts.get_person(connection, person_id).pseudonym
+        newest = events.iterate(
+            connection,
+            study_id=study_id,
+            author=author,
+            kinds=events.LABELS,
+            before=None if before is None else _position(connection, before, author),
+            current=True,
+            newest_first=True,
+            limit=limit,
+        )
+        labels = list(newest)
+        done = _done(connection, {one.assignment_id for one in labels})
+    return [_shown(one, done[one.assignment_id]) for one in labels]
+
+
+def _position(connection: Connection, event_id: str, author: str) -> int:
+    event = events.get(connection, event_id)
+    if event.author != author:
+        raise NotFoundError(f"you have no label '{event_id}'")
+    return event.position
+
+
+def _done(
+    connection: Connection, assignment_ids: Collection[str | None]
+) -> dict[str | None, list[str]]:
+    """The kinds of the steps of each assignment, in order, as `Task.shown` reads them."""
+    e = events_table.c
+    steps = connection.execute(
+        select(e.assignment_id, e.kind)
+        .where(e.assignment_id.in_(list(assignment_ids)), e.supersedes.is_(None))
+        .order_by(e.position)
+    )
+    done: dict[str | None, list[str]] = defaultdict(list)
+    for assignment_id, kind in steps:
+        done[assignment_id].append(kind)
+    return done
+
+
+def _shown(event: Event, done: list[str]) -> OwnLabel:
+    body, context = event.body, event.body["context"]
+    candidates = body["candidates"]
+    return OwnLabel(
+        event_id=event.id,
+        kind=event.kind,
+        ts=iso_time(event.created_at),
+        assignment_id=event.assignment_id or "",
+        task=TASK.validate_python(context["task"]).shown(done),
+        messages=tuple(context.get("messages", ())),
+        candidates=tuple(
+            {"id": candidates[place]["id"], "text": candidates[place]["text"]}
+            for place in body["display_order"]
+        ),
+        answer=body["answer"],
+    )

@@ -1,0 +1,89 @@
+"""Who takes part in which study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from hark.feedback import accounts, studies
+from hark.feedback.accounts import Person
+from hark.feedback.refusals import NotFoundError
+from hark.feedback.store import Store
+from hark.feedback.studies import Member, Study
+from hark.feedback.tables import members, people
+from hark.feedback.tables import studies as studies_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A member and who they are."""
+
+    member: Member
+    person: Person
+    joined_at: float
+
+
+def list_studies(store: Store, person_id: str) -> list[tuple[Study, Member | None]]:
+    """The studies of a person, newest first: those they take part in; for managers, all."""
+    with store.read() as connection:
+        wanted = select(studies_table.c.id).order_by(studies_table.c.created_at.desc())
+        if accounts.get_person(connection, person_id).role not in studies.MANAGERS:
+            wanted = wanted.join(members).where(members.c.person_id == person_id)
+        return [
+            (
+                studies.get_study(connection, study_id),
+                studies.find_member(connection, study_id, person_id),
+            )
+            for study_id in connection.execute(wanted).scalars().all()
+        ]
+
+
+def find_own_study(store: Store, name: str, person_id: str) -> Study:
+    """A study that the person takes part in.
+
+    Raises: NotFoundError, the same for one that is not theirs as for none.
+    """
+    theirs = (
+        select(studies_table.c.id)
+        .join(members)
+        .where(members.c.person_id == person_id, studies_table.c.name == name)
+    )
+    with store.read() as connection:
+        study_id = connection.execute(theirs).scalar_one_or_none()
+        if study_id is None:
+            raise NotFoundError(f"you take part in no study '{name}'")
+        return studies.get_study(connection, study_id)
+
+
+def list_members(store: Store, study_id: str) -> list[Listed]:
+    """Everyone in a study, in the order in which they joined; those forgotten as well."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(members.c.joined_at, people)
+            .join(people, members.c.person_id == people.c.id)
+            .where(members.c.study_id == study_id)
+            .order_by(members.c.joined_at, people.c.id)
+        ).all()
+        return [
+            Listed(
+                member=studies.get_member(connection, study_id, row.id),
+                person=accounts.person_of(row),
+                joined_at=row.joined_at,
+            )
+            for row in rows
+        ]
+
+
+def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:
+    """Let a labeler label no more training data, or again.
+
+    Raises: NotAllowedError if `by` is no manager, or the person does not take part.
+    """
+    with store.write() as connection:
+        accounts.require(connection, by, studies.MANAGERS)
+        studies.lock_study(connection, study_id)
+        studies.get_member(connection, study_id, person_id)
+        theirs = (members.c.study_id == study_id) & (members.c.person_id == person_id)
+        connection.execute(update(members).where(theirs).values(held_out=held_out))
+        return studies.get_member(connection, study_id, person_id)
