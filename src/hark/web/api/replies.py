@@ -30,6 +30,7 @@ async def _frames(drawing: Drawing) -> AsyncIterator[str]:
 
 @router.get(
     "/assignments/{assignment_id}/replies",
+    status_code=200,
     response_class=EventStream,
     responses=refusals(401, 403, 404, 409),
 )
