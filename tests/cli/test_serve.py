@@ -16,7 +16,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.feedback.workshop import Workshop
 from tests.serving.tiny_models import save_taught_models
+from tests.web.fake_endpoint import FakeEndpoint
+from tests.web.talking import Conversation
 
 from hark.cli.main import run
 from hark.feedback import assignment, items, labelling, sign_in, studies
@@ -149,6 +152,27 @@ def test_the_demo_has_people_labelling_with_models_of_their_own(tmp_path: Path) 
     _wait_until_gone(child)
     with served(tmp_path, "--demo", *options) as again:
         assert list(again.ready["invites"]) == ["demo-dialogue", "demo-ranking", "demo-vote"]
+
+
+def test_kill_9_in_the_middle_of_a_reply_leaves_the_turn_to_be_drawn_again(
+    tmp_path: Path,
+) -> None:
+    place = str(tmp_path / "feedback.db")
+    with Store(place) as store, FakeEndpoint() as fake:
+        talk = Conversation.begin(Workshop(store), snapshots=("m",))
+        talk.say()
+        options = ["--store", place, "--model", f"m={fake.url}"]
+        with served(tmp_path, *options) as server:
+            events = talk.events(server.url)
+            assert next(events)[0] == "delta"
+            os.kill(server.process.pid, signal.SIGKILL)
+            with pytest.raises(httpx2.HTTPError):
+                list(events)
+        assert talk.view.waits_for_models
+        fake.finish.set()
+        with served(tmp_path, *options) as server:
+            assert list(talk.events(server.url))[-1] == ("done", {})
+        assert [one["text"] for one in talk.view.candidates] == ["one two", "one two"]
 
 
 def _begin_talk(store: Store, login: str) -> str:

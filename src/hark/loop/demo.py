@@ -91,8 +91,8 @@ def _studies(snapshots: Sequence[str]) -> list[StudySettings]:
     shared: dict[str, Any] = {
         "overlap": OVERLAP,
         "snapshots": tuple(snapshots),
-        "sampling": Sampling(temperature=0.7),
-        "max_response_tokens": 96,
+        "sampling": Sampling(temperature=0.5),
+        "max_response_tokens": 64,
     }
     return [
         StudySettings(

@@ -131,6 +131,8 @@ class Replies:
     def end(self) -> None:
         """Draw nothing more, and let every reader go: the server ends."""
         self._ending = True
+        for drawing in self._drawings.values():
+            drawing.tell(_restarting())
         for task in self._tasks:
             task.cancel()
 
@@ -142,9 +144,6 @@ class Replies:
         last = failed("this went wrong here, not with you", retry_seconds=RETRY_SECONDS)
         try:
             last = await self._attempt_all(key, person_id, drawing)
-        except asyncio.CancelledError:
-            last = _restarting()
-            raise
         except HarkError as error:
             LOG.warning("replies for assignment %s: %s", key[0], error)
         except Exception:
