@@ -46,6 +46,8 @@ class Drawer:
     def __init__(self, store: Store, models: LiveModels) -> None:
         self.store, self.models = store, models
         self._delays: dict[str, _Delay] = {}
+        self._troubled: set[str] = set()
+        """Studies whose trouble has been told in the log."""
 
     async def run(self) -> None:
         """Draw whatever waits; the store or an endpoint that is down is waited for."""
@@ -80,10 +82,27 @@ class Drawer:
         return [
             (study, item)
             for study in studies.find_drawn(self.store)
+            if self._can_draw(study)
             # Items that fail for good must not stand before those that would not.
             for item in items.to_draw(self.store, study.id, limit=50 + len(delayed))
             if item.id not in delayed
         ]
+
+    def _can_draw(self, study: Study) -> bool:
+        try:
+            for name in study.settings.snapshots:
+                self.models.get(name)
+        except UnavailableError as error:
+            if not error.passes:
+                self._tell_trouble(study, error.for_log)
+            return False
+        return True
+
+    def _tell_trouble(self, study: Study, what: str) -> None:
+        """Once, until something of the study has been drawn."""
+        if study.id not in self._troubled:
+            self._troubled.add(study.id)
+            LOG.warning("study '%s' waits for responses: %s", study.settings.name, what)
 
     async def _fill(self, study: Study, item: Item) -> bool:
         try:
@@ -91,16 +110,19 @@ class Drawer:
             drawn = await self.models.draw(wanted, lambda _place, _piece: None)
             if all(one.finish != "error" for one in drawn):
                 await asyncio.to_thread(items.put_candidates, self.store, item.id, drawn)
-        except UnavailableError as error:
-            self._put_off(item, study, error.for_log)
+        except (UnavailableError, ConflictError):
+            return False  # The models went a moment ago, or somebody else has filled it.
+        except HarkError as error:
+            self._put_off(item)
+            self._tell_trouble(study, str(error))
             return False
-        except ConflictError:
-            return False  # Somebody else has filled it.
         broken = [one for one in drawn if not one.readable]
         if broken:
-            self._put_off(item, study, f"a response {why_not(broken[0])}")
+            self._put_off(item)
+            self._tell_trouble(study, f"one {why_not(broken[0])}")
             return False
         self._delays.pop(item.id, None)
+        self._troubled.discard(study.id)
         return True
 
     def _wanted(self, study: Study, item: Item) -> tuple[Wanted, ...]:
@@ -108,10 +130,8 @@ class Drawer:
             _, generation = candidates_of(connection, item.id)
         return wanted_of_item(study.settings, item, generation=generation + 1)
 
-    def _put_off(self, item: Item, study: Study, reason: str) -> None:
+    def _put_off(self, item: Item) -> None:
         before = self._delays.get(item.id)
         failures = 1 if before is None else before.failures + 1
         wait = min(POLL_SECONDS * 2.0 ** (failures - 1), LONGEST_WAIT_SECONDS)
         self._delays[item.id] = _Delay(failures=failures, until=time.monotonic() + wait)
-        if failures == 1:
-            LOG.warning("study '%s', item %s: %s", study.settings.name, item.id, reason)
