@@ -6,14 +6,15 @@ Its standard input is a pipe from there, which the system closes however that pr
 from __future__ import annotations
 
 import os
-import sys
 import threading
 
 from hark.cli.main import main
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through `sys.stdin`, whose lock an interpreter that ends would wait for.
+    while os.read(0, 1024):
+        pass
     os._exit(0)  # Runs are whole or continued, and servers of models keep nothing.
 
 
