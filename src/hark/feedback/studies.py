@@ -208,7 +208,7 @@ def find_drawn(store: Store) -> list[Study]:
     """The open studies whose responses come from models that a server knows."""
     with store.read() as connection:
         rows = connection.execute(select(studies).where(studies.c.state == "open")).all()
-        return [study for row in rows if (study := _study(row)).settings.snapshots]
+        return [study for row in rows if (study := study_of(row)).settings.snapshots]
 
 
 def get_study(connection: Connection, study_id: str) -> Study:
