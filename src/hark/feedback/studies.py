@@ -82,6 +82,8 @@ class StudySettings(Settings):
     """How they answer; a seed makes another set of draws."""
     max_response_tokens: Annotated[int, Field(ge=1)] = 256
     """A response that is longer is cut off, and so is drawn again."""
+    ranked_responses: Annotated[int, Field(ge=2, le=9)] | None = None
+    """How many are drawn for each item of a ranking; 4, the fewest of InstructGPT's, by default."""
 
     @model_validator(mode="after")
     def _consistent_models(self) -> Self:
@@ -89,6 +91,8 @@ class StudySettings(Settings):
             raise ValueError("a snapshot is named twice; one alone is compared with itself")
         if self.snapshots and self.task in WITHOUT_RESPONSES:
             raise ValueError(f"snapshots would be ignored: no model answers in a '{self.task}'")
+        if self.ranked_responses is not None and not (self.snapshots and self.task == "ranking"):
+            raise ValueError("ranked_responses would be ignored: it is for models that are ranked")
         if self.sampling.best_of > 1 and self.sampling.temperature == 0:
             raise ValueError(
                 "best_of above 1 at temperature 0 draws one response again and again; raise the "

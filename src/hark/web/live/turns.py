@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from hark.data.formats.judged import summary_query
 from hark.feedback import studies
@@ -23,6 +24,9 @@ from hark.feedback.store import Store
 from hark.feedback.studies import StudySettings
 from hark.feedback.tasks import AnyTask, QuestionTask, RankingTask, SummaryTask, VoteTask
 from hark.web.live.endpoints import Wanted
+
+RANKED_RESPONSES: Final = 4
+"""Drawn for a ranking, where its study does not say; 4 to 9 in 2203.02155, section 3.4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +86,14 @@ def _with_passage(task: AnyTask, messages: tuple[Turn, ...]) -> tuple[Turn, ...]
 
 
 def wanted_of_item(settings: StudySettings, item: Item, *, generation: int) -> tuple[Wanted, ...]:
-    """The responses that an item which is not live waits for: each snapshot answers once, and
-    again where they are fewer than the task takes.
+    """The responses that an item which is not live waits for: of different snapshots as long as
+    there are any, then of the same ones again.
 
     generation: how often they were drawn before.
     """
-    low, high = item.task.candidate_counts
-    count = min(max(low, len(settings.snapshots)), high)
+    count = item.task.candidate_counts[0]
+    if isinstance(item.task, RankingTask):
+        count = settings.ranked_responses or RANKED_RESPONSES
     return _wanted(settings, messages_of(item.task), count, item.id, generation=generation)
 
 
