@@ -30,7 +30,7 @@ quickstart: setup ## The whole loop on the built-in playground, ending with a re
 	$(BIN)/hark quickstart
 
 test: setup ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_OPTIONS)
 
 check: setup ## Formatting, lint, types, architecture: what a machine can check without running hark
 	$(BIN)/ruff format --check
