@@ -70,7 +70,7 @@ def test_a_view_has_no_model_no_gold_and_nobody_else(workshop: Workshop, connect
         assert secret not in sent, secret
     assert set(json.loads(sent)) == {
         "assignment_id", "state", "expires_at", "task", "candidates", "messages", "next_steps",
-        "waits_for_models", "may_finish", "deadline", "now",
+        "waits_for_models", "may_finish", "deadline", "categories", "answered", "now",
     }  # fmt: skip
 
 

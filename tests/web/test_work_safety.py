@@ -251,15 +251,20 @@ def test_a_failed_response_is_said_and_both_are_drawn_again(seat: Callable[..., 
 def test_replies_stream_side_by_side(seat: Callable[..., Seat]) -> None:
     at = seat("dialogue")
     page = at.page
-    deltas = "".join(
-        f"event: delta\ndata: {json.dumps({'place': place, 'text': text})}\n\n"
-        for place, text in ((0, "Left be"), (1, "Right"), (0, "gins"))
-    )
+    written = [
+        ("delta", {"place": 0, "text": "Void"}), ("again", {}),
+        ("delta", {"place": 0, "text": "Left be"}), ("delta", {"place": 1, "text": "Right"}),
+        ("delta", {"place": 0, "text": "gins"}),
+    ]  # fmt: skip
+    frames = [f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in written]
+    body = ": still drawing\n\n".join(frames)
     headers = {"content-type": "text/event-stream"}
-    page.route("**/replies", lambda route: route.fulfill(body=deltas, headers=headers))
+    page.route("**/replies", lambda route: route.fulfill(body=body, headers=headers))
     page.get_by_label("Your first message").fill("Hello")
     at.press("Control+Enter")
     expect(page.get_by_role("article", name="Response A")).to_contain_text("Left begins")
+    expect(page.get_by_text("Void")).to_have_count(0)
+    expect(page.get_by_text("A response failed. Both are drawn again.")).to_be_visible()
     expect(page.get_by_role("article", name="Response B")).to_contain_text("Right")
     at.models_say("One", "Two")
     expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()
