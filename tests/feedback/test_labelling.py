@@ -202,6 +202,28 @@ def test_what_comes_after_the_time_limit_is_kept_but_no_answer(
             labelling.correct(desk.store, receipt.event.id, desk.person.id, late, client_key="c")
 
 
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_an_item_that_was_given_back_has_no_fresh_time(
+    workshop: Workshop, clock: Clock, gives_back: bool
+) -> None:
+    """60 s from the first look, whether the labeler gives it back or lets the lease run out."""
+    desk = Desk(workshop, question(seconds=60, phases=["alone"]))
+    opened = clock.now
+    assignment.open_step(desk.store, desk.held.id, desk.person.id)
+    if gives_back:
+        assignment.release(desk.store, desk.held.id, desk.person.id)
+    else:
+        clock.now = desk.held.expires_at + 1
+    again = assignment.claim(desk.store, desk.study.id, desk.person.id)
+    assert isinstance(again, Assignment)
+    assert (again.id, again.lease) == (desk.held.id, 2)
+    assert assignment.open_step(desk.store, again.id, desk.person.id) == opened + 60
+    assert desk.view.deadline == opened + 60
+    clock.now = max(clock.now, opened + 66)
+    receipt = desk.send("qa_answer", {"choice": 1, "confidence": 80})
+    assert receipt.event.body["answer"] == {"choice": None, "confidence": None}
+
+
 def held_vote(workshop: Workshop) -> tuple[Study, accounts.Person, Assignment, list[str]]:
     study = workshop.study()
     workshop.votes(study, 1)

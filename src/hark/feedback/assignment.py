@@ -156,8 +156,8 @@ def _hand_out(
         "slot": _take_slot(connection, item.id, item.slots),
         "leased_at": now,
         "expires_at": now + lease_seconds(study),
-        "step_started_at": None,
     }
+    # The clock of a step that was opened runs on: giving an item back buys no time.
     ours = (assignments.c.item_id == item.id) & (assignments.c.person_id == person_id)
     again = connection.execute(
         update(assignments)
