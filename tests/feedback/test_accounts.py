@@ -216,6 +216,19 @@ def test_the_last_owner_stays(store: Store, owner: accounts.Person) -> None:
     accounts.forget(store, owner.id, by=bob.id)
 
 
+def test_the_servers_own_account_is_no_other_owner(store: Store) -> None:
+    link = invites.invite_first_owner(store)
+    assert link is not None
+    ada = invites.accept(store, link, "ada", PASSWORD)
+    for act in (
+        lambda: accounts.forget(store, ada.id, by=ada.id),
+        lambda: accounts.disable(store, ada.id, by=ada.id),
+        lambda: accounts.set_role(store, ada.id, "labeler", by=ada.id),
+    ):
+        with pytest.raises(ConflictError, match="last owner"):
+            act()
+
+
 def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: Workshop) -> None:
     """The labels stay under the pseudonym; the login is free again and its bytes are gone."""
     store = workshop.store
