@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import accounts, events, invites, sign_in, studies
+from hark.feedback import accounts, events, invites, registers, sign_in, studies
 from hark.feedback.refusals import (
     ConflictError,
     InvalidLabelError,
@@ -166,6 +166,22 @@ def test_who_may_invite_whom(store: Store, owner: accounts.Person) -> None:
     someone = invites.accept(store, invites.invite(store, by=researcher.id), "bob", PASSWORD)
     with pytest.raises(NotAllowedError, match="a labeler may not do this"):
         invites.invite(store, by=someone.id)
+
+
+def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Person) -> None:
+    """Who is put out, or down, does not come back by a link they made before."""
+    rita = invites.accept(store, invites.invite(store, by=owner.id, role="owner"), "rita", PASSWORD)
+    up, down = (invites.invite(store, by=rita.id, role=role) for role in ("owner", "labeler"))
+    accounts.set_role(store, rita.id, "researcher", by=owner.id)
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, up, "eve", PASSWORD)
+    assert invites.look_at(store, down).role == "labeler"
+    assert [one.role for one in registers.list_invites(store, None)] == ["labeler"]
+    accounts.disable(store, rita.id, by=owner.id)
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, down, "eve", PASSWORD)
+    accounts.disable(store, rita.id, by=owner.id, disabled=False)
+    assert invites.accept(store, down, "bob", PASSWORD).role == "labeler"
 
 
 def test_api_tokens(store: Store, owner: accounts.Person) -> None:

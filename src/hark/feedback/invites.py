@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from hark.feedback import accounts, studies
 from hark.feedback.accounts import Person, Role
 from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import NotAllowedError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.tables import invites
+from hark.feedback.tables import invites, people
 
 MAY_INVITE: Final[dict[str, tuple[Role, ...]]] = {
     "owner": accounts.ROLES,
@@ -134,5 +134,18 @@ def _join(connection: Connection, used: Invite, person: Person, now: float) -> N
 
 
 def _usable(secret: str, now: float) -> ColumnElement[bool]:
-    known = invites.c.token_hash == hash_of_secret(secret)
-    return known & (invites.c.uses_left > 0) & (invites.c.expires_at > now)
+    return (invites.c.token_hash == hash_of_secret(secret)) & still_good(now)
+
+
+def still_good(now: float) -> ColumnElement[bool]:
+    """Whether an invite can be used: one is good only while its maker might make it again.
+
+    Else who is put out could come back by a link they made before.
+    """
+    entitled = or_(
+        *((people.c.role == role) & invites.c.role.in_(may) for role, may in MAY_INVITE.items())
+    )
+    maker = select(people.c.id).where(
+        people.c.id == invites.c.created_by, ~people.c.disabled, entitled
+    )
+    return (invites.c.uses_left > 0) & (invites.c.expires_at > now) & maker.exists()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 from hark.feedback import events, screening
 from hark.feedback.accounts import Person, person_of
 from hark.feedback.events import Event
+from hark.feedback.invites import still_good
 from hark.feedback.judgements import DEMONSTRATES
 from hark.feedback.screening import Measures
 from hark.feedback.statistics_labels import ON_THE_WAY
@@ -225,7 +226,7 @@ class InviteRow:
 
 def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
     """Links into a study, or (None) into none, that are still good; the newest first."""
-    good = (invites.c.uses_left > 0) & (invites.c.expires_at > store.clock())
+    good = still_good(store.clock())
     with store.read() as connection:
         rows = connection.execute(
             select(invites)
