@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.feedback.workshop import Workshop
 
-from hark.feedback import items, labelling, qualification, screening, studies
+from hark.feedback import assignment, items, labelling, qualification, screening, studies
 from hark.feedback.assignment import Assignment, Nothing, claim
+from hark.feedback.identifiers import new_id
 from hark.feedback.items import NewItem
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 
@@ -39,6 +40,34 @@ def test_screening_admits_and_turns_away(workshop: Workshop) -> None:
     assert [one.body["measures"]["ranking_agreement"] for one in decided] == [1.0, 0.5]
     studies.set_member_state(store, study.id, bad.id, "active", by=workshop.owner.id)
     assert qualification.decide(store, study.id, bad.id) == "passed"
+
+
+def test_nobody_passes_by_the_one_item_they_are_sure_of(workshop: Workshop) -> None:
+    study = workshop.study(screening={"flag_agreement": None, "ranking_agreement": 0.75})
+    workshop.votes(study, 3, use="screening", gold={"chosen": "0"})
+    store, person = workshop.store, workshop.labeler(study)
+    for number in range(3):
+        held = claim(store, study.id, person.id)
+        assert isinstance(held, Assignment)
+        if number:
+            assignment.skip(store, held.id, person.id, "too upsetting", client_key=f"{number}")
+            continue
+        seen = labelling.view(store, held.id, person.id)
+        sure = next(one["id"] for one in seen.candidates if one["text"] == "a")
+        labelling.submit(store, held.id, person.id, "vote", {"chosen": sure}, client_key="0")
+    assert claim(store, study.id, person.id) == Nothing(because="screening undecided")
+    assert qualification.decide(store, study.id, person.id) == "undecided"
+    studies.set_member_state(store, study.id, person.id, "active", by=workshop.owner.id)
+    assert claim(store, study.id, person.id) == Nothing(because="nothing left")
+
+
+def test_the_last_word_on_oneself_counts(workshop: Workshop) -> None:
+    asked = {"flag_agreement": None, "ranking_agreement": None, "self_assessment": 4}
+    study, store = workshop.study(screening=asked), workshop.store
+    person = workshop.labeler(study)
+    for grade in (1, 1, 5):
+        qualification.assess_self(store, study.id, person.id, grade, client_key=new_id())
+    assert qualification.decide(store, study.id, person.id) == "passed"
 
 
 def test_screening_decides_on_what_is_known() -> None:

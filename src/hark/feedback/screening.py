@@ -3,6 +3,9 @@
 1. The paper's cut-offs are soft: labelers were chosen by hand with them in view. Here they decide,
    and a study's owner may decide otherwise (`studies.set_member_state`).
 2. A measure without observations is neither passed nor failed: the decision is then "undecided".
+3. So it is while test items are skipped: else one would pass by the one item that one is sure of.
+   A skip costs nothing, but a researcher decides.
+4. The last self-assessment counts.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
             select(assignments.c.item_id).where(
                 assignments.c.person_id == person_id,
                 assignments.c.item_id.in_(list(known)),
-                assignments.c.state.in_(("done", "late", "skipped")),
+                assignments.c.state.in_(("done", "late")),
             )
         ).scalars()
     )
@@ -100,7 +103,7 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
         flag_agreement=_mean(flags),
         ranking_agreement=_mean(preferences),
         demonstration_grade=_mean(grades),
-        self_assessment=_mean(said),
+        self_assessment=said[-1] if said else None,
         items_left=len(known.keys() - done),
     )
 
