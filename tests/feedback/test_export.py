@@ -147,7 +147,7 @@ def test_rankings_keep_ranks_and_ties(workshop: Workshop, tmp_path: Path) -> Non
 def test_summaries_in_openais_form(workshop: Workshop, tmp_path: Path) -> None:
     """The second is chosen with strength 3: confidence 5 + 3 = 8."""
     study = workshop.study("summary", overlap=2)
-    task = {"kind": "summary", "post": "P", "title": "T", "community": "dogs", "axes": []}
+    task = {"kind": "summary", "post": "P", "title": "T", "community": "r/dogs", "axes": []}
     add(workshop, study, task, "one", "two")
     for chosen, strength in (("two", 3), (None, 0)):
         person = workshop.labeler(study)
