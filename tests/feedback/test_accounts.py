@@ -107,6 +107,24 @@ def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: Cl
     sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
 
 
+def test_guesses_at_once_are_slowed_down_as_well(
+    store: Store, owner: accounts.Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a right guess is hashed, five others fail: it comes too late."""
+    check = accounts.is_password
+
+    def meanwhile(password: str, password_hash: str) -> bool:
+        monkeypatch.setattr(accounts, "is_password", check)
+        for _ in range(5):
+            with pytest.raises(NotSignedInError):
+                sign_in.log_in(store, "ada@example.org", "wrong password", address="10.0.0.1")
+        return check(password, password_hash)
+
+    monkeypatch.setattr(accounts, "is_password", meanwhile)
+    with pytest.raises(ThrottledError):
+        sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
+
+
 def test_an_address_that_tries_many_logins_is_slowed_down_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
