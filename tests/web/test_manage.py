@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
 from tests.feedback.workshop import Clock, Workshop
@@ -317,6 +320,74 @@ def test_a_labeler_changes_nothing_and_nobody_does_without_the_token(workshop: W
         for path in paths:
             sent = client.post(f"/manage/{study.settings.name}{path}", headers=cookie, data={})
             assert sent.status_code == 403, (person.role, path)
+
+
+def test_a_file_is_not_read_before_its_sender_is_known(workshop: Workshop) -> None:
+    study = workshop.study("vote")
+    application = build_application(workshop.store)
+    labeler = cookie_of(workshop, person_of_role(workshop, "labeler"))
+    for cookie, status in (("", 401), (f"hark_session={labeler}", 403)):
+        for path in ("items", "scores"):
+            got, taken = send_for_ever(application, f"/manage/{study.settings.name}/{path}", cookie)
+            assert (got, taken) == (status, 0), path
+
+
+def send_for_ever(application: FastAPI, path: str, cookie: str) -> tuple[int, int]:
+    """The status, and how many pieces of a form without an end were taken."""
+    taken, statuses = 0, []
+    headers = {"cookie": cookie, "content-type": "multipart/form-data; boundary=x"}
+    scope = {
+        "type": "http", "method": "POST", "path": path, "query_string": b"", "client": ("a", 1),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value],
+    }  # fmt: skip
+
+    async def receive() -> dict[str, object]:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": b" " * 1_000_000, "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        statuses.append(message.get("status"))
+
+    anyio.run(application, scope, receive, send)
+    return statuses[0], taken
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a" * 300 + ".jsonl", "a\x7fb.jsonl", "none"])
+def test_a_file_with_an_odd_name_is_refused(workshop: Workshop, name: str) -> None:
+    study = workshop.study("vote")
+    client = TestClient(build_application(workshop.store))
+    cookie = cookie_of(workshop, workshop.owner)
+    client.cookies.set("hark_session", cookie)
+    csrf = client.get("/api/v1/me").json()["csrf"]
+    sent = client.post(
+        f"/manage/{study.settings.name}/items",
+        files={"file": (name, b"{}")},
+        headers={"X-CSRF-Token": csrf},
+    )
+    assert sent.status_code == 400, sent.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/manage/%00/items",
+        "/manage/vote-study/items?start=99999999999999999999",
+        "/manage/vote-study/items?use=%00",
+        "/manage/vote-study/items?state=%ED%A0%80",
+        "/manage/vote-study/transcripts?start=99999999999999999999",
+        "/manage/vote-study/transcripts/%00",
+        "/study/%00",
+        "/study/vote-study/done?before=%00",
+        "/study/vote-study/done/%00",
+    ],
+)
+def test_an_address_that_no_database_takes_is_refused(workshop: Workshop, path: str) -> None:
+    study = workshop.study("vote")
+    studies.join(workshop.store, study.id, workshop.owner.id)
+    client = TestClient(build_application(workshop.store))
+    headers = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    assert client.get(path, headers=headers).status_code == 422
 
 
 def a_study_full_of_votes(workshop: Workshop) -> tuple[Study, Person]:

@@ -12,6 +12,7 @@ from hark.feedback import invites, qualification, registers, studies
 from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.studies import MemberState
+from hark.web.api.descriptions import Id
 from hark.web.identity import Manager, Place
 from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
 
@@ -67,7 +68,7 @@ def change_member(
     store: Place,
     caller: Manager,
     study: Shown,
-    person_id: str,
+    person_id: Id,
     state: Annotated[MemberState, Form()],
 ) -> Response:
     """Admit, pause or turn away a labeler."""
@@ -76,7 +77,7 @@ def change_member(
 
 
 @router.post("/{name}/members/{person_id}/decide")
-def decide(store: Place, _caller: Manager, study: Shown, person_id: str) -> Response:
+def decide(store: Place, _caller: Manager, study: Shown, person_id: Id) -> Response:
     """Hold a labeler's test against the cut-offs."""
     qualification.decide(store, study.id, person_id)
     return go(f"/manage/{study.settings.name}/members")
@@ -87,7 +88,7 @@ def grade(
     store: Place,
     caller: Manager,
     study: Shown,
-    event_id: str,
+    event_id: Id,
     grade: Annotated[int, Form(ge=1, le=7)],
     key: Annotated[str, Form(max_length=100)],
 ) -> Response:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from hark.errors import SettingsError
 from hark.feedback import accounts, invites, registers
 from hark.feedback.accounts import ROLES, Role
+from hark.web.api.descriptions import Id
 from hark.web.identity import Owner, Place
 from hark.web.pages.manage_frame import ManageRoute, go, show
 
@@ -40,7 +41,7 @@ def invite(
 
 @router.post("/-/people/{person_id}/role")
 def change_role(
-    store: Place, caller: Owner, person_id: str, role: Annotated[Role, Form()]
+    store: Place, caller: Owner, person_id: Id, role: Annotated[Role, Form()]
 ) -> Response:
     """Give somebody another role."""
     accounts.set_role(store, person_id, role, by=caller.person.id)
@@ -49,7 +50,7 @@ def change_role(
 
 @router.post("/-/people/{person_id}/disabled")
 def disable(
-    store: Place, caller: Owner, person_id: str, disabled: Annotated[bool, Form()]
+    store: Place, caller: Owner, person_id: Id, disabled: Annotated[bool, Form()]
 ) -> Response:
     """Keep somebody out, or let them in again."""
     accounts.disable(store, person_id, by=caller.person.id, disabled=disabled)
@@ -58,7 +59,7 @@ def disable(
 
 @router.post("/-/people/{person_id}/forget")
 def forget(
-    store: Place, caller: Owner, person_id: str, confirmed: Annotated[str, Form()] = ""
+    store: Place, caller: Owner, person_id: Id, confirmed: Annotated[str, Form()] = ""
 ) -> Response:
     """Erase who somebody is, for ever; their labels stay."""
     if confirmed.strip().lower() != "forget":
