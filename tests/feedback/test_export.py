@@ -168,6 +168,58 @@ def test_summaries_in_openais_form(workshop: Workshop, tmp_path: Path) -> None:
     assert "* 1 ties, which this format does not have" in (path / "card.md").read_text()
 
 
+TRANSCRIPT = [*USER, {"role": "assistant", "content": "No."}]
+OTHERWISE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "review": ("review", {"transcript": TRANSCRIPT}, {"success": 3, "tags": ["weapons"]}),
+    "audit": (
+        "audit",
+        {"behaviour": "B", "question": "Q", "answers": [" Yes", " No"]},
+        {"matching": 1, "relevance": 4},
+    ),
+    "question": (
+        "qa_answer",
+        {"question": "Q", "options": ["x", "y"], "answer": 1, "phases": ["alone"]},
+        {"choice": 1, "confidence": 60},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", OTHERWISE)
+def test_what_no_training_reads_is_exported_as_it_was_kept(
+    workshop: Workshop, tmp_path: Path, task: str
+) -> None:
+    kind, fields, given = OTHERWISE[task]
+    study = workshop.study(task)
+    add(workshop, study, {"kind": task, **fields})
+    add(workshop, study, {"kind": task, **fields}, use="test")
+    kept = answer(workshop, study, kind, given)
+    answer(workshop, study, kind, given)
+    path = exported(workshop, study, tmp_path / "out")
+    (row,) = map(json.loads, (path / "labels.jsonl").read_text().splitlines())
+    assert (row["event_id"], row["kind"], row["use"]) == (kept, kind, "train")
+    assert row["answer"].items() >= given.items()
+    assert row["context"]["task"].items() >= fields.items()
+    assert "* 1 of use 'test'" in (path / "card.md").read_text()
+    check_snapshot(path)
+    for other in ("hh", "trl", "openai", "parquet"):
+        with pytest.raises(DataError, match=f"no format '{other}' holds labels of this kind"):
+            exported(workshop, study, tmp_path / "out", format=other)
+
+
+def test_two_exports_at_once_make_one_snapshot(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = workshop.study("vote")
+    workshop.votes(study, 1)
+    answer(workshop, study, "vote", {"chosen": None})
+    first = exported(workshop, study, tmp_path / "out")
+    seen = iter([False])  # The second looked before the first was there.
+    there = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: next(seen, None) is None and there(path))
+    assert exported(workshop, study, tmp_path / "out") == first
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [first.name]
+
+
 def test_demonstrations(workshop: Workshop, tmp_path: Path) -> None:
     study = workshop.study("demonstration")
     add(workshop, study, {"kind": "demonstration", "prompt": USER})
