@@ -116,8 +116,13 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
 
 
 def check_fits(settings: StudySettings, item: NewItem) -> None:
-    """Raises: ConflictError if an item does not belong to a study of these settings."""
-    if item.task.kind != settings.task:
+    """Raises: ConflictError if an item does not belong to a study of these settings.
+
+    A screening test may have items of other kinds, as InstructGPT's asks for rankings with flags and
+    for demonstrations of the same people; none that models answer live.
+    """
+    of_test = item.use == "screening" and not item.task.live
+    if item.task.kind != settings.task and not of_test:
         raise ConflictError(
             f"an item of kind '{item.task.kind}' does not belong to study "
             f"'{settings.name}', whose items are of kind '{settings.task}'"

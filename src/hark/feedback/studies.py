@@ -48,7 +48,7 @@ class StudySettings(Settings):
     """In addresses and exports: small letters, digits, hyphens."""
     title: Annotated[str, Field(max_length=1000)]
     task: TaskKind
-    """The kind of all its items."""
+    """The kind of all its items but those of its screening test."""
     instructions: WrittenText
     """Written by the owner for the labelers; Markdown."""
     round: Annotated[int, Field(ge=0)] = 0

@@ -33,8 +33,8 @@ class Desk {
   serverNow() { return Date.now() + this.clockAhead; }
 
   async start() {
-    // Before anything is at stake: all items of a study are of one kind.
-    this.module = await import(`./${this.root.dataset.task}.js`);
+    // Before anything is at stake; only a screening test has items of other kinds.
+    await import(`./${this.root.dataset.task}.js`);
     await sendSealed();
     return this.correction ? this.show(this.correction.view) : this.next();
   }
@@ -54,6 +54,7 @@ class Desk {
   }
 
   async show(view) {
+    const module = await import(`./${view.task.kind}.js`);
     const reveals = view.task.kind === "question" && view.task.answer !== undefined;
     if (!view.next_steps.length && !reveals) return this.next();
     this.stepEnd.abort();
@@ -67,7 +68,7 @@ class Desk {
     this.stage = stage;
     this.veil = veil(this, stage);
     this.frame.place(stage, this.veil?.box);
-    this.module.show(this);
+    module.show(this);
     this.frame.count();
     this.frame.bindKeys();
     this.beat();
