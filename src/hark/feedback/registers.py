@@ -260,8 +260,8 @@ def demonstrations_to_grade(store: Store, study_id: str) -> list[Event]:
             event.body.get("event")
             for event in events.iterate(connection, study_id=study_id, kinds=("screening",))
         }
-        written = events.iterate(connection, study_id=study_id, kinds=DEMONSTRATES, current=True)
-        tests = [event for event in written if event.body["use"] == "screening"]
+        taken = screening.tests_taken(study_id)
+        tests = events.iterate(connection, among=taken, kinds=DEMONSTRATES, current=True)
         return [event for event in tests if event.id not in graded]
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from hark.feedback import events
 from hark.feedback.gold import Gold, score
@@ -84,13 +84,8 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
     )
     preferences: list[float] = []
     flags: list[float] = []
-    theirs = events.iterate(
-        connection,
-        study_id=study_id,
-        author=pseudonym,
-        kinds=events.LABELS - {"notes"},
-        current=True,
-    )
+    taken = tests_taken(study_id).where(assignments.c.person_id == person_id)
+    theirs = events.iterate(connection, among=taken, kinds=events.LABELS - {"notes"}, current=True)
     for event in theirs:
         gold = known.get(event.item_id or "")
         if gold is not None:
@@ -105,6 +100,16 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
         demonstration_grade=_mean(grades),
         self_assessment=said[-1] if said else None,
         items_left=len(known.keys() - done),
+    )
+
+
+def tests_taken(study_id: str) -> Select[tuple[str]]:
+    """Ids of the assignments of a study's screening items."""
+    of_test = items.c.use == "screening"
+    return (
+        select(assignments.c.id)
+        .join(items, items.c.id == assignments.c.item_id)
+        .where(assignments.c.study_id == study_id, of_test)
     )
 
 
