@@ -187,12 +187,14 @@ class Desk {
     return true;
   }
 
-  /** Signs of life, three in a lease. */
+  /** Signs of life, three in a lease; none from a page that is open with nobody before it. */
   beat() {
     clearInterval(this.beating);
     if (this.correction || this.view.state !== "open") return;
     const seconds = Number(this.root.dataset.leaseSeconds) / 3;
+    this.touched = performance.now();
     this.beating = setInterval(async () => {
+      if (performance.now() - this.touched > 3000 * seconds) return;
       try {
         await call("POST", `/assignments/${this.assignment}/heartbeat`);
       } catch (error) {
@@ -204,8 +206,11 @@ class Desk {
     }, seconds * 1000);
   }
 
-  /** Count the time that the page is in front, and what is pasted. */
+  /** Count the time that the page is in front, and what is pasted; notice that somebody is there. */
   watch() {
+    for (const sign of ["pointerdown", "pointermove", "keydown", "wheel"]) {
+      document.addEventListener(sign, () => { this.touched = performance.now(); }, { capture: true, passive: true });
+    }
     document.addEventListener("visibilitychange", () => this.account());
     window.addEventListener("pagehide", () => this.account());
     document.addEventListener("paste", (event) => this.pasted(event, event.clipboardData));
