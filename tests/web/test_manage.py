@@ -368,6 +368,25 @@ def test_a_file_with_an_odd_name_is_refused(workshop: Workshop, name: str) -> No
     assert sent.status_code == 400, sent.text
 
 
+def test_behind_a_proxy_links_are_as_people_open_them_and_the_log_has_who_asked(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = workshop.study("vote")
+    settings = WebSettings(secure_cookies=True, trusted_proxies=("testclient",))
+    client = TestClient(build_application(workshop.store, settings=settings))
+    headers = {
+        "Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}",
+        "Host": "labels.example.org",
+        "X-Forwarded-For": "192.0.2.7",
+    }
+    csrf = {"X-CSRF-Token": client.get("/api/v1/me", headers=headers).json()["csrf"]}
+    for path in (f"/manage/{study.settings.name}/invites", "/manage/-/people/invites"):
+        made = client.post(path, headers=headers | csrf, data={"role": "labeler"})
+        assert 'value="https://labels.example.org/invite/' in made.text
+        client.post(path, headers=headers, data={"role": "labeler"})
+        assert "address=192.0.2.7: " in caplog.records[-1].getMessage()
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -19,6 +19,7 @@ from starlette.types import Scope
 
 from hark.errors import HarkError
 from hark.feedback.refusals import ThrottledError
+from hark.web.identity import address_of
 from hark.web.rendering import render
 
 LOG = logging.getLogger("hark.web")
@@ -76,14 +77,13 @@ def _answer(request: Request, failure: Failure) -> Response:
 
 def log_refusal(scope: Scope, failure: Failure) -> None:
     """One line, safe to print: what a stranger sent cannot make a line of its own."""
-    client = scope.get("client")
     LOG.warning(
         "refused %d %s %s person=%s address=%s: %s",
         failure.status,
         scope["method"],
         loggable(scope["path"]),
         scope.get("state", {}).get("pseudonym", "-"),
-        client[0] if client else "-",
+        _one_line(address_of(Request(scope))),
         _one_line(failure.message),
     )
 

@@ -13,7 +13,7 @@ from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.studies import MemberState
 from hark.web.api.descriptions import Id
-from hark.web.identity import Manager, Place
+from hark.web.identity import Manager, Place, link_to
 from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
 
 router = APIRouter(route_class=ManageRoute)
@@ -60,7 +60,7 @@ def invite(
         uses=uses,
         days=days,
     )
-    return show("invited.html", caller, link=f"{request.base_url}invite/{secret}", role=role)
+    return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
 
 
 @router.post("/{name}/members/{person_id}")

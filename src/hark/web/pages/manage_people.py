@@ -11,7 +11,7 @@ from hark.errors import SettingsError
 from hark.feedback import accounts, invites, registers
 from hark.feedback.accounts import ROLES, Role
 from hark.web.api.descriptions import Id
-from hark.web.identity import Owner, Place
+from hark.web.identity import Owner, Place, link_to
 from hark.web.pages.manage_frame import ManageRoute, go, show
 
 router = APIRouter(route_class=ManageRoute)
@@ -36,7 +36,7 @@ def invite(
 ) -> HTMLResponse:
     """Make a link to an account of a role; it is shown this once."""
     secret = invites.invite(store, by=caller.person.id, role=role)
-    return show("invited.html", caller, link=f"{request.base_url}invite/{secret}", role=role)
+    return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
 
 
 @router.post("/-/people/{person_id}/role")
