@@ -202,6 +202,25 @@ def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Per
     assert invites.accept(store, down, "bob", PASSWORD).role == "labeler"
 
 
+def test_a_link_is_revoked_by_whoever_might_make_it(
+    store: Store, owner: accounts.Person
+) -> None:
+    rita = invites.accept(
+        store, invites.invite(store, by=owner.id, role="researcher"), "rita", PASSWORD
+    )
+    secrets = [invites.invite(store, by=owner.id, role=one) for one in ("owner", "labeler")]
+    ids = {one.role: one.id for one in registers.list_invites(store, None)}
+    with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
+        invites.revoke(store, ids["owner"], by=rita.id)
+    invites.revoke(store, ids["labeler"], by=rita.id)
+    with pytest.raises(NotFoundError, match="no such invite"):
+        invites.revoke(store, "none", by=rita.id)
+    assert [one.role for one in registers.list_invites(store, None)] == ["owner"]
+    assert invites.look_at(store, secrets[0]).role == "owner"
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, secrets[1], "eve", PASSWORD)
+
+
 def test_api_tokens(store: Store, owner: accounts.Person) -> None:
     secret = sign_in.create_api_token(store, owner.id, "nightly export")
     assert secret.startswith("hark_")

@@ -39,6 +39,7 @@ from hark.feedback import (
 from hark.feedback.accounts import Person
 from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.items import NewItem
+from hark.feedback.refusals import NotFoundError
 from hark.feedback.studies import Study
 from hark.web.application import build_application
 from hark.web.settings import WebSettings
@@ -284,6 +285,21 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
     expect(row).to_have_count(0)
     with workshop.store.read() as connection:
         assert accounts.get_person(connection, ada.id).login is None
+
+
+def test_links_are_made_and_revoked(workshop: Workshop, server: str, owner: Page) -> None:
+    study = workshop.study("vote")
+    for page in ("-/people", f"{study.settings.name}/members"):
+        owner.goto(f"{server}/manage/{page}")
+        owner.get_by_role("button", name="Make a link").click()
+        link = owner.get_by_label("Link for a").input_value()
+        secret = link.rpartition("/")[2]
+        assert invites.look_at(workshop.store, secret)
+        owner.reload()
+        owner.get_by_role("button", name="Revoke the link").click()
+        expect(owner.get_by_role("button", name="Revoke the link")).to_have_count(0)
+        with pytest.raises(NotFoundError):
+            invites.look_at(workshop.store, secret)
 
 
 PAGES = ("", "/items", "/members", "/export", "/candidates.jsonl")

@@ -189,7 +189,7 @@ def test_a_label_that_was_not_acknowledged_is_sent_after_a_reload(
 
 
 def test_a_page_with_nobody_before_it_gives_no_sign_of_life(seat: Callable[..., Seat]) -> None:
-    """A lease of 15 minutes has three signs; without a touch of key or mouse the fourth stays out."""
+    """A lease of 15 minutes has three signs; without a touch the fourth stays out."""
     at = seat("vote")
     page = at.page
     page.clock.install()

@@ -63,6 +63,22 @@ def invite(
     return secret
 
 
+def revoke(store: Store, invite_id: str, *, by: str) -> None:
+    """Let a link be good for nothing any more, whoever has it.
+
+    Raises: NotAllowedError unless one might make it; NotFoundError.
+    """
+    ours = invites.c.id == invite_id
+    with store.write() as connection:
+        person = accounts.require(connection, by, MAY_INVITE)
+        role = connection.execute(select(invites.c.role).where(ours)).scalar_one_or_none()
+        if role is None:
+            raise NotFoundError("there is no such invite")
+        if role not in MAY_INVITE[person.role]:
+            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {role}")
+        connection.execute(update(invites).where(ours).values(uses_left=0))
+
+
 def invite_first_owner(store: Store) -> str | None:
     """The secret of a link for the first owner of a store; None if an owner can sign in.
 

@@ -118,8 +118,8 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
 def check_fits(settings: StudySettings, item: NewItem) -> None:
     """Raises: ConflictError if an item does not belong to a study of these settings.
 
-    A screening test may have items of other kinds, as InstructGPT's asks for rankings with flags and
-    for demonstrations of the same people; none that models answer live.
+    A screening test may have items of other kinds, as InstructGPT's asks the same people for
+    rankings with flags and for demonstrations; none that models answer live.
     """
     of_test = item.use == "screening" and not item.task.live
     if item.task.kind != settings.task and not of_test:

@@ -218,6 +218,7 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
 class InviteRow:
     """A link that can still be used; its secret is not kept."""
 
+    id: str
     role: str
     held_out: bool
     uses_left: int
@@ -235,6 +236,7 @@ def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
         ).all()
     return [
         InviteRow(
+            id=row.id,
             role=row.role,
             held_out=row.held_out,
             uses_left=row.uses_left,

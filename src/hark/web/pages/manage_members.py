@@ -63,6 +63,13 @@ def invite(
     return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
 
 
+@router.post("/{name}/invites/{invite_id}/revoke")
+def revoke(store: Place, caller: Manager, study: Shown, invite_id: Id) -> Response:
+    """End a link that has gone where it should not."""
+    invites.revoke(store, invite_id, by=caller.person.id)
+    return go(f"/manage/{study.settings.name}/members")
+
+
 @router.post("/{name}/members/{person_id}")
 def change_member(
     store: Place,

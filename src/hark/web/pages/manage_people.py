@@ -39,6 +39,13 @@ def invite(
     return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
 
 
+@router.post("/-/people/invites/{invite_id}/revoke")
+def revoke(store: Place, caller: Owner, invite_id: Id) -> Response:
+    """End a link that has gone where it should not."""
+    invites.revoke(store, invite_id, by=caller.person.id)
+    return go("/manage/-/people")
+
+
 @router.post("/-/people/{person_id}/role")
 def change_role(
     store: Place, caller: Owner, person_id: Id, role: Annotated[Role, Form()]
