@@ -14,10 +14,11 @@ from hark.feedback.accounts import Person, person_of
 from hark.feedback.events import Event
 from hark.feedback.invites import still_good
 from hark.feedback.judgements import DEMONSTRATES
+from hark.feedback.rosters import members_of
 from hark.feedback.screening import Measures
 from hark.feedback.statistics_labels import ON_THE_WAY
 from hark.feedback.store import Store
-from hark.feedback.studies import Member, Study, get_member, study_of
+from hark.feedback.studies import Member, Study, study_of
 from hark.feedback.tables import (
     assignments,
     candidates,
@@ -180,12 +181,6 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
     """Who takes part, in the order in which they joined."""
     cut_offs = study.settings.screening
     with store.read() as connection:
-        rows = connection.execute(
-            select(members.c.joined_at, people)
-            .join(people, people.c.id == members.c.person_id)
-            .where(members.c.study_id == study.id)
-            .order_by(members.c.joined_at)
-        ).all()
         finished = connection.execute(
             select(assignments.c.person_id, func.count())
             .where(assignments.c.study_id == study.id, assignments.c.state.in_(("done", "late")))
@@ -193,19 +188,18 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
         )
         done = {row[0]: row[1] for row in finished}
         found = []
-        for row in rows:
-            member = get_member(connection, study.id, row.id)
-            measures = decision = None
+        for one in members_of(connection, study.id):
+            person, measures, decision = one.person, None, None
             because: tuple[str, ...] = ()
-            if cut_offs is not None and not member.held_out:
-                measures = screening.measure(connection, study.id, row.id, row.pseudonym)
+            if cut_offs is not None and not one.member.held_out:
+                measures = screening.measure(connection, study.id, person.id, person.pseudonym)
                 decision, because = screening.decide(measures, cut_offs)
             found.append(
                 MemberRow(
-                    person=person_of(row),
-                    member=member,
-                    joined_at=row.joined_at,
-                    done=done.get(row.id, 0),
+                    person=person,
+                    member=one.member,
+                    joined_at=one.joined_at,
+                    done=done.get(person.id, 0),
                     measures=measures,
                     decision=decision,
                     because=because,
