@@ -202,9 +202,7 @@ def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Per
     assert invites.accept(store, down, "bob", PASSWORD).role == "labeler"
 
 
-def test_a_link_is_revoked_by_whoever_might_make_it(
-    store: Store, owner: accounts.Person
-) -> None:
+def test_a_link_is_revoked_by_whoever_might_make_it(store: Store, owner: accounts.Person) -> None:
     rita = invites.accept(
         store, invites.invite(store, by=owner.id, role="researcher"), "rita", PASSWORD
     )

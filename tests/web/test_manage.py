@@ -8,8 +8,8 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
@@ -365,7 +365,8 @@ def send_for_ever(application: FastAPI, path: str, cookie: str) -> tuple[int, in
     async def send(message: MutableMapping[str, Any]) -> None:
         statuses.append(message.get("status"))
 
-    anyio.run(application, scope, receive, send)
+    with start_blocking_portal() as portal:  # Playwright's loop runs in this thread.
+        portal.call(application, scope, receive, send)
     return statuses[0], taken
 
 

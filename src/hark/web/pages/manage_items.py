@@ -76,7 +76,7 @@ def read_upload(file: UploadFile) -> list[NewItem]:
     """Items of a file that a browser sent. Raises: DataError with the file's name and line."""
     name = Path(file.filename or "").name
     if not name.isprintable() or not Path(name).suffix or len(name) > LONGEST_NAME:
-        raise DataError(f"'{ascii(name)[:80]}' is no file of JSON lines (.jsonl) or Parquet")
+        raise DataError(f"{ascii(name)[:80]} is no file of JSON lines (.jsonl) or Parquet")
     with tempfile.TemporaryDirectory(prefix="hark-items-") as folder:
         path = Path(folder) / name
         with path.open("wb") as aside:
