@@ -166,8 +166,8 @@ def test_settings_change_and_fixed_ones_do_not(
     owner.get_by_label("Categories", exact=True).fill("violence: Fights and wounds.")
     owner.get_by_label("Screening", exact=True).check()
     owner.get_by_label("Ranking agreement").fill("0.8")
-    owner.get_by_role("button", name="Keep these settings").click()
-    owner.wait_for_load_state()
+    with owner.expect_navigation():
+        owner.get_by_role("button", name="Keep these settings").click()
     expect(owner.get_by_label("Pay per hour")).to_have_value("15.5")
     shoot(owner, "manage-settings")
     assert serious_findings(owner) == []
