@@ -44,7 +44,9 @@ NO_NOUNS = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
 WITHOUT_TORCH = [
     "hark.runs", "hark.data", "hark.playground", "hark.feedback", "hark.web", "hark.settings",
-    "hark.errors",
+    "hark.errors", "hark.evaluation.bradley_terry", "hark.evaluation.elo",
+    "hark.evaluation.intervals", "hark.evaluation.matchups", "hark.evaluation.winrate",
+    "hark.cli.feedback",
 ]  # fmt: skip
 RUN_BY_ALEMBIC = "hark.feedback.migrations.env"
 """Needs the context of a migration that is under way."""

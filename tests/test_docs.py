@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-from hark.cli.main import COMMANDS, build_app
+from hark.cli.main import COMMANDS, WITH_COMMANDS, build_app
 from hark.cli.options import nested_settings
 from hark.loop.stages import STAGES
 from hark.settings import Settings
@@ -65,8 +65,8 @@ def test_commands_on_a_page_exist_with_their_options(page: Path) -> None:
         words = line.split()
         if words[1] not in COMMANDS:
             continue
-        command = " ".join(words[1:3]) if words[1] == "data" else words[1]
-        if command == "data" or len(words) < 3:
+        command = " ".join(words[1:3]) if words[1] in WITH_COMMANDS else words[1]
+        if command in WITH_COMMANDS or len(words) < 3:
             continue
         unknown = {word.split("=")[0] for word in words if word.startswith("--")} - {"--help"}
         unknown -= option_names(command)

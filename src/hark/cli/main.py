@@ -115,6 +115,11 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Look at, convert and clean data files.",
         "hark data inspect comparisons.jsonl",
     ),
+    "feedback": (
+        DATA,
+        "Collect labels from people, and hand them on to training.",
+        "hark feedback status",
+    ),
     "playground": (
         DATA,
         "Write the built-in world's texts, demonstrations and prompts.",
@@ -122,6 +127,9 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     ),
 }
 """Name → its place in the list, its help (the first sentence is in the list), an example."""
+
+WITH_COMMANDS = {"data", "feedback"}
+"""Those that are an application of commands of their own."""
 
 FROM_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG,
@@ -142,7 +150,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for place, (name, (group, help_, example)) in enumerate(COMMANDS.items()):
-        is_group = name == "data"
+        is_group = name in WITH_COMMANDS
         only_functions = {} if is_group else {"help_epilogue": f"Example: {example}"}
         module = name.replace("-", "_")
         app.command(

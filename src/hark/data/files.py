@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import os
 import zlib
@@ -69,7 +70,7 @@ def expand_paths(paths: Paths) -> list[str | Path]:
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        return _directory_files(path)
+        return _snapshot_files(path) or _directory_files(path)
     if path.exists():
         if not content_ending(path):
             raise DataError(f"'{path}' has an ending that is not read; expected {KNOWN_ENDINGS}")
@@ -83,6 +84,16 @@ def _expand(path: Path) -> list[Path]:
             raise DataError(f"no data file matches '{path}'; expected names ending {KNOWN_ENDINGS}")
         return files
     raise DataError(f"no such file: '{path}'{_sibling_hint(path)}")
+
+
+def _snapshot_files(directory: Path) -> list[Path]:
+    """The data of an exported snapshot, beside which stand the events behind it; else nothing."""
+    try:
+        about = json.loads((directory / "snapshot.json").read_bytes())
+    except (OSError, ValueError):
+        return []
+    data = directory / str(about["data"]) if isinstance(about, dict) and "data" in about else None
+    return [data] if data is not None and data.is_file() else []
 
 
 def _holds_data(path: Path) -> bool:

@@ -30,8 +30,18 @@ from scipy import special
 from hark.errors import HarkError
 
 Array = NDArray[np.float64]
-State = Literal["defined", "no observations", "one cluster", "no variation", "exact"]
-"""Why an interval is there or not; "exact" is a number from a formula, with nothing to estimate."""
+State = Literal[
+    "defined",
+    "no observations",
+    "one cluster",
+    "no variation",
+    "exact",
+    "unbounded",
+    "not identified",
+]
+"""Why an interval is there or not; "exact" is a number from a formula, with nothing to estimate.
+"unbounded" is an estimate that the observations only bound from one side (who has won every game),
+"not identified" one that they do not tell from others (who has played none of the same)."""
 
 BLOCK = 1 << 22
 """Resampling weights held at once; bounds the memory of a bootstrap."""

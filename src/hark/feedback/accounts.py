@@ -61,6 +61,19 @@ def create_owner(store: Store, login: str, password: str) -> Person:
         return insert_person(connection, login, hashed, "owner", store.clock())
 
 
+def first_owner(store: Store) -> Person:
+    """Who has owned the store for longest. Raises: NotFoundError if nobody does."""
+    active = (people.c.role == "owner") & ~people.c.disabled
+    with store.read() as connection:
+        found = connection.execute(select(people).where(active).order_by(people.c.created_at))
+        row = found.first()
+    if row is None:
+        raise NotFoundError(
+            "this store has no owner yet: make one with `hark feedback owner LOGIN`"
+        )
+    return person_of(row)
+
+
 def insert_person(
     connection: Connection, login: str, password_hash: str, role: Role, now: float
 ) -> Person:

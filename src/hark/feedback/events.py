@@ -10,12 +10,12 @@ until it is acknowledged: one key of one author makes one event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hark.feedback.identifiers import hash_of_json, new_id
@@ -131,25 +131,12 @@ def append(connection: Connection, new: NewEvent, *, now: float) -> Event:
             f"the idempotency key has {len(key)} characters; "
             f"send 1 to {MAXIMUM_KEY_CHARACTERS} printable ones, such as a UUID"
         )
-    request_hash = _request_hash(new)
+    row = _row(new, now)
+    request_hash = row["request_hash"]
     if found := find_key(connection, new.author, new.client_key):
         return _repeated(found, request_hash, new)
     if new.supersedes is not None:
         _check_superseded(connection, new)
-    row = {
-        "id": new_id(),
-        "schema_version": SCHEMA,
-        "kind": new.kind,
-        "author": new.author,
-        "client_key": new.client_key,
-        "request_hash": request_hash,
-        "study_id": new.study_id,
-        "item_id": new.item_id,
-        "assignment_id": new.assignment_id,
-        "supersedes": new.supersedes,
-        "body": dict(new.body),
-        "created_at": now,
-    }
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     # Two requests with one key at once: the second waits for the first and then finds its event.
     statement = dialect.insert(events).values(row).on_conflict_do_nothing().returning(events)
@@ -159,6 +146,30 @@ def append(connection: Connection, new: NewEvent, *, now: float) -> Event:
     if found := find_key(connection, new.author, new.client_key):
         return _repeated(found, request_hash, new)
     raise ConflictError(f"event '{new.supersedes}' has been superseded meanwhile; load it again")
+
+
+def append_fresh(connection: Connection, new: Sequence[NewEvent], *, now: float) -> None:
+    """Keep many events at once, whose keys are known to be new and which supersede nothing."""
+    assert all(one.kind in LABELS | OTHERS and one.supersedes is None for one in new)
+    if new:
+        connection.execute(insert(events), [_row(one, now) for one in new])
+
+
+def _row(new: NewEvent, now: float) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "schema_version": SCHEMA,
+        "kind": new.kind,
+        "author": new.author,
+        "client_key": new.client_key,
+        "request_hash": _request_hash(new),
+        "study_id": new.study_id,
+        "item_id": new.item_id,
+        "assignment_id": new.assignment_id,
+        "supersedes": new.supersedes,
+        "body": dict(new.body),
+        "created_at": now,
+    }
 
 
 def find_key(connection: Connection, author: str, client_key: str) -> Row[Any] | None:

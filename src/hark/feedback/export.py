@@ -159,6 +159,7 @@ def _write(
             file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
     (folder / "card.md").write_text(card(study, selection, settings), encoding="utf-8")
     about = {
+        "data": path.name,
         "study": study.settings.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
         "labels": len(selection.labels),
@@ -193,6 +194,19 @@ def check_snapshot(path: Path) -> None:
             f"snapshot '{path}' was changed: its contents have hash {got}, not {expected}; "
             "remove it and export again"
         )
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a snapshot says of itself. Raises: DataError if it is none."""
+    try:
+        about = json.loads((path / "snapshot.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"'{path}' is no data snapshot: snapshot.json: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"'{path}' is no data snapshot: its snapshot.json is not JSON") from None
+    if not isinstance(about, dict) or not {"data", "labels", "left_out"} <= set(about):
+        raise DataError(f"'{path}' is no data snapshot: its snapshot.json does not describe one")
+    return about
 
 
 def card(study: Study, selection: Selection, settings: ExportSettings) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, func, insert, select, update
 
 from hark.feedback import accounts
 from hark.feedback.gold import Gold, check_gold
@@ -20,7 +20,7 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, MAXIMUM_OVERLAP, Study, lock_study
+from hark.feedback.studies import MANAGERS, MAXIMUM_OVERLAP, Study, StudySettings, lock_study
 from hark.feedback.tables import assignments, candidates, item_categories, items
 from hark.feedback.tasks import TASK, AnyTask, Task
 
@@ -92,43 +92,66 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
         study = lock_study(connection, study_id)
-        last = connection.execute(
-            select(func.max(items.c.position)).where(items.c.study_id == study_id)
-        ).scalar_one()
-        position = 0 if last is None else last + 1
-        ids = []
+        known, position = known_ids(connection, study_id), next_position(connection, study_id)
+        ids: list[str] = []
+        added: list[ItemRows] = []
         for item in new:
-            _check_fits(study, item)
-            item_id = _find_source_id(connection, study_id, item.id)
+            check_fits(study.settings, item)
+            item_id = None if item.id is None else known.get(item.id)
             if item_id is None:
-                item_id = _insert(connection, study, item, position, now)
-                position += 1
+                rows = rows_of(study, item, position + len(added), now)
+                added.append(rows)
+                item_id = rows.item["id"]
+                if item.id is not None:
+                    known[item.id] = item_id
             ids.append(item_id)
+        insert_rows(connection, added)
         return ids
 
 
-def _check_fits(study: Study, item: NewItem) -> None:
-    if item.task.kind != study.settings.task:
+def check_fits(settings: StudySettings, item: NewItem) -> None:
+    """Raises: ConflictError if an item does not belong to a study of these settings."""
+    if item.task.kind != settings.task:
         raise ConflictError(
             f"an item of kind '{item.task.kind}' does not belong to study "
-            f"'{study.settings.name}', whose items are of kind '{study.settings.task}'"
+            f"'{settings.name}', whose items are of kind '{settings.task}'"
         )
     for category in item.categories:
-        if category not in study.settings.categories:
+        if category not in settings.categories:
             raise ConflictError(
-                f"study '{study.settings.name}' has no warning for category '{category}'; "
+                f"study '{settings.name}' has no warning for category '{category}'; "
                 "add it to its categories first"
             )
 
 
-def _find_source_id(connection: Connection, study_id: str, source_id: str | None) -> str | None:
-    if source_id is None:
-        return None
-    ours = (items.c.study_id == study_id) & (items.c.source_id == source_id)
-    return connection.execute(select(items.c.id).where(ours)).scalar_one_or_none()
+def known_ids(connection: Connection, study_id: str) -> dict[str, str]:
+    """What senders call the items of a study → their ids."""
+    named = (items.c.study_id == study_id) & items.c.source_id.is_not(None)
+    rows = connection.execute(select(items.c.source_id, items.c.id).where(named))
+    return {name: item_id for name, item_id in rows if name is not None}
 
 
-def _insert(connection: Connection, study: Study, item: NewItem, position: int, now: float) -> str:
+def next_position(connection: Connection, study_id: str) -> int:
+    """Where the next item of a study goes."""
+    last = connection.execute(
+        select(func.max(items.c.position)).where(items.c.study_id == study_id)
+    ).scalar_one()
+    return 0 if last is None else int(last) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRows:
+    """An item as the rows of the tables, before they are kept."""
+
+    item: dict[str, Any]
+    categories: list[dict[str, Any]]
+    candidates: list[dict[str, Any]]
+    kept: list[Candidate]
+    """The candidates with their ids."""
+
+
+def rows_of(study: Study, item: NewItem, position: int, now: float) -> ItemRows:
+    """The rows of a new item, which nobody has."""
     item_id = new_id()
     limited = item.use not in WITHOUT_LIMIT
     row = {
@@ -144,12 +167,22 @@ def _insert(connection: Connection, study: Study, item: NewItem, position: int, 
         "taken": 0,
         "fill": "fresh",
     }
-    connection.execute(insert(items).values(row))
-    for category in set(item.categories):
-        connection.execute(insert(item_categories).values(item_id=item_id, category=category))
-    if item.candidates:
-        _insert_generation(connection, item_id, None, 0, 0, item.candidates, now)
-    return item_id
+    categories = [{"item_id": item_id, "category": one} for one in sorted(set(item.categories))]
+    kept = [one.model_copy(update={"id": new_id()}) for one in item.candidates]
+    drawn = _generation(item_id, None, 0, 0, kept, now)
+    return ItemRows(item=row, categories=categories, candidates=drawn, kept=kept)
+
+
+def insert_rows(connection: Connection, rows: Sequence[ItemRows]) -> None:
+    """Keep new items."""
+    tables: list[tuple[Table, list[dict[str, Any]]]] = [
+        (items, [one.item for one in rows]),
+        (item_categories, [category for one in rows for category in one.categories]),
+        (candidates, [candidate for one in rows for candidate in one.candidates]),
+    ]
+    for table, given in tables:
+        if given:
+            connection.execute(insert(table), given)
 
 
 def is_votable(task: Task, given: Sequence[Candidate]) -> bool:
@@ -214,17 +247,16 @@ def _check_live(connection: Connection, item: Item, assignment_id: str | None) -
             raise NotFoundError(f"there is no assignment '{assignment_id}' of item '{item.id}'")
 
 
-def _insert_generation(
-    connection: Connection,
+def _generation(
     item_id: str,
     assignment_id: str | None,
     turn: int,
     generation: int,
-    given: Sequence[Candidate],
+    kept: Sequence[Candidate],
     now: float,
-) -> list[Candidate]:
-    kept = [one.model_copy(update={"id": new_id()}) for one in given]
-    rows = [
+) -> list[dict[str, Any]]:
+    """The rows of responses that have ids."""
+    return [
         {
             "id": one.id,
             "item_id": item_id,
@@ -237,6 +269,19 @@ def _insert_generation(
         }
         for place, one in enumerate(kept)
     ]
+
+
+def _insert_generation(
+    connection: Connection,
+    item_id: str,
+    assignment_id: str | None,
+    turn: int,
+    generation: int,
+    given: Sequence[Candidate],
+    now: float,
+) -> list[Candidate]:
+    kept = [one.model_copy(update={"id": new_id()}) for one in given]
+    rows = _generation(item_id, assignment_id, turn, generation, kept, now)
     connection.execute(insert(candidates), rows)
     return kept
 

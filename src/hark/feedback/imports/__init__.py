@@ -1,0 +1,1 @@
+"""Labels and items from other tools' files."""
