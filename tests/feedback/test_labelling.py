@@ -136,7 +136,9 @@ def test_the_post_comes_after_the_notes(workshop: Workshop) -> None:
     answer = {"chosen": first, "strength": 2, "axes": {}}
     with pytest.raises(ConflictError, match="next comes: notes"):
         desk.send("summary", answer)
-    desk.send("notes", {"notes": {first: "of dogs", second: "of cats"}})
+    notes = desk.send("notes", {"notes": {first: "of dogs", second: "of cats"}})
+    with pytest.raises(ConflictError, match="you have seen more since"):
+        labelling.correct(desk.store, notes.event.id, desk.person.id, None, client_key="c")
     assert desk.view.task["post"] == "SECRET"
     assert desk.send("summary", answer).state == "done"
 
@@ -195,11 +197,9 @@ def test_what_comes_after_the_time_limit_is_kept_but_no_answer(
     assert receipt.event.body["timed_out"]
     assert receipt.event.body["answer"] == {"choice": None, "confidence": None}
     assert receipt.event.body["after_deadline"] == {"choice": 1, "confidence": 80}
-    with pytest.raises(ConflictError, match="time for this question is over"):
-        labelling.correct(
-            desk.store, receipt.event.id, desk.person.id, {"choice": 1, "confidence": 80},
-            client_key="c",
-        )  # fmt: skip
+    for late in ({"choice": 1, "confidence": 80}, None):
+        with pytest.raises(ConflictError, match="you have seen more since"):
+            labelling.correct(desk.store, receipt.event.id, desk.person.id, late, client_key="c")
 
 
 def held_vote(workshop: Workshop) -> tuple[Study, accounts.Person, Assignment, list[str]]:

@@ -297,7 +297,8 @@ def correct(
 ) -> Event:
     """Supersede one's own label by another answer, or retract it (None). Nothing is lost.
 
-    Raises: NotAllowedError for somebody else's; ConflictError if it was superseded already.
+    Raises: NotAllowedError for somebody else's; ConflictError if it was superseded already, or the
+    labeler has learnt since what they were not to know.
     """
     with store.write() as connection:
         now = store.clock()
@@ -309,12 +310,12 @@ def correct(
             raise NotAllowedError("you can only correct labels of your own")
         if old.kind not in events.LABELS:
             raise ConflictError(f"a {old.kind} cannot be corrected")
+        task = TASK.validate_python(old.body["context"]["task"])
+        if old.kind in task.final_labels:
+            raise ConflictError("what you said there stands: you have seen more since")
         body: dict[str, Any] = {"answer": None}
         if answer is not None:
-            task = TASK.validate_python(old.body["context"]["task"])
             shown = [Candidate.model_validate(one) for one in old.body["candidates"]]
-            if old.body.get("timed_out"):
-                raise ConflictError("the time for this question is over")
             body = {**old.body, "answer": read_answer(old.kind, answer, task, shown).to_json()}
         return events.append(
             connection,

@@ -80,6 +80,11 @@ class Task(Record):
         """The kinds of label that can come of it."""
         raise NotImplementedError
 
+    @property
+    def final_labels(self) -> frozenset[str]:
+        """Kinds that cannot be corrected: what comes next is what one must not have known."""
+        return frozenset()
+
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
         """The kinds of event that may follow those that are done; empty when the task is.
 
@@ -207,6 +212,10 @@ class SummaryTask(Task):
     def labels(self) -> frozenset[str]:
         return frozenset({"notes", "summary"})
 
+    @property
+    def final_labels(self) -> frozenset[str]:
+        return frozenset({"notes"})
+
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
         """notes summary"""
         if "summary" in done:
@@ -292,6 +301,10 @@ class QuestionTask(Task):
     @property
     def labels(self) -> frozenset[str]:
         return frozenset({"qa_answer"})
+
+    @property
+    def final_labels(self) -> frozenset[str]:
+        return self.labels
 
     def phase(self, done: Sequence[str]) -> str | None:
         """The phase that comes next, or None when all are done."""
