@@ -268,6 +268,10 @@ class FeedbackClient:
             except BROKEN_OFF as error:
                 attempts.wait(error)
 
+    def labelers(self, name: str) -> list[dict[str, Any]]:
+        """Each labeler's work, as the dashboard shows it: speed, agreement, suspicions."""
+        return list(self._send("GET", f"{_study(name)}/labelers").json())
+
     def export(
         self, name: str, settings: bodies.ExportSettings | Mapping[str, Any] | None = None
     ) -> bodies.ExportBody:
