@@ -14,6 +14,7 @@ from hark.data.files import expand_paths
 from hark.data.formats import read_comparisons
 from hark.data.formats.judged import summary_query
 from hark.feedback import accounts
+from hark.feedback.store import Store
 from hark.models.checkpoint import save_model
 from hark.models.language_model import new_language_model
 from hark.models.tokenizer import train_tokenizer
@@ -83,7 +84,28 @@ def test_a_password_needs_a_terminal_or_a_file(capsys: pytest.CaptureFixture[str
 
 
 def test_a_store_without_an_owner_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "hark feedback owner LOGIN" in refusal(capsys, "create", "study.yaml")
+    Store("feedback.db").close()
+    said = refusal(capsys, "create", "study.yaml")
+    assert "has no owner yet: make one with `hark feedback owner LOGIN`" in said
+
+
+@pytest.mark.parametrize("command", [("status",), ("create", "study.yaml"), ("export", "answers")])
+def test_a_misspelt_store_is_not_made(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no database 'feedbak.db'" in refusal(capsys, *command, "--store", "feedbak.db")
+    assert not Path("feedbak.db").exists()
+
+
+def test_a_file_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    carry_out(capsys, "owner", "ada", "--password-file", "password")
+    carry_out(capsys, "create", "study.yaml")
+    for file in (".", "nowhere.json"):
+        said = refusal(capsys, "import", file, "--from", "argilla", "--study", "answers")
+        assert f"'{file}'" in said
+    assert "no study 'answer'" in refusal(
+        capsys, "import", ".", "--from", "hh", "--study", "answer"
+    )
 
 
 def test_a_study_is_filled_opened_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

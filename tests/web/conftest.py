@@ -69,8 +69,8 @@ def connect(workshop: Workshop, server: str) -> Iterator[Callable[[Person], Feed
 class serving:  # noqa: N801
     """A server in a thread, for the length of a block."""
 
-    def __init__(self, build: Callable[[], object]) -> None:
-        self.listening = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, build: Callable[[], object], port: int = 0) -> None:
+        self.listening = socket.create_server(("127.0.0.1", port))
         ready = threading.Event()
         self.server = make_server(build(), ready.set)  # type: ignore[arg-type]
         self.thread = threading.Thread(
@@ -88,10 +88,15 @@ class serving:  # noqa: N801
         self.listening.close()
 
 
+def find_chromium() -> str | None:
+    """Where the browser is, if it is installed."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    program = find_chromium()
     if program is None:
         assert not os.environ.get("CI"), "install Chromium: the tests of the pages need it"
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hark.feedback.imports.fields import FieldNames
     from hark.feedback.imports.findings import Finding
     from hark.feedback.imports.landing import ImportReport
+    from hark.feedback.store import Store
     from hark.feedback.tasks import TaskKind
 
 app = App(name="feedback", help="Collect labels and hand them on.", help_format="plaintext")
@@ -84,6 +85,18 @@ def _read_password(path: Path) -> str:
         raise SettingsError(f"password file '{path}' is not UTF-8 text") from None
 
 
+def _open(place: str) -> Store:
+    """A store that exists: a misspelt name is no new one. Raises: SettingsError."""
+    from hark.feedback.store import Store
+
+    if "://" not in place and not Path(place).exists():
+        raise SettingsError(
+            f"there is no database '{place}'; name one with --store or HARK_STORE, or make it with "
+            "`hark feedback owner LOGIN`"
+        )
+    return Store(place)
+
+
 @app.command
 def create(
     settings: Annotated[Path, Parameter(help="YAML or JSON file with the study's settings.")],
@@ -105,7 +118,6 @@ def create(
     from hark.feedback.accounts import first_owner
     from hark.feedback.item_files import read_items
     from hark.feedback.items import add_items, check_fits
-    from hark.feedback.store import Store
     from hark.feedback.studies import StudySettings
     from hark.settings import read_settings_file
 
@@ -113,7 +125,7 @@ def create(
     given = [] if items is None else read_items(items)
     for item in given:
         check_fits(asked, item)  # Before there is a study that lacks them.
-    with Store(store) as opened:
+    with _open(store) as opened:
         by = first_owner(opened).id
         study = studies.create_study(opened, asked, by=by)
         added = add_items(opened, study.id, given, by=by)
@@ -150,9 +162,8 @@ def invite(
     """
     from hark.feedback import invites, studies
     from hark.feedback.accounts import first_owner
-    from hark.feedback.store import Store
 
-    with Store(store) as opened:
+    with _open(store) as opened:
         secret = invites.invite(
             opened,
             by=first_owner(opened).id,
@@ -210,13 +221,12 @@ def import_(
     from hark.feedback.accounts import first_owner
     from hark.feedback.imports.fields import FieldNames
     from hark.feedback.imports.landing import land
-    from hark.feedback.store import Store
     from hark.feedback.studies import find_study
 
     names = FieldNames(prompt=prompt_field, responses=tuple(response_fields or ()))
     if from_ == "hh" and names != FieldNames():
         raise SettingsError("--prompt-field and --response-fields would be ignored with --from hh")
-    with Store(store) as opened:
+    with _open(store) as opened:
         kind = find_study(opened, study).settings.task
         report = land(
             opened,
@@ -287,10 +297,9 @@ def export(
     Example: hark feedback export answers --minimum-strength 2 --output snapshots
     """
     from hark.feedback.export import ExportSettings, export_study, read_about
-    from hark.feedback.store import Store
 
     asked = ExportSettings(format=format_, minimum_strength=minimum_strength, uses=tuple(uses))
-    with Store(store) as opened:
+    with _open(store) as opened:
         path = export_study(opened, study, output, asked)
     about = read_about(path)
     results = {"snapshot": str(path), "data": str(path / about["data"])}
@@ -328,9 +337,8 @@ def status(
     Example: hark feedback status
     """
     from hark.feedback.overview import overview
-    from hark.feedback.store import Store
 
-    with Store(store) as opened:
+    with _open(store) as opened:
         rows = [one.to_json() for one in overview(opened, study)]
     if not rows and not json:
         print("no study yet: hark feedback create study.yaml")

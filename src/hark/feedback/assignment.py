@@ -24,13 +24,15 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.items import Item, get_item
 from hark.feedback.records import FreeText, Record
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
-from hark.feedback.selection import next_item, quota_reached
+from hark.feedback.selection import next_item, quota_reached, rests
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
 from hark.feedback.tables import assignments, items
 
 State = Literal["open", "done", "late", "skipped", "expired"]
-NothingBecause = Literal["nothing left", "quota reached", "screening undecided"]
+NothingBecause = Literal[
+    "nothing left", "quota reached", "screening undecided", "enough sensitive items today"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +86,10 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
         item = next_item(connection, study, member, now)
         if item is not None:
             return _hand_out(connection, study, item, person_id, now)
-        screened = member.state == "screening"
-        return Nothing(because="screening undecided" if screened else "nothing left")
+        if member.state == "screening":
+            return Nothing(because="screening undecided")
+        rested = rests(connection, study, member, now)
+        return Nothing(because="enough sensitive items today" if rested else "nothing left")
 
 
 def _check_may_label(study: Study, member: Member) -> None:

@@ -64,6 +64,21 @@ def own_labels(
     return [_shown(one, done[one.assignment_id]) for one in labels]
 
 
+def own_label(store: Store, event_id: str, person_id: str) -> OwnLabel:
+    """One label. Raises: NotFoundError for another's, for none, and for one that was superseded."""
+    with store.read() as connection:
+        author = accounts.get_person(connection, person_id).pseudonym
+        place = _position(connection, event_id, author)
+        newest = events.iterate(
+            connection, author=author, kinds=events.LABELS, after=place - 1, before=place + 1,
+            current=True,
+        )  # fmt: skip
+        event = next(newest, None)
+        if event is None:
+            raise NotFoundError(f"label '{event_id}' has been corrected or taken back")
+        return _shown(event, _done(connection, [event.assignment_id])[event.assignment_id])
+
+
 def _position(connection: Connection, event_id: str, author: str) -> int:
     event = events.get(connection, event_id)
     if event.author != author:

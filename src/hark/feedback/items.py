@@ -20,7 +20,13 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, MAXIMUM_OVERLAP, Study, StudySettings, lock_study
+from hark.feedback.studies import (
+    MANAGERS,
+    MAXIMUM_OVERLAP,
+    Study,
+    StudySettings,
+    lock_study,
+)
 from hark.feedback.tables import assignments, candidates, item_categories, items
 from hark.feedback.tasks import TASK, AnyTask, Task
 
@@ -328,6 +334,13 @@ def get_item(connection: Connection, item_id: str) -> Item:
     if row is None:
         raise NotFoundError(f"there is no item '{item_id}'")
     return _item(row)
+
+
+def warnings_of(connection: Connection, study: Study, item_id: str) -> dict[str, str]:
+    """The categories of an item, each with its study's warning; none for one that is harmless."""
+    of_item = item_categories.c.item_id == item_id
+    named = connection.execute(select(item_categories.c.category).where(of_item)).scalars()
+    return {name: study.settings.categories.get(name, "") for name in sorted(named)}
 
 
 def _item(row: Row[Any]) -> Item:

@@ -32,7 +32,7 @@ def comparison_of(event: Event, *, source: str | None = None) -> Comparison:
     return Comparison(
         prompt=_prompt(event),
         responses=tuple(one["text"] for one in candidates),
-        ranks=_ranks(event, [one["id"] for one in candidates]),
+        ranks=ranks_of(event, [one["id"] for one in candidates]),
         strength=None if strength is None else float(strength),
         labeler=event.author,
         user=event.author if live else None,
@@ -41,7 +41,11 @@ def comparison_of(event: Event, *, source: str | None = None) -> Comparison:
     )
 
 
-def _ranks(event: Event, ids: Sequence[str]) -> tuple[int, ...]:
+def ranks_of(event: Event, ids: Sequence[str]) -> tuple[int, ...]:
+    """How good each candidate is by a label of a kind in `COMPARES`: 1 is best, ties share a rank.
+
+    ids: of the candidates, in the order of the result.
+    """
     answer = event.body["answer"]
     if event.kind == "ranking":
         group = {name: n for n, names in enumerate(answer["ranking"], start=1) for name in names}
@@ -90,7 +94,7 @@ def preference_units(labels: Iterable[Event]) -> list[list[float]]:
     for label in labels:
         if label.kind in COMPARES - {"comparison"}:
             ids = [one["id"] for one in label.body["candidates"]]
-            ranks = _ranks(label, ids)
+            ranks = ranks_of(label, ids)
             for i, j in itertools.combinations(range(len(ranks)), 2):
                 sign = float((ranks[i] < ranks[j]) - (ranks[i] > ranks[j]))
                 said[label.item_id, i, j].append(sign)

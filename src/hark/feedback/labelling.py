@@ -27,7 +27,7 @@ from hark.feedback.assignment import (
 )
 from hark.feedback.dialogues import LiveDialogue, dialogue_of
 from hark.feedback.events import Event
-from hark.feedback.items import Item, candidates_of, get_item
+from hark.feedback.items import Item, candidates_of, get_item, warnings_of
 from hark.feedback.records import Candidate, FreeText, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.store import Store
@@ -81,6 +81,10 @@ class View:
     may_finish: bool
     deadline: float | None
     """When the time for the opened step is over."""
+    categories: dict[str, str]
+    """Category → its warning; an item that has any is not shown before the labeler asks for it."""
+    answered: tuple[dict[str, Any], ...]
+    """The labeler's own steps so far: `kind` and `answer` of each."""
 
 
 def submit(
@@ -343,6 +347,8 @@ def view(store: Store, assignment_id: str, person_id: str) -> View:
         done = step_kinds(steps)
         live = dialogue_of(connection, item, assignment_id, steps) if item.task.live else None
         shown = _shown_candidates(connection, item, live)
+        study = studies.get_study(connection, row.study_id)
+        categories = warnings_of(connection, study, item.id)
     order = display_order(assignment_id, 0 if live is None else live.turn, len(shown))
     seconds = item.task.seconds_for(done)
     started = row.step_started_at
@@ -351,14 +357,24 @@ def view(store: Store, assignment_id: str, person_id: str) -> View:
         assignment_id=assignment_id,
         state=row.state,
         expires_at=row.expires_at,
-        task=item.task.shown(done),
+        task=_shown_task(item, row, done) if active else item.task.shown(done),
         candidates=tuple(shown[place].shown() for place in order),
         messages=() if live is None else tuple(one.to_json() for one in live.messages),
         waits_for_models=live is not None and live.waits_for_models,
         next_steps=item.task.next_steps(done) if active else frozenset(),
         may_finish=active and item.task.may_finish(done),
         deadline=None if seconds is None or started is None else started + seconds,
+        categories=categories,
+        answered=tuple({"kind": one.kind, "answer": one.body.get("answer")} for one in steps),
     )
+
+
+def _shown_task(item: Item, row: Row[Any], done: Sequence[str]) -> dict[str, Any]:
+    """What of the task may be seen now: nothing to read before the clock of a time limit runs."""
+    shown = item.task.shown(done)
+    if item.task.seconds_for(done) is None or row.step_started_at is not None:
+        return shown
+    return {name: shown[name] for name in ("kind", "phases", "seconds")}
 
 
 def _shown_candidates(

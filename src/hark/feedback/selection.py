@@ -44,6 +44,35 @@ def next_item(connection: Connection, study: Study, member: Member, now: float) 
     return None
 
 
+def rests(connection: Connection, study: Study, member: Member, now: float) -> bool:
+    """Whether all that is left for a labeler is sensitive, and they have had enough for a day."""
+    if _sensitive_allowed(connection, study, member, now):
+        return False
+    return count_waiting(connection, study, member, now, capped=False) > 0
+
+
+def count_waiting(
+    connection: Connection, study: Study, member: Member, now: float, *, capped: bool = True
+) -> int:
+    """Items that a labeler could be given: of the screening test, or to label.
+
+    capped: leave out the sensitive ones if they have had enough of them for a day.
+    """
+    sensitive = not capped or _sensitive_allowed(connection, study, member, now)
+    main: tuple[Use, ...] = ("test",) if member.held_out else ("train", "test")
+    uses: tuple[Use, ...] = ("screening",) if member.state == "screening" else main
+    statement = (
+        select(func.count())
+        .select_from(items)
+        .where(
+            items.c.use.in_(uses),
+            items.c.fill.in_(("begun", "fresh")),
+            *_open_to(study, member, sensitive),
+        )
+    )
+    return connection.execute(statement).scalar_one()
+
+
 def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
     """The uses of the items this labeler may get, in the order in which to look."""
     if member.state == "screening":
@@ -65,21 +94,13 @@ def _next_of(
     connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
 ) -> Row[Any] | None:
     """The first item of this use that has room and that the labeler may see and has not had."""
-    had = select(assignments.c.id).where(
-        assignments.c.item_id == items.c.id,
-        assignments.c.person_id == member.person_id,
-        assignments.c.state != "expired",
-    )
     for fill in ("begun", "fresh"):
         statement = (
             select(items)
             .where(
-                items.c.study_id == study.id,
                 items.c.use == use,
-                items.c.votable == true(),
                 items.c.fill == fill,
-                ~had.exists(),
-                ~_unwanted(study, member, sensitive),
+                *_open_to(study, member, sensitive),
             )
             .order_by(items.c.position)
             .limit(1)
@@ -87,6 +108,21 @@ def _next_of(
         if (row := connection.execute(statement).one_or_none()) is not None:
             return row
     return None
+
+
+def _open_to(study: Study, member: Member, sensitive: bool) -> list[ColumnElement[bool]]:
+    """Conditions under which an item of the study may be given to this labeler."""
+    had = select(assignments.c.id).where(
+        assignments.c.item_id == items.c.id,
+        assignments.c.person_id == member.person_id,
+        assignments.c.state != "expired",
+    )
+    return [
+        items.c.study_id == study.id,
+        items.c.votable == true(),
+        ~had.exists(),
+        ~_unwanted(study, member, sensitive),
+    ]
 
 
 def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:

@@ -176,6 +176,16 @@ def create_api_token(store: Store, person_id: str, label: str) -> str:
     return secret
 
 
+def list_api_tokens(store: Store, person_id: str) -> list[tuple[str, float]]:
+    """Label and time of making of each of a person's API tokens, oldest first; never a secret."""
+    theirs = (tokens.c.person_id == person_id) & (tokens.c.kind == "api")
+    with store.read() as connection:
+        rows = connection.execute(
+            select(tokens.c.label, tokens.c.created_at).where(theirs).order_by(tokens.c.created_at)
+        )
+        return [(row.label, row.created_at) for row in rows]
+
+
 def find_api_token(store: Store, secret: str) -> Person:
     """Who is behind an API token. Raises: NotSignedInError."""
     with store.read() as connection:

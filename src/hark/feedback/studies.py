@@ -61,10 +61,16 @@ class StudySettings(Settings):
     """Items for each labeler; None is no limit."""
     maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
     """Items of any category that a labeler is given in 24 hours; None is no limit."""
+    pay_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """What a labeler earns in an hour of activity, in any currency; for the cost in figures."""
+    pay_per_label: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """What a labeler earns for each label, in the same currency; both may be paid."""
     categories: dict[Category, FreeText] = Field(default_factory=dict)
     """Category → the warning that a labeler reads before agreeing to see such items."""
     support: FreeText = ""
     """Where a labeler finds help; shown beside sensitive items."""
+    break_minutes: Annotated[float, Field(gt=0)] | None = 45.0
+    """After so much work without a pause, the page suggests one; None never does."""
     screening: CutOffs | None = None
     """What the screening test asks; None admits everyone who is invited."""
 
@@ -171,7 +177,7 @@ def find_study(store: Store, name: str) -> Study:
         rows = connection.execute(select(studies)).all()
     for row in rows:
         if row.name == name:
-            return _study(row)
+            return study_of(row)
     close = did_you_mean(name, [row.name for row in rows])
     raise NotFoundError(f"there is no study '{name}'{close}")
 
@@ -181,7 +187,7 @@ def get_study(connection: Connection, study_id: str) -> Study:
     row = connection.execute(select(studies).where(studies.c.id == study_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study '{study_id}'")
-    return _study(row)
+    return study_of(row)
 
 
 def lock_study(connection: Connection, study_id: str) -> Study:
@@ -195,7 +201,7 @@ def lock_study(connection: Connection, study_id: str) -> Study:
     row = connection.execute(statement).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no study '{study_id}'")
-    return _study(row)
+    return study_of(row)
 
 
 def join(store: Store, study_id: str, person_id: str, *, held_out: bool = False) -> Member:
@@ -332,7 +338,8 @@ def _membership(study_id: str, person_id: str) -> ColumnElement[bool]:
     return (members.c.study_id == study_id) & (members.c.person_id == person_id)
 
 
-def _study(row: Row[Any]) -> Study:
+def study_of(row: Row[Any]) -> Study:
+    """A row of the table."""
     return Study(
         id=row.id,
         state=row.state,

@@ -224,3 +224,12 @@ secret_keys = Table(
     Column("secret", String(64), nullable=False),
     _time("created_at"),
 )
+
+candidate_scores = Table(
+    "candidate_scores",
+    metadata,
+    Column("model", String(200), primary_key=True),  # a preference model
+    _of("candidate_id", "candidates", primary=True),
+    Column("score", Double, nullable=False),
+    _time("created_at"),
+)

@@ -250,6 +250,8 @@ class ReviewTask(Task):
     transcript: tuple[Turn, ...] = Field(min_length=2)
     description: FreeText = ""
     """What the attacker set out to do."""
+    rating: Annotated[int, Field(strict=True, ge=0, le=4)] | None = None
+    """The attacker's own, if the reviewer is to say whether they agree with it."""
     tags: tuple[Name, ...] = HARM_TAGS
     maximum_tags: Annotated[int, Field(ge=0)] = 2
 

@@ -71,7 +71,8 @@ def _ballots_of(event: Event, snapshots: Sequence[str]) -> Iterator[Ballot]:
     ranks = comparison_of(event).ranks
     assert ranks is not None
     live = event.kind == "comparison"
-    for one, other in itertools.combinations(_shown_order(event), 2):
+    order = shown_order(event.id, event.body["display_order"], len(snapshots))
+    for one, other in itertools.combinations(order, 2):
         yield Ballot(
             first=snapshots[one],
             second=snapshots[other],
@@ -82,13 +83,11 @@ def _ballots_of(event: Event, snapshots: Sequence[str]) -> Iterator[Ballot]:
         )
 
 
-def _shown_order(event: Event) -> list[int]:
+def shown_order(event_id: str, order: Sequence[int] | None, count: int) -> list[int]:
     """Places as they stood on the screen; of an import that does not tell, as a hash has it."""
-    order = event.body["display_order"]
     if order is not None:
         return list(order)
-    places = range(len(event.body["candidates"]))
-    return sorted(places, key=lambda place: hash_of_json([event.id, place]))
+    return sorted(range(count), key=lambda place: hash_of_json([event_id, place]))
 
 
 def _outcome(one: int, other: int) -> Literal["first", "second", "tie"]:

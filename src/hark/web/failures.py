@@ -44,7 +44,7 @@ def add_handlers(application: FastAPI) -> None:
 
     @application.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> Response:
-        return _answer(request, Failure(status=422, message=_sentence(error)))
+        return _answer(request, Failure(status=422, message=sentence(error)))
 
     @application.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
@@ -109,7 +109,7 @@ def respond(scope: Scope, failure: Failure) -> Response:
     return Response(page, failure.status, headers=headers, media_type="text/html")
 
 
-def _sentence(error: RequestValidationError) -> str:
+def sentence(error: RequestValidationError) -> str:
     """Pydantic's findings in words; the offending values may be books and are not repeated."""
     clauses = []
     for found in list(error.errors())[:5]:

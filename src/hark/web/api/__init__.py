@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from hark.web.api import exports, members, people, sessions, studies, work
+from hark.web.api import exports, members, people, results, sessions, studies, work
 
 router = APIRouter()
 router.include_router(sessions.router)
 router.include_router(people.router)
 router.include_router(studies.router)
 router.include_router(members.router)
+router.include_router(results.router)
 router.include_router(exports.router)
 router.include_router(work.router)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Response
 
 from hark.feedback import assignment, history, labelling
-from hark.feedback.assignment import Nothing
+from hark.feedback.assignment import Nothing, NothingBecause
 from hark.feedback.labelling import Receipt
 from hark.web.api.descriptions import KNOWN, Id, Key, refusals
 from hark.web.api.members import kept_body
@@ -35,7 +35,7 @@ NOTHING = {
             "description": "Why",
             "schema": {
                 "type": "string",
-                "enum": ["nothing left", "quota reached", "screening undecided"],
+                "enum": list(get_args(NothingBecause)),
             },
         }
     },

@@ -50,6 +50,14 @@ class ShownTurn(Record):
     content: str
 
 
+class OwnStep(Record):
+    """A step that the labeler has done."""
+
+    kind: str
+    answer: dict[str, Any] | None
+    """None for a step that has none."""
+
+
 class ViewBody(Record):
     """An assignment as its labeler sees it."""
 
@@ -67,6 +75,10 @@ class ViewBody(Record):
     may_finish: bool
     deadline: Seconds | None
     """When the time for the opened step is over."""
+    categories: dict[str, str]
+    """Category → its warning; an item that has any is not shown before the labeler asks for it."""
+    answered: list[OwnStep]
+    """The labeler's own steps so far."""
     now: Seconds
 
 

@@ -1,4 +1,4 @@
-"""Signing in and out, and taking up an invitation."""
+"""Signing in and out, taking up an invitation, and what concerns one's own account."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from hark.errors import HarkError
-from hark.feedback import invites, sign_in
+from hark.feedback import invites, sign_in, studies
+from hark.feedback.events import iso_time
+from hark.feedback.invites import Invite
 from hark.feedback.refusals import FeedbackError, NotFoundError, NotSignedInError
 from hark.web.failures import Failure, log_refusal
 from hark.web.identity import (
@@ -52,7 +54,13 @@ def show_invite(request: Request, store: Place, secret: str) -> str:
     except NotSignedInError:
         caller = None
     return render(
-        "invite.html", invite=invite, secret=secret, login="", problem=None, caller=caller
+        "invite.html",
+        invite=invite,
+        title=_title(store, invite),
+        secret=secret,
+        login="",
+        problem=None,
+        caller=caller,
     )
 
 
@@ -68,7 +76,8 @@ def accept_invite(
         raise
     except FeedbackError as error:
         invite = invites.look_at(store, secret)
-        return _form_again(request, "invite.html", error, invite=invite, secret=secret, login=login)
+        shown = {"invite": invite, "title": _title(store, invite), "secret": secret}
+        return _form_again(request, "invite.html", error, login=login, **shown)
     return _signed_in(request, sign_in.start_session(store, person.id))
 
 
@@ -79,6 +88,16 @@ def join(store: Place, caller: Anyone, secret: str) -> Response:
     return Response(status_code=204, headers={"HX-Redirect": "/"})
 
 
+@router.get("/account", response_class=HTMLResponse)
+def show_account(store: Place, caller: Anyone) -> str:
+    """Password, API tokens, and being forgotten; scripts ask the API for each."""
+    tokens = [
+        (label, iso_time(made)[:10])
+        for label, made in sign_in.list_api_tokens(store, caller.person.id)
+    ]
+    return render("account.html", caller=caller, tokens=tokens)
+
+
 @router.post("/logout")
 def log_out(store: Place, caller: Anyone) -> Response:
     """End the session."""
@@ -87,6 +106,14 @@ def log_out(store: Place, caller: Anyone) -> Response:
     response = Response(status_code=204, headers={"HX-Redirect": "/login"})
     clear_cookie(response)
     return response
+
+
+def _title(store: Place, invite: Invite) -> str | None:
+    """Of the study that an invitation leads to, if it does."""
+    if invite.study_id is None:
+        return None
+    with store.read() as connection:
+        return studies.get_study(connection, invite.study_id).settings.title
 
 
 def _signed_in(request: Request, session: sign_in.Session) -> Response:

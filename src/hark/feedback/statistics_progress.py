@@ -1,0 +1,214 @@
+"""How far a study is, how fast it goes, and when it will be done.
+
+Progress counts places: an item that wants three labelers has three. Gold and screening items are
+for every labeler and have none.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, Integer, case, cast, func, select
+
+from hark.feedback.events import LABELS
+from hark.feedback.statistics_labels import ON_THE_WAY
+from hark.feedback.tables import assignments, events, items
+
+HOUR: Final = 3600.0
+STEPS: Final = (60, 300, 900, HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR)
+"""Widths of the bars of a history, in seconds."""
+MOST_BARS: Final = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCount:
+    """Items of one use."""
+
+    use: str
+    items: int
+    waiting: int
+    """Without responses that can be read, so that nobody is given them."""
+    begun: int
+    full: int
+    labelled: int
+    """Assignments that are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Places filled in an hour, at present."""
+
+    per_hour: float | None
+    because: str
+    """Why there is none; empty if there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Labels in spells of equal length, the last one still running."""
+
+    start: float
+    """Seconds since 1970."""
+    seconds: float
+    """Of each spell."""
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a study is."""
+
+    uses: tuple[UseCount, ...]
+    places: int
+    filled: int
+    """Places whose label is there."""
+    open: int
+    """Assignments in somebody's hands."""
+    skipped: int
+    late: int
+    labels: int
+    labels_last_hour: int
+    labels_last_day: int
+    pace: Pace
+    seconds_left: float | None
+    """At the present pace; None if it is undefined."""
+    history: History | None
+
+
+def progress(connection: Connection, study_id: str, *, now: float) -> Progress:
+    """Count a study."""
+    uses = _count_uses(connection, study_id)
+    states = _count_states(connection, study_id)
+    places = _count_places(connection, study_id)
+    filled = _finish_times(connection, study_id)
+    labelled = _label_times(connection, study_id)
+    rate = pace(filled, now)
+    left = places - len(filled)
+    seconds_left = 0.0 if not left else left / rate.per_hour * HOUR if rate.per_hour else None
+    return Progress(
+        uses=tuple(uses),
+        places=places,
+        filled=len(filled),
+        open=states.get("open", 0),
+        skipped=states.get("skipped", 0),
+        late=states.get("late", 0),
+        labels=len(labelled),
+        labels_last_hour=_since(labelled, now - HOUR),
+        labels_last_day=_since(labelled, now - 24 * HOUR),
+        pace=rate,
+        seconds_left=seconds_left if places else None,
+        history=history(labelled, now),
+    )
+
+
+def pace(times: Sequence[float], now: float) -> Pace:
+    """How many of these times fall into the last hour, or since the first if that is less.
+
+    times: ascending. A minute at least is taken, so that one label does not make sixty an hour.
+    """
+    recent = _since(times, now - HOUR)
+    if not recent:
+        return Pace(per_hour=None, because="nothing was finished in the last hour")
+    if len(times) < 2:
+        return Pace(per_hour=None, because="only one place is filled")
+    spell = min(HOUR, max(60.0, now - times[0]))
+    return Pace(per_hour=recent / spell * HOUR, because="")
+
+
+def history(times: Sequence[float], now: float) -> History | None:
+    """Counts in up to 48 spells, of the shortest length that covers all; None without times.
+
+    times: ascending.
+    """
+    if not times:
+        return None
+    seconds = next(
+        (float(step) for step in STEPS if (now - times[0]) // step + 2 <= MOST_BARS), STEPS[-1]
+    )
+    start = times[0] // seconds * seconds
+    counts = [0] * (int((max(now, times[-1]) - start) // seconds) + 1)
+    for time in times:
+        counts[int((time - start) // seconds)] += 1
+    return History(start=start, seconds=seconds, counts=tuple(counts))
+
+
+def _since(times: Sequence[float], start: float) -> int:
+    return len(times) - bisect.bisect_right(times, start)
+
+
+def _count_uses(connection: Connection, study_id: str) -> list[UseCount]:
+    done = (
+        select(assignments.c.item_id, func.count().label("done"))
+        .where(assignments.c.study_id == study_id, assignments.c.state == "done")
+        .group_by(assignments.c.item_id)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(
+            items.c.use,
+            func.count().label("items"),
+            func.sum(cast(~items.c.votable, Integer)).label("waiting"),
+            func.sum(case((items.c.fill == "begun", 1), else_=0)).label("begun"),
+            func.sum(case((items.c.fill == "full", 1), else_=0)).label("full"),
+            func.sum(func.coalesce(done.c.done, 0)).label("labelled"),
+        )
+        .outerjoin(done, done.c.item_id == items.c.id)
+        .where(items.c.study_id == study_id)
+        .group_by(items.c.use)
+    )
+    found = {
+        row.use: UseCount(
+            use=row.use,
+            items=row.items,
+            waiting=int(row.waiting),
+            begun=int(row.begun),
+            full=int(row.full),
+            labelled=int(row.labelled),
+        )
+        for row in rows
+    }
+    return [found[use] for use in ("train", "test", "gold", "screening") if use in found]
+
+
+def _count_states(connection: Connection, study_id: str) -> dict[str, int]:
+    rows = connection.execute(
+        select(assignments.c.state, func.count())
+        .where(assignments.c.study_id == study_id)
+        .group_by(assignments.c.state)
+    )
+    return {state: count for state, count in rows}  # noqa: C416 (rows are not tuples to mypy)
+
+
+def _count_places(connection: Connection, study_id: str) -> int:
+    total = select(func.sum(items.c.slots)).where(items.c.study_id == study_id)
+    return int(connection.execute(total).scalar_one() or 0)
+
+
+def _finish_times(connection: Connection, study_id: str) -> list[float]:
+    statement = (
+        select(assignments.c.finished_at)
+        .where(
+            assignments.c.study_id == study_id,
+            assignments.c.state == "done",
+            assignments.c.slot.is_not(None),
+        )
+        .order_by(assignments.c.finished_at)
+    )
+    return [float(one) for one in connection.execute(statement).scalars()]
+
+
+def _label_times(connection: Connection, study_id: str) -> list[float]:
+    """When each label was first given; a correction is not another one."""
+    statement = (
+        select(events.c.created_at)
+        .where(
+            events.c.study_id == study_id,
+            events.c.kind.in_(sorted(LABELS - ON_THE_WAY)),
+            events.c.supersedes.is_(None),
+        )
+        .order_by(events.c.created_at)
+    )
+    return [float(one) for one in connection.execute(statement).scalars()]

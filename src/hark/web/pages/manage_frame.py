@@ -1,0 +1,92 @@
+"""What the pages of managers have in common: their frame, and how a refusal looks inside one.
+
+Forms are sent by htmx, with the session's CSRF token in a header. What is refused is said in the
+page's place for notices; what is done loads the page anew, or another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from fastapi.routing import APIRoute
+from markupsafe import escape
+
+from hark.errors import HarkError
+from hark.feedback import studies
+from hark.feedback.studies import MANAGERS, Study
+from hark.web.failures import Failure, log_refusal, sentence
+from hark.web.identity import Caller, Place
+from hark.web.rendering import render
+
+NOTICE: Final = "#problem"
+"""Where every page says what was not done."""
+
+
+class ManageRoute(APIRoute):
+    """Puts refusals of htmx's requests where the page has room for them."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with refusals caught."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (HarkError, RequestValidationError) as error:
+                if request.headers.get("HX-Request") != "true":
+                    raise
+                return _refusal(request, error)
+
+        return answer
+
+
+def _refusal(request: Request, error: HarkError | RequestValidationError) -> Response:
+    if isinstance(error, HarkError):
+        failure = Failure(status=getattr(error, "status", 400), message=str(error))
+    else:
+        failure = Failure(status=422, message=sentence(error))
+    log_refusal(request.scope, failure)
+    headers = {"HX-Retarget": NOTICE, "HX-Reswap": "innerHTML"}
+    return HTMLResponse(str(escape(failure.message)), failure.status, headers=headers)
+
+
+def find_study(store: Place, name: str) -> Study:
+    """The study of the address."""
+    return studies.find_study(store, name)
+
+
+Shown = Annotated[Study, Depends(find_study)]
+"""The study of the address. Put it after the caller, so that strangers learn of no study."""
+
+
+def show(template: str, caller: Caller, **values: Any) -> HTMLResponse:
+    """A page below `templates/manage`."""
+    defaults = {
+        "study": None,
+        "here": "",
+        "manages": caller.person.role in MANAGERS,
+        "owns": caller.person.role == "owner",
+        "moment": moment,
+        "day": day,
+    }
+    return HTMLResponse(render(f"manage/{template}", caller=caller, **{**defaults, **values}))
+
+
+def go(address: str) -> Response:
+    """Load another page, or this one anew."""
+    return Response(status_code=204, headers={"HX-Redirect": address})
+
+
+def moment(seconds: float) -> str:
+    """A time to the minute."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %Y, %H:%M")
+
+
+def day(seconds: float) -> str:
+    """A date."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %Y")

@@ -1,0 +1,112 @@
+"""What a study is filled with: items from a file, and how far each is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, UploadFile
+from fastapi.responses import HTMLResponse, Response
+
+from hark.errors import DataError
+from hark.feedback import items, registers
+from hark.feedback.item_files import read_items
+from hark.feedback.items import NewItem
+from hark.feedback.statistics_progress import progress
+from hark.web.identity import Manager, Place
+from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
+
+router = APIRouter(route_class=ManageRoute)
+
+USES = ("train", "test", "gold", "screening")
+STATES = ("waiting", "fresh", "begun", "full")
+
+
+@router.get("/{name}/items")
+def show_items(
+    store: Place, caller: Manager, study: Shown, use: str = "", state: str = "", start: int = 0
+) -> HTMLResponse:
+    """Counts, a form to add more, and the items themselves."""
+    start = max(0, start)
+    rows, total = registers.list_items(store, study.id, use=use, state=state, start=start)
+    with store.read() as connection:
+        counted = progress(connection, study.id, now=store.clock())
+    return show(
+        "items.html",
+        caller,
+        study=study,
+        here="items",
+        rows=rows,
+        total=total,
+        start=start,
+        page=registers.PAGE,
+        use=use,
+        state=state,
+        uses=USES,
+        states=STATES,
+        counts=counted.uses,
+        gist=gist,
+        example=example(study.settings.task),
+    )
+
+
+@router.post("/{name}/items")
+def add_items(
+    store: Place, caller: Manager, study: Shown, file: Annotated[UploadFile, File()]
+) -> Response:
+    """Add the items of a file, all or none."""
+    new = read_upload(file)
+    items.add_items(store, study.id, new, by=caller.person.id)
+    return go(f"/manage/{study.settings.name}/items")
+
+
+def read_upload(file: UploadFile) -> list[NewItem]:
+    """Items of a file that a browser sent. Raises: DataError with the file's name and line."""
+    name = Path(file.filename or "").name
+    if not name:
+        raise DataError("no file was chosen: choose one of JSON lines (.jsonl) or Parquet")
+    with tempfile.TemporaryDirectory(prefix="hark-items-") as folder:
+        path = Path(folder) / name
+        with path.open("wb") as aside:
+            shutil.copyfileobj(file.file, aside)
+        try:
+            found = read_items(path)
+        except DataError as error:
+            raise DataError(str(error).replace(f"{folder}/", "")) from None
+    if not found:
+        raise DataError(f"{name}: there is no item in it")
+    return found
+
+
+def gist(content: dict[str, Any]) -> str:
+    """What an item is about, in a line."""
+    for field in ("prompt", "transcript", "opening"):
+        if content.get(field):
+            return str(content[field][-1 if field == "prompt" else 0]["content"])
+    for field in ("title", "question", "use_case", "theme", "post", "style"):
+        if content.get(field):
+            return str(content[field])
+    return str(content["kind"])
+
+
+def example(task: str) -> str:
+    """A line of a file of items, for those who write one."""
+    pair = '[{"text": "…", "snapshot": "model-a"}, {"text": "…", "snapshot": "model-b"}]'
+    prompt = '"prompt": [{"role": "user", "content": "…"}]'
+    lines = {
+        "dialogue": '{"task": {"kind": "dialogue", "mode": "helpful"}}',
+        "ranking": f'{{"task": {{"kind": "ranking", {prompt}}}, "candidates": [4 to 9 like '
+        '{"text": "…", "snapshot": "model-a"}]}',
+        "demonstration": f'{{"task": {{"kind": "demonstration", {prompt}}}}}',
+        "summary": f'{{"task": {{"kind": "summary", "post": "…"}}, "candidates": {pair}}}',
+        "vote": f'{{"task": {{"kind": "vote", {prompt}}}, "candidates": {pair}}}',
+        "review": '{"task": {"kind": "review", "transcript": [{"role": "user", "content": "…"}, '
+        '{"role": "assistant", "content": "…"}]}}',
+        "audit": '{"task": {"kind": "audit", "behaviour": "…", "question": "…", '
+        '"answers": ["…", "…"]}}',
+        "question": '{"task": {"kind": "question", "question": "…", "options": ["…", "…"], '
+        '"answer": 0}}',
+    }
+    return lines[task]

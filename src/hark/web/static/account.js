@@ -1,0 +1,57 @@
+/* Password, API tokens, and being forgotten. */
+
+import { forgetDrafts } from "./draft.js";
+import { call, say } from "./hark.js";
+
+const find = (name) => document.getElementById(name);
+
+/** Do it, and say so where it fails. */
+function trying(act) {
+  return async (event) => {
+    event.preventDefault();
+    try {
+      await act(event);
+    } catch (error) {
+      say(error.message, { problem: true });
+    }
+  };
+}
+
+find("password-form").addEventListener("submit", trying(async (event) => {
+  await call("PUT", "/me/password", { body: Object.fromEntries(new FormData(event.target)) });
+  // A new session began, with a CSRF token of its own.
+  window.location.hash = "changed";
+  window.location.reload();
+}));
+
+find("token-form").addEventListener("submit", trying(async (event) => {
+  const { secret } = await call("POST", "/tokens", { body: { label: new FormData(event.target).get("label") } });
+  find("secret").textContent = secret;
+  find("new-token").hidden = false;
+  event.target.reset();
+  say("Made. Copy it now.");
+}));
+
+for (const button of document.querySelectorAll("[data-revoke]")) {
+  button.addEventListener("click", trying(async () => {
+    await call("DELETE", `/tokens?label=${encodeURIComponent(button.dataset.revoke)}`);
+    button.closest("tr").remove();
+    say("Revoked.");
+  }));
+}
+
+find("forget").addEventListener("click", () => find("forgetting").showModal());
+find("forgetting").querySelector("[data-closes]").addEventListener("click", () => find("forgetting").close());
+find("forget-form").addEventListener("submit", trying(async (event) => {
+  const form = event.target;
+  const typed = new FormData(form).get("login").trim().toLowerCase();
+  if (typed !== form.dataset.login) throw new Error("That is not your login; nothing was erased.");
+  await call("DELETE", "/me");
+  forgetDrafts();
+  window.location.assign("/login");
+}));
+
+if (window.location.hash === "#changed") {
+  say("The password is changed; every other session has ended.");
+  window.history.replaceState(null, "", "/account");
+}

@@ -1,0 +1,102 @@
+/* What a labeler has typed and chosen, in this browser until the server has it.
+ *
+ * A draft belongs to a step of an assignment and has the key under which the step will be sent. Once
+ * sent, the request is kept as it went out ("sealed"): whoever has not heard that it arrived must
+ * send the very same again. It goes when the receipt comes.
+ */
+
+import { Refusal, newKey, persist, person, say } from "./hark.js";
+
+const PREFIX = `hark draft ${person} `;
+const KEPT_MS = 30 * 86400e3;
+let warned = false;
+
+export class Draft {
+  /** first: values where nothing was kept. */
+  constructor(assignment, step, first = {}) {
+    this.name = `${PREFIX}${assignment} ${step}`;
+    const kept = read(this.name);
+    this.values = kept?.values ?? structuredClone(first);
+    this.key = kept?.key ?? newKey();
+    this.msActive = kept?.msActive ?? 0;
+    this.pasted = kept?.pasted ?? 0;
+    this.remark = kept?.remark ?? "";
+    this.request = kept?.request ?? null;
+  }
+
+  put(changes) {
+    Object.assign(this.values, changes);
+    this.save();
+  }
+
+  save() {
+    write(this.name, { ...this, savedAt: Date.now() });
+  }
+
+  seal(request) {
+    this.request = request;
+    this.save();
+  }
+
+  /** The server refused it: what comes next is another request. */
+  unseal() {
+    this.request = null;
+    this.key = newKey();
+    this.save();
+  }
+
+  remove() {
+    try {
+      localStorage.removeItem(this.name);
+    } catch { /* Nothing could be kept either. */ }
+  }
+}
+
+/** Send what was sent before but never acknowledged, from this page or one that is gone. */
+export async function sendSealed() {
+  for (const [name, kept] of allKept()) {
+    if (!kept.request) {
+      if (Date.now() - (kept.savedAt ?? 0) > KEPT_MS) localStorage.removeItem(name);
+      continue;
+    }
+    const { path, body } = kept.request;
+    try {
+      await persist("POST", path, { body, key: kept.key });
+      localStorage.removeItem(name);
+      say("A label that had not arrived was sent again and is kept.");
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.status === 401 || error.status === 403) throw error;
+      write(name, { ...kept, request: null, key: newKey() });
+    }
+  }
+}
+
+export function forgetDrafts() {
+  for (const [name] of allKept()) localStorage.removeItem(name);
+}
+
+function allKept() {
+  try {
+    const names = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX));
+    return names.map((name) => [name, read(name) ?? {}]);
+  } catch {
+    return [];
+  }
+}
+
+function read(name) {
+  try {
+    return JSON.parse(localStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+function write(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    if (!warned) say("This browser keeps no drafts: what you type is lost if the page closes.", { problem: true });
+    warned = true;
+  }
+}

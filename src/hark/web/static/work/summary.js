@@ -1,0 +1,100 @@
+/* Two summaries: what each seems to say, then the post, a grade on nine points, and the axes. */
+
+import { button, h, letter } from "./dom.js";
+import { bindDigits, numbers, scale } from "./scale.js";
+import { markChosen, responses, wordsFor } from "./texts.js";
+
+const WORDS = ["definitely", "very likely", "likely", "slightly", "can’t tell", "slightly", "likely", "very likely", "definitely"];
+
+export function show(desk) {
+  if (desk.view.next_steps.includes("notes")) notes(desk);
+  else compare(desk);
+}
+
+function notes(desk) {
+  const { candidates } = desk.view;
+  const draft = desk.draft({ notes: {} });
+  const columns = responses(candidates, { what: "Summary", below: ({ id }, place) => {
+    const control = h("textarea", { id: `note-${id}`, rows: 4, "data-first": place === 0, input: () => {
+      draft.values.notes[id] = control.value;
+      draft.save();
+    } });
+    control.value = draft.values.notes[id] ?? "";
+    return h("div", { class: "field" }, h("label", { for: control.id }, `What does summary ${letter(place)} tell you?`), control);
+  } });
+  const send = () => {
+    const missing = candidates.findIndex(({ id }) => !draft.values.notes[id]?.trim());
+    if (missing >= 0) return document.getElementById(`note-${candidates[missing].id}`).focus();
+    return desk.send("notes", { notes: draft.values.notes });
+  };
+  desk.keys.bind(["Ctrl+Enter"], "show the post", send);
+  desk.stage.append(
+    h("section", { class: "card brief" }, h("h2", {}, "Before you see the post"),
+      h("p", {}, "Read both summaries and write down what you take the story to be, from each by itself. The post comes next.")),
+    columns, h("div", { class: "actions" }, button("Show the post", send, { class: "main" })));
+}
+
+function compare(desk) {
+  const { candidates, task, answered } = desk.view;
+  const draft = desk.draft({ axes: {} });
+  const earlier = answered.find((step) => step.kind === "notes")?.answer.notes ?? {};
+  const columns = responses(candidates, {
+    what: "Summary", chosen: (one) => one.id === draft.values.chosen,
+    below: ({ id }, place) => [
+      earlier[id] && h("p", { class: "hint" }, h("strong", {}, "Your note: "), earlier[id]),
+      ...task.axes.map((axis) => axisScale(draft, id, place, axis, () => ready())),
+    ],
+  });
+  const grade = gradeOf(draft, candidates, (id) => { markChosen(columns, id); ready(); });
+  const go = button("Send", () => send(), { class: "main" });
+  const lacking = () => {
+    const axes = candidates.flatMap(({ id }) => task.axes.map((axis) => draft.values.axes[id]?.[axis])).filter((value) => !value).length;
+    return [draft.values.strength === undefined && "the comparison", axes && `${axes} ratings`].filter(Boolean);
+  };
+  const left = h("span", { class: "hint", role: "status" });
+  const ready = () => {
+    go.disabled = lacking().length > 0;
+    left.textContent = lacking().length ? `Still to do: ${lacking().join(" and ")}` : "";
+  };
+  const send = () => {
+    const { chosen, strength, axes } = draft.values;
+    if (!lacking().length) desk.send("summary", { chosen, strength, axes });
+  };
+  bindDigits(desk.keys, ["1", "2", "3", "4", "5", "6", "7", "8", "9"], "comparison, or the rating that has the focus", grade);
+  desk.keys.bind(["Enter", "Ctrl+Enter"], "send", send);
+  desk.stage.append(post(task), columns, h("section", { class: "card dock" }, grade.box, h("div", { class: "actions" }, left, go)));
+  ready();
+}
+
+const post = (task) => h("section", { class: "card", "aria-label": "The post" },
+  h("h2", {}, task.title || "The post"), task.community && h("p", { class: "hint" }, task.community),
+  h("div", { class: "text" }, task.post));
+
+function axisScale(draft, id, place, axis, onChange) {
+  return scale({
+    name: `${axis}-${id}`, legend: wordsFor(axis), quiet: true, options: numbers(1, 7), value: draft.values.axes[id]?.[axis],
+    onChoose: (value) => {
+      draft.values.axes[id] = { ...draft.values.axes[id], [axis]: value };
+      draft.save();
+      onChange();
+    },
+  }).box;
+}
+
+function gradeOf(draft, candidates, onChange) {
+  const options = WORDS.map((text, place) => ({
+    value: place, key: String(place + 1), text,
+    before: place === 4 ? "" : letter(place < 4 ? 0 : 1), tone: place < 4 ? "left" : place > 4 ? "right" : "",
+  }));
+  const { chosen, strength } = draft.values;
+  const side = chosen === candidates[0].id ? -1 : 1;
+  return scale({
+    name: "grade", legend: "Which summary is better?", options, value: strength === undefined ? null : 4 + side * strength,
+    ends: ["← A is better", "B is better →"],
+    onChoose: (place) => {
+      const better = place === 4 ? null : candidates[place < 4 ? 0 : 1].id;
+      draft.put({ chosen: better, strength: Math.abs(place - 4) });
+      onChange(better);
+    },
+  });
+}

@@ -1,0 +1,389 @@
+"""Owners make and run studies in a browser; nobody else gets in."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from playwright.sync_api import Page, expect
+from tests.feedback.workshop import Clock, Workshop
+from tests.web.conftest import serving
+from tests.web.managing import (
+    STRENGTHS,
+    add_vote_items,
+    cookie_of,
+    hold_dialogue,
+    label_all,
+    person_of_role,
+    serious_findings,
+    shoot,
+    sign_in_page,
+)
+
+from hark.feedback import (
+    accounts,
+    assignment,
+    invites,
+    items,
+    labelling,
+    registers,
+    studies,
+)
+from hark.feedback.candidate_scores import CandidateScores, put_scores
+from hark.feedback.items import NewItem
+from hark.feedback.studies import Study
+from hark.web.application import build_application
+from hark.web.settings import WebSettings
+
+INSTRUCTIONS = "Read both answers to their end.\n\n* Choose the one that **helps** more.\n"
+
+
+@pytest.fixture
+def server(workshop: Workshop, tmp_path: Path) -> Iterator[str]:
+    """A server that can export."""
+    settings = WebSettings(exports=tmp_path / "exports")
+    with serving(lambda: build_application(workshop.store, settings=settings)) as url:
+        yield url
+
+
+@pytest.fixture
+def owner(workshop: Workshop, server: str, page: Page) -> Page:
+    """A page of the owner, 1100 wide."""
+    page.set_viewport_size({"width": 1100, "height": 800})
+    sign_in_page(page, server, workshop, workshop.owner)
+    return page
+
+
+def write_items(path: Path, count: int) -> Path:
+    lines = [
+        {
+            "task": {"kind": "vote", "prompt": [{"role": "user", "content": f"Question {number}"}]},
+            "candidates": [{"text": "a", "snapshot": "m"}, {"text": "b", "snapshot": "n"}],
+            "id": str(number),
+        }
+        for number in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_an_owner_makes_a_study_and_sees_it_label_by_label_until_the_export(
+    workshop: Workshop, server: str, owner: Page, tmp_path: Path
+) -> None:
+    owner.goto(f"{server}/manage")
+    owner.get_by_role("link", name="Make a study").click()
+    owner.get_by_label("Name", exact=True).fill("helpful-answers")
+    owner.get_by_label("Title", exact=True).fill("Which answer helps more?")
+    owner.get_by_label("Task", exact=True).select_option("vote")
+    owner.get_by_label("Instructions", exact=True).fill(INSTRUCTIONS)
+    owner.get_by_role("button", name="Preview").click()
+    expect(owner.locator("#preview strong")).to_have_text("helps")
+    shoot(owner, "manage-new")
+    assert serious_findings(owner) == []
+    owner.get_by_role("button", name="Make the study").click()
+    owner.wait_for_url(f"{server}/manage/helpful-answers/items")
+    owner.get_by_label("File of JSON lines").set_input_files(write_items(tmp_path / "a.jsonl", 3))
+    owner.get_by_role("button", name="Add items").click()
+    expect(owner.get_by_role("heading", name="3 items")).to_be_visible()
+    owner.get_by_role("link", name="Settings").click()
+    owner.get_by_role("button", name="Open for labelers").click()
+    expect(owner.get_by_role("heading", name="This study is open")).to_be_visible()
+
+    owner.get_by_role("link", name="Members").click()
+    owner.get_by_role("button", name="Make a link").click()
+    link = owner.get_by_label("Link for a labeler").input_value()
+    assert link.startswith(f"{server}/invite/")
+    person = invites.accept(workshop.store, link.rpartition("/")[2], "ada", "a long password")
+
+    owner.get_by_role("link", name="Dashboard").click()
+    filled = owner.locator(".tiles > div", has_text="Places filled").locator("dd")
+    expect(filled).to_have_text("0 of 3")
+    study = studies.find_study(workshop.store, "helpful-answers")
+    label_all_plainly(workshop, study, person.id, 2)
+    expect(filled).to_have_text("2 of 3", timeout=10_000)  # no reload
+    expect(owner.locator("#results tbody th", has_text=person.pseudonym)).to_be_visible()
+
+    owner.get_by_role("link", name="Export").click()
+    owner.get_by_role("button", name="Make a snapshot").click()
+    expect(owner.get_by_role("heading", name="1 snapshot")).to_be_visible()
+    with owner.expect_download() as fetched:
+        owner.get_by_role("link", name="comparisons.jsonl").click()
+    rows = [json.loads(line) for line in Path(fetched.value.path()).read_text().splitlines()]
+    assert len(rows) == 2
+    assert {row["labeler"] for row in rows} == {person.pseudonym}
+
+
+def label_all_plainly(workshop: Workshop, study: studies.Study, person_id: str, count: int) -> None:
+    """Votes for the candidate shown first."""
+    for number in range(count):
+        given = assignment.claim(workshop.store, study.id, person_id)
+        assert isinstance(given, assignment.Assignment)
+        shown = labelling.view(workshop.store, given.id, person_id)
+        answer = {"chosen": shown.candidates[0]["id"]}
+        labelling.submit(
+            workshop.store, given.id, person_id, "vote", answer, client_key=f"key-{number}"
+        )
+
+
+def test_what_is_refused_is_said_on_the_page_and_the_form_keeps_its_text(
+    workshop: Workshop, server: str, owner: Page, tmp_path: Path
+) -> None:
+    study = workshop.study("vote")
+    owner.goto(f"{server}/manage/-/new")
+    owner.get_by_label("Name", exact=True).fill("Capital Letters")
+    owner.get_by_label("Title", exact=True).fill("T")
+    owner.get_by_label("Instructions", exact=True).fill("I")
+    owner.get_by_role("button", name="Make the study").click()
+    expect(owner.get_by_role("alert")).to_contain_text("'name'")
+    expect(owner.get_by_label("Title", exact=True)).to_have_value("T")
+
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"task": {"kind": "vote"}}\n')
+    owner.goto(f"{server}/manage/{study.settings.name}/items")
+    owner.get_by_label("File of JSON lines").set_input_files(bad)
+    owner.get_by_role("button", name="Add items").click()
+    alert = owner.get_by_role("alert")
+    expect(alert).to_contain_text("bad.jsonl:1")
+    assert "/tmp" not in (alert.text_content() or "")
+
+
+def test_settings_change_and_fixed_ones_do_not(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    study = workshop.study("vote", overlap=3)
+    owner.goto(f"{server}/manage/{study.settings.name}")
+    assert owner.locator("[name=overlap]").count() == 0
+    owner.get_by_label("Pay per hour").fill("15.5")
+    owner.get_by_label("Categories", exact=True).fill("violence: Fights and wounds.")
+    owner.get_by_label("Screening", exact=True).check()
+    owner.get_by_label("Ranking agreement").fill("0.8")
+    owner.get_by_role("button", name="Keep these settings").click()
+    owner.wait_for_load_state()
+    expect(owner.get_by_label("Pay per hour")).to_have_value("15.5")
+    shoot(owner, "manage-settings")
+    assert serious_findings(owner) == []
+    changed = studies.find_study(workshop.store, study.settings.name).settings
+    assert changed.overlap == 3
+    assert changed.pay_per_hour == 15.5
+    assert changed.categories == {"violence": "Fights and wounds."}
+    assert changed.screening is not None
+    assert changed.screening.ranking_agreement == 0.8
+    assert changed.screening.demonstration_grade is None
+    assert changed.maximum_labels is None
+
+
+def test_the_owner_goes_by_keyboard_from_the_list_to_a_paused_study(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    workshop.study("vote")
+    owner.goto(f"{server}/manage")
+    press_to(owner, "A study")
+    owner.keyboard.press("Enter")
+    owner.wait_for_url("**/dashboard")
+    press_to(owner, "Settings")
+    owner.keyboard.press("Enter")
+    owner.wait_for_url("**/manage/vote-study")
+    press_to(owner, "Pause")
+    owner.keyboard.press("Enter")
+    expect(owner.get_by_role("heading", name="This study is paused")).to_be_visible()
+
+
+def press_to(page: Page, words: str) -> None:
+    """Press Tab until what has the focus says these words."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == words:
+            return
+    raise AssertionError(f"'{words}' is not reached by Tab")
+
+
+def test_members_are_screened_paused_and_their_demonstrations_graded(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    cut_offs = {"flag_agreement": None, "ranking_agreement": None, "demonstration_grade": 6}
+    study = workshop.study("demonstration", screening=cut_offs)
+    task = {"kind": "demonstration", "prompt": [{"role": "user", "content": "Say hello."}]}
+    test = NewItem.read({"task": task, "use": "screening"}, what="a test")
+    items.add_items(workshop.store, study.id, [test], by=workshop.owner.id)
+    labeler, other, third = (
+        person_of_role(workshop, "labeler", f"{name}@example.org") for name in ("ada", "bo", "cy")
+    )
+    for person in (labeler, other, third):
+        studies.join(workshop.store, study.id, person.id, held_out=person is other)
+    studies.set_member_state(workshop.store, study.id, third.id, "rejected", by=workshop.owner.id)
+    given = assignment.claim(workshop.store, study.id, labeler.id)
+    assert isinstance(given, assignment.Assignment)
+    answer = {"response": "Hello, and <b>welcome</b>!"}
+    labelling.submit(workshop.store, given.id, labeler.id, "demonstration", answer, client_key="k")
+    owner.goto(f"{server}/manage/{study.settings.name}/members")
+    row = owner.get_by_role("row", name=labeler.pseudonym)
+    expect(row).to_contain_text("undecided")
+    expect(owner.get_by_text("Hello, and <b>welcome</b>!")).to_be_visible()
+    shoot(owner, "manage-members")
+    assert serious_findings(owner) == []
+    owner.get_by_role("button", name="7", exact=True).click()
+    expect(row).to_contain_text("demonstrations: 7.0")
+    row.get_by_role("button", name="Decide by cut-offs").click()
+    expect(row.locator(".state")).to_have_text("active")
+    row.get_by_role("button", name="Pause").click()
+    expect(row.locator(".state")).to_have_text("paused")
+
+
+def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, owner: Page) -> None:
+    ada = person_of_role(workshop, "labeler", "ada@example.org")
+    owner.goto(f"{server}/manage/-/people")
+    row = owner.get_by_role("row", name="ada@example.org")
+    row.get_by_label("Role of").select_option("reviewer")
+    row.get_by_role("button", name="Change").click()
+    expect(row.get_by_label("Role of")).to_have_value("reviewer")
+    row.get_by_role("button", name="Disable").click()
+    expect(row.get_by_role("button", name="Enable")).to_be_visible()
+    shoot(owner, "manage-people")
+    assert serious_findings(owner) == []
+    row.get_by_text("Forget…").click()
+    row.get_by_label("Write “forget”").fill("please")
+    row.get_by_role("button", name="Forget ada").click()
+    expect(owner.get_by_role("alert")).to_contain_text("'please' is not the word")
+    row.get_by_label("Write “forget”").fill("forget")
+    row.get_by_role("button", name="Forget ada").click()
+    expect(row).to_have_count(0)
+    with workshop.store.read() as connection:
+        assert accounts.get_person(connection, ada.id).login is None
+
+
+PAGES = ("", "/items", "/members", "/export")
+READABLE = ("/dashboard", "/dashboard/progress", "/dashboard/results", "/transcripts")
+
+
+def test_pages_are_for_those_whom_they_are_for(workshop: Workshop) -> None:
+    study = workshop.study("dialogue")
+    client = TestClient(build_application(workshop.store), follow_redirects=False)
+
+    def statuses(role: str, paths: tuple[str, ...], base: str) -> set[int]:
+        person = person_of_role(workshop, role)  # type: ignore[arg-type]
+        cookie = {"Cookie": f"hark_session={cookie_of(workshop, person)}"}
+        return {client.get(f"{base}{path}", headers=cookie).status_code for path in paths}
+
+    of_study = f"/manage/{study.settings.name}"
+    everything = (*PAGES, *READABLE, "/transcripts/none", "/export/none/none")
+    assert statuses("labeler", everything, of_study) == {403}
+    assert statuses("labeler", ("/", "/-/new", "/-/people"), "/manage") <= {403, 307}
+    assert statuses("labeler", ("",), "/manage/no-such-study/items") == {403}
+    assert statuses("reviewer", PAGES, of_study) == {403}
+    assert statuses("reviewer", READABLE, of_study) == {200}
+    assert statuses("researcher", (*PAGES, *READABLE), of_study) == {200}
+    assert statuses("researcher", ("/-/people",), "/manage") == {403}
+    assert client.get(f"{of_study}/items").status_code == 303
+
+
+def test_a_labeler_changes_nothing_and_nobody_does_without_the_token(workshop: Workshop) -> None:
+    study = workshop.study("vote")
+    client = TestClient(build_application(workshop.store))
+    paths = ("", "/state", "/invites", "/export", "/members/x", "/grades/x")
+    for person in (person_of_role(workshop, "labeler"), workshop.owner):
+        cookie = {"Cookie": f"hark_session={cookie_of(workshop, person)}"}
+        for path in paths:
+            sent = client.post(f"/manage/{study.settings.name}{path}", headers=cookie, data={})
+            assert sent.status_code == 403, (person.role, path)
+
+
+def a_study_full_of_votes(workshop: Workshop) -> Study:
+    """Three labelers for each of 84 items, a spammer among seven, an owner, and two models."""
+    study = workshop.study(
+        "vote", name="helpfulness-2026", title="Which answer helps more?", overlap=3,
+        gold_fraction=0.15, pay_per_hour=18.0, pay_per_label=0.05,
+    )  # fmt: skip
+    add_vote_items(workshop, study, 84, gold=12)
+    labelers = [workshop.labeler(study) for _ in range(7)]
+    real, clock = workshop.store.clock, Clock()
+    clock.now = real() - 270 * 20.0
+    workshop.store.clock = clock
+    studies.join(workshop.store, study.id, workshop.owner.id)
+    label_all(workshop, study, [workshop.owner, labelers[0]], most=30, clock=clock)
+    label_all(workshop, study, labelers, most=240, spammer=labelers[-1], clock=clock)
+    workshop.store.clock = real
+    give_scores(workshop, study)
+    return study
+
+
+def give_scores(workshop: Workshop, study: Study) -> None:
+    """What a preference model says of every candidate."""
+    draw = random.Random(3)
+    scores = {}
+    with workshop.store.read() as connection:
+        rows, _ = registers.list_items(workshop.store, study.id, count=200)
+        for row in rows:
+            for one in items.candidates_of(connection, row.id)[0]:
+                scores[one.id] = STRENGTHS[one.snapshot or ""] + draw.gauss(0, 0.5)
+    given = CandidateScores(model="pm-52m", scores=scores)
+    put_scores(workshop.store, study.id, given, by=workshop.owner.id)
+
+
+def test_a_study_full_of_votes_looks_right_on_screens_of_all_widths(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    study = a_study_full_of_votes(workshop)
+    owner.goto(f"{server}/manage/{study.settings.name}/dashboard")
+    expect(owner.get_by_role("heading", name="Models")).to_be_visible()
+    flagged = owner.locator("tr.flagged")
+    expect(flagged).to_have_count(1)
+    expect(flagged).to_contain_text("what stands first is the best in")
+    expect(flagged).to_contain_text("characters a second")
+    agreement = owner.get_by_role("region", name="Agreement by question").locator("tbody tr")
+    assert [row.locator("th").text_content() for row in agreement.all()] == [
+        "labelers", "labelers and researchers", "labelers and pm-52m",
+    ]  # fmt: skip
+    rated = owner.get_by_role("region", name="Elo as a table").locator("tbody th")
+    assert rated.first.text_content() == "ppo-round-2"
+    assert rated.last.text_content() == "base"
+    shoot(owner, "dashboard")
+    assert serious_findings(owner) == []
+    for path, name in (("", "studies"), ("/items", "items"), ("/export", "export")):
+        owner.goto(f"{server}/manage" + (f"/{study.settings.name}{path}" if path else ""))
+        if name == "export":
+            owner.get_by_role("button", name="Make a snapshot").click()
+            expect(owner.get_by_role("heading", name="1 snapshot")).to_be_visible()
+            owner.get_by_text("Data card").click()
+        shoot(owner, f"manage-{name}")
+        assert serious_findings(owner) == []
+    owner.set_viewport_size({"width": 400, "height": 800})
+    for path in ("dashboard", "items", "members", "export", ""):
+        owner.goto(f"{server}/manage/{study.settings.name}/{path}".rstrip("/"))
+        if path == "dashboard":
+            expect(owner.get_by_role("heading", name="Models")).to_be_visible()
+            shoot(owner, "manage-dashboard-narrow")
+        assert owner.evaluate("document.documentElement.scrollWidth") <= 400, path
+        assert serious_findings(owner) == []
+
+
+def test_a_reviewer_reads_transcripts_without_models_names_and_behind_a_click(
+    workshop: Workshop, server: str, page: Page
+) -> None:
+    warning = "Attempts to make a model say harmful things."
+    study = workshop.study("dialogue", categories={"attacks": warning})
+    task = {"kind": "dialogue", "mode": "redteam"}
+    item = NewItem.read({"task": task, "overlap": 3}, what="a test")
+    items.add_items(workshop.store, study.id, [item], by=workshop.owner.id)
+    attacker = workshop.labeler(study)
+    hold_dialogue(workshop, study, attacker, ["How do locks work?", "And picks?"], success=3)
+    page.set_viewport_size({"width": 1100, "height": 800})
+    sign_in_page(page, server, workshop, person_of_role(workshop, "reviewer"))
+    page.goto(f"{server}/manage/{study.settings.name}/transcripts")
+    expect(page.get_by_text(warning)).to_be_visible()
+    expect(page.get_by_role("link", name="Settings")).to_have_count(0)
+    page.get_by_role("link", name="Open the transcript").click()
+    expect(page.get_by_text("tension wrench").first).not_to_be_visible()
+    page.get_by_text("Show the transcript").click()
+    expect(page.get_by_text("And picks?")).to_be_visible()
+    assert page.get_by_text("Sure! First you need a tension wrench.").count() == 2
+    expect(page.get_by_text("3 of 4", exact=True)).to_be_visible()
+    assert "rlhf" not in page.content()
+    shoot(page, "manage-transcript")
+    assert serious_findings(page) == []
+    sign_in_page(page, server, workshop, workshop.owner)
+    page.reload()
+    assert "rlhf" in page.content()

@@ -1,0 +1,165 @@
+"""What labels say so far, over the API and in numbers worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.feedback.workshop import Workshop, vote_item
+from tests.web.managing import cookie_of, person_of_role
+
+from hark.feedback import assignment, items, labelling, sign_in
+from hark.feedback.accounts import Person
+from hark.feedback.assignment import Assignment
+from hark.feedback.identifiers import new_id
+from hark.feedback.studies import Study
+from hark.web.application import build_application
+from hark.web.results import results_of, votes
+
+
+@pytest.fixture
+def client(workshop: Workshop) -> TestClient:
+    """A program with the owner's API token."""
+    made = TestClient(build_application(workshop.store))
+    token = sign_in.create_api_token(workshop.store, workshop.owner.id, "a test")
+    made.headers["Authorization"] = f"Bearer {token}"
+    return made
+
+
+def vote(workshop: Workshop, study: Study, person: Person, text: str | None) -> None:
+    """A vote for the candidate of this text, or a tie."""
+    given = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(given, Assignment)
+    shown = labelling.view(workshop.store, given.id, person.id)
+    chosen = {one["text"]: one["id"] for one in shown.candidates}.get(text or "")
+    labelling.submit(
+        workshop.store, given.id, person.id, "vote", {"chosen": chosen}, client_key=new_id()
+    )
+
+
+@pytest.fixture
+def study(workshop: Workshop) -> Study:
+    """Two items with two labels each: agreed on "a", and "a" against a tie."""
+    made = workshop.study("vote", overlap=2)
+    workshop.votes(made, 2)
+    one, other = workshop.labeler(made), workshop.labeler(made)
+    for person, text in ((one, "a"), (other, "a"), (one, "a"), (other, None)):
+        vote(workshop, made, person, text)
+    return made
+
+
+def test_progress_counts_places(client: TestClient, study: Study) -> None:
+    got = client.get(f"/api/v1/studies/{study.settings.name}/progress").json()
+    assert (got["places"], got["filled"], got["labels"]) == (4, 4, 4)
+    assert got["seconds_left"] == 0.0
+    assert got["uses"][0]["use"] == "train"
+
+
+def test_agreement_is_there_and_what_is_undefined_says_why(
+    client: TestClient, study: Study
+) -> None:
+    got = client.get(f"/api/v1/studies/{study.settings.name}/agreement").json()
+    labelers, researchers = got["questions"]
+    assert labelers["percent"]["value"] == 0.5
+    # Values 1, 1, 1, 0: D_o = 2/4, D_e = 2·3·1/(4·3) = 1/2, α = 0.
+    assert labelers["alpha"]["value"] == pytest.approx(0.0)
+    assert researchers["between"] == "labelers and researchers"
+    assert researchers["alpha"] == {
+        "value": None, "state": "nothing to compare", "units": 0, "values": 0,
+    }  # fmt: skip
+    assert got["gold_accuracy"]["state"] == "no observations"
+
+
+def test_votes_give_elo_and_win_rates(client: TestClient, study: Study) -> None:
+    got = client.get(f"/api/v1/studies/{study.settings.name}/votes").json()
+    rated = {one["model"]: one for one in got["ratings"]["ratings"]}
+    assert (rated["model-a"]["wins"], rated["model-a"]["ties"]) == (3, 1)
+    (first,) = [one for one in got["matchups"] if one["row"] == "model-a"]
+    assert first["estimate"]["value"] == pytest.approx(3.5 / 4)
+    assert rated["model-a"]["elo"]["value"] > rated["model-b"]["elo"]["value"]
+
+
+def test_labelers_are_listed_by_pseudonym(client: TestClient, study: Study) -> None:
+    got = client.get(f"/api/v1/studies/{study.settings.name}/labelers").json()
+    assert [one["work"]["labels"] for one in got] == [2, 2]
+    assert all(one["work"]["labeler"].startswith("anon-") for one in got)
+    assert got[0]["with_others"]["value"] == 0.5
+
+
+def test_scores_are_held_against_labelers(
+    client: TestClient, workshop: Workshop, study: Study
+) -> None:
+    name = study.settings.name
+    scores: dict[str, float] = {}
+    with workshop.store.read() as connection:
+        for label in results_of(workshop.store, study).labels:
+            ids = items.candidates_of(connection, label.item_id)[0]
+            scores |= {one.id: 2.0 if one.text == "a" else 1.0 for one in ids}
+    given = {"model": "pm-1", "scores": scores}
+    assert client.put(f"/api/v1/studies/{name}/scores", json=given).json() == {"kept": 4}
+    last = client.get(f"/api/v1/studies/{name}/agreement").json()["questions"][-1]
+    assert last["between"] == "labelers and pm-1"
+    assert last["percent"] == {"value": 1.0, "state": "defined", "units": 3, "values": 6}
+    assert last["alpha"]["state"] == "no variation"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"model": "pm", "scores": {"nobody": 1.0}}, 404),
+        ({"model": "pm", "scores": {"x": "high"}}, 422),
+        ({"model": "", "scores": {}}, 422),
+        ([], 422),
+    ],
+)
+def test_scores_that_make_no_sense_are_refused(
+    client: TestClient, study: Study, given: Any, status: int
+) -> None:
+    got = client.put(f"/api/v1/studies/{study.settings.name}/scores", json=given)
+    assert got.status_code == status
+    assert got.json()["error"]["message"]
+
+
+def test_reviewers_read_and_labelers_do_not(workshop: Workshop, study: Study) -> None:
+    client = TestClient(build_application(workshop.store))
+    for role, status in (("reviewer", 200), ("labeler", 403)):
+        person = person_of_role(workshop, role)  # type: ignore[arg-type]
+        cookie = {"Cookie": f"hark_session={cookie_of(workshop, person)}"}
+        for what in ("progress", "agreement", "votes", "labelers"):
+            got = client.get(f"/api/v1/studies/{study.settings.name}/{what}", headers=cookie)
+            assert got.status_code == status, (role, what)
+        sent = client.put(
+            f"/api/v1/studies/{study.settings.name}/scores",
+            json={"model": "pm", "scores": {}},
+            headers=cookie,
+        )
+        assert sent.status_code == 403
+
+
+def test_results_are_computed_once_until_a_label_comes(workshop: Workshop) -> None:
+    study = workshop.study("vote", overlap=2)
+    workshop.votes(study, 2)
+    person = workshop.labeler(study)
+    vote(workshop, study, person, "a")
+    before = results_of(workshop.store, study)
+    assert results_of(workshop.store, study) is before
+    vote(workshop, study, person, "b")
+    after = results_of(workshop.store, study)
+    assert after is not before
+    assert [one.work.labels for one in after.labelers] == [2]
+
+
+def test_votes_say_who_stood_first_and_leave_out_what_does_not_count(workshop: Workshop) -> None:
+    study = workshop.study("vote", overlap=30)
+    items.add_items(workshop.store, study.id, [vote_item()], by=workshop.owner.id)
+    people = [workshop.labeler(study) for _ in range(12)]
+    for person in people:
+        vote(workshop, study, person, "a")
+    labels = results_of(workshop.store, study).labels
+    cast = votes(labels)
+    assert {one.first for one in cast} == {"model-a", "model-b"}  # both orders were drawn
+    assert all(getattr(one, one.outcome) == "model-a" for one in cast)
+    assert votes([replace(one, late=True) for one in labels]) == []
+    assert votes([replace(one, use="screening") for one in labels]) == []

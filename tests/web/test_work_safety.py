@@ -1,0 +1,230 @@
+"""Nothing is lost and nothing is doubled: slow and dead servers, closed browsers, double clicks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from tests.feedback.workshop import Workshop
+from tests.web.conftest import QUIET, find_chromium, serving
+from tests.web.seat import PASSWORD, WIDE, Seat
+
+from hark.web.application import build_application
+
+WORDS = "It falls, but it keeps missing us."
+
+
+@pytest.fixture
+def seat(page: Page, server: str, workshop: Workshop) -> Callable[..., Seat]:
+    def take(name: str, **more: Any) -> Seat:
+        at = Seat(page, server, workshop, name, **more)
+        at.arrive(keyboard=False)
+        return at
+
+    return take
+
+
+def test_a_double_click_makes_one_label(seat: Callable[..., Seat]) -> None:
+    at = seat("demonstration", items=2)
+    at.page.get_by_label("Response").fill(WORDS)
+    at.page.get_by_role("button", name="Send", exact=True).dblclick()
+    expect(at.page.locator("#progress")).to_have_text("1 item done")
+    expect(at.page.get_by_label("Response")).to_have_value("")
+    assert len(at.labels()) == 1
+
+
+def test_a_request_whose_answer_was_lost_is_sent_again_under_the_same_key(
+    seat: Callable[..., Seat],
+) -> None:
+    at = seat("demonstration")
+    sent: list[str] = []
+
+    def lose_the_first_answer(route: Route) -> None:
+        sent.append(route.request.headers["idempotency-key"])
+        if len(sent) == 1:
+            route.fetch()  # it arrives and is kept
+            route.abort()
+        else:
+            route.continue_()
+
+    at.page.route("**/steps", lose_the_first_answer)
+    at.page.get_by_label("Response").fill(WORDS)
+    at.page.get_by_role("button", name="Send", exact=True).click()
+    at.kept()
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+    assert len(at.labels()) == 1
+
+
+def test_the_server_goes_and_comes_back_while_somebody_types(
+    browser: Browser, workshop: Workshop
+) -> None:
+    page = browser.new_context(viewport=WIDE).new_page()
+    with serving(lambda: build_application(workshop.store)) as server:
+        at = Seat(page, server, workshop, "demonstration")
+        at.arrive(keyboard=False)
+        page.get_by_label("Response").fill(WORDS[:10])
+    page.keyboard.type(WORDS[10:])
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("What you typed is kept here; trying again.")).to_be_visible()
+    assert not at.labels()
+    with serving(lambda: build_application(workshop.store), int(server.rpartition(":")[2])):
+        at.kept()
+        assert [one.body["answer"]["response"] for one in at.labels()] == [WORDS]
+        page.context.close()
+
+
+@pytest.fixture
+def reopened(browser: Browser, tmp_path: Path) -> Iterator[Callable[[], BrowserContext]]:
+    """A browser with a profile on the disk; opening it again ends the one before without a word."""
+    kept: list[BrowserContext] = []
+    launch = browser.browser_type.launch_persistent_context
+    def open_it() -> BrowserContext:
+        for context in kept:
+            context.close()
+        kept[:] = [
+            launch(tmp_path / "profile", executable_path=find_chromium(), args=QUIET, viewport=WIDE)
+        ]
+        return kept[0]
+
+    yield open_it
+    for context in kept:
+        context.close()
+
+
+def test_what_was_typed_is_there_when_the_browser_was_closed(
+    reopened: Callable[[], BrowserContext], server: str, workshop: Workshop
+) -> None:
+    at = Seat(reopened().pages[0], server, workshop, "question", task={"phases": ["alone"]})
+    at.arrive(keyboard=False)
+    at.press("c", "4")
+    at.page.close()  # no beforeunload, no farewell
+    page = reopened().pages[0]
+    page.goto(f"{server}/study/a-study/work")
+    expect(page.get_by_role("radio", name="He fell from the stair")).to_be_checked()
+    expect(page.get_by_role("radio", name="80 %")).to_be_checked()
+
+
+def test_a_label_that_was_not_acknowledged_is_sent_after_a_reload(
+    seat: Callable[..., Seat], server: str
+) -> None:
+    at = seat("demonstration")
+    page = at.page
+    page.route("**/steps", lambda route: route.abort())
+    page.get_by_label("Response").fill(WORDS)
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("trying again")).to_be_visible()
+    page.unroute("**/steps")
+    page.goto(f"{server}/")
+    expect(page.get_by_text("was sent again and is kept")).to_be_visible()
+    assert [one.body["answer"]["response"] for one in at.labels()] == [WORDS]
+    assert page.evaluate("Object.keys(localStorage).filter((one) => one.includes('draft'))") == []
+
+
+def test_the_draft_survives_a_reload_with_what_was_pasted(seat: Callable[..., Seat]) -> None:
+    at = seat("demonstration")
+    page = at.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_label("Response").fill("Five.")
+    at.press("Control+a", "Control+c", "ArrowRight", "Control+v")
+    page.reload()
+    expect(page.get_by_label("Response")).to_have_value("Five.Five.")
+    page.get_by_role("button", name="Send", exact=True).click()
+    at.kept()
+    client = at.labels()[0].body["client"]
+    assert client["pasted_characters"] == 5
+    assert client["ms_active"] > 0
+
+
+def test_a_refused_label_is_kept_and_can_be_sent_otherwise(seat: Callable[..., Seat]) -> None:
+    at = seat("demonstration")
+    page = at.page
+    refusal = json.dumps({"error": {"message": "this is too short", "status": 422}})
+    page.route("**/steps", lambda route: route.fulfill(status=422, body=refusal), times=1)
+    page.get_by_label("Response").fill("No")
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_text("this is too short")
+    page.get_by_label("Response").fill(WORDS)
+    page.get_by_role("button", name="Send", exact=True).click()
+    at.kept()
+    assert [one.body["answer"]["response"] for one in at.labels()] == [WORDS]
+
+
+def test_markup_in_texts_is_shown_as_text(seat: Callable[..., Seat]) -> None:
+    at = seat("dialogue", task={"theme": "<img src=x onerror=alert(1)>"})
+    page = at.page
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    script = "<script>alert(1)</script>"
+    page.get_by_label("Your first message").fill(script)
+    at.press("Control+Enter")
+    at.models_say(f"{script} one", f"{script} two")
+    expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()
+    expect(page.locator(".text", has_text=script)).to_have_count(3)
+    expect(page.get_by_text("<img src=x onerror")).to_be_visible()
+    page.goto(f"{at.server}/study/a-study/done")
+    assert not dialogs
+
+
+def test_a_failed_response_is_said_and_both_are_drawn_again(seat: Callable[..., Seat]) -> None:
+    at = seat("dialogue")
+    page = at.page
+    failed = 'event: failed\ndata: {"message": "the model is gone", "retry_seconds": 0.1}\n\n'
+    headers = {"content-type": "text/event-stream"}
+    page.route("**/replies", lambda route: route.fulfill(body=failed, headers=headers), times=1)
+    page.get_by_label("Your first message").fill("Hello")
+    at.press("Control+Enter")
+    expect(page.get_by_text("Both are drawn again").first).to_be_visible()
+    at.models_say("Good", "Cut o", finish="length")  # not votable: the page goes on waiting
+    at.models_say("Good day", "Hello to you")
+    expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()
+    expect(page.get_by_text("Cut o", exact=True)).to_have_count(0)
+
+
+def test_replies_stream_side_by_side(seat: Callable[..., Seat]) -> None:
+    at = seat("dialogue")
+    page = at.page
+    deltas = "".join(
+        f"event: delta\ndata: {json.dumps({'place': place, 'text': text})}\n\n"
+        for place, text in ((0, "Left be"), (1, "Right"), (0, "gins"))
+    )
+    headers = {"content-type": "text/event-stream"}
+    page.route("**/replies", lambda route: route.fulfill(body=deltas, headers=headers))
+    page.get_by_label("Your first message").fill("Hello")
+    at.press("Control+Enter")
+    expect(page.get_by_role("article", name="Response A")).to_contain_text("Left begins")
+    expect(page.get_by_role("article", name="Response B")).to_contain_text("Right")
+    at.models_say("One", "Two")
+    expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()
+
+
+def test_time_runs_out_by_itself(seat: Callable[..., Seat]) -> None:
+    at = seat("question", task={"seconds": 2, "phases": ["alone"], "reveals": False})
+    at.page.get_by_role("button", name="Begin").click()
+    expect(at.page.get_by_role("timer")).to_be_visible()
+    at.press("b", "3")
+    at.kept()
+    (label,) = at.labels("qa_answer")
+    assert label.body["answer"] == {"choice": 1, "confidence": 60}
+    assert not label.body.get("timed_out")
+
+
+def test_a_draft_waits_for_its_author_to_log_in_again(
+    seat: Callable[..., Seat], server: str, workshop: Workshop
+) -> None:
+    at = seat("demonstration")
+    page = at.page
+    page.get_by_label("Response").fill(WORDS)
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url(f"{server}/login")
+    page.get_by_label("Login").fill("ada@example.org")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{server}/")
+    page.goto(f"{server}/study/a-study/work")
+    expect(page.get_by_label("Response")).to_have_value(WORDS)
+    assert not at.labels()
