@@ -11,7 +11,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hark.feedback.identifiers import new_id
 from hark.loop.simulation.characters import Character
 from hark.loop.simulation.labeler import Diary, Receipt, SimulatedLabeler, wait_for_replies
 from hark.loop.simulation.latency import Timed, TimedTransport
@@ -66,10 +65,14 @@ class Invited:
         """Invite a character and sign it in."""
         client = timed_client(self.url, self.notes, patience=self.patience)
         # Accounts that anybody could enter who knows the seed do not belong on a real server.
-        login, password = f"{character.name}-{new_id()[:8]}", secrets.token_urlsafe(24)
-        client.accept_invite(self.owner.invite(study=self.study).secret, login, password)
-        client.log_out()
-        client.log_in(login, password)
+        login, password = f"{character.name}-{secrets.token_hex(4)}", secrets.token_urlsafe(24)
+        try:
+            client.accept_invite(self.owner.invite(study=self.study).secret, login, password)
+            client.log_out()
+            client.log_in(login, password)
+        except BaseException:
+            client.close()
+            raise
         return client
 
 

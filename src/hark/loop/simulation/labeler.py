@@ -119,26 +119,38 @@ class SimulatedLabeler:
         return self.client.decide(self.study, self.client.me().person.id).decision == "passed"
 
     def _label(self, assignment_id: str) -> None:
-        view = self.client.view(assignment_id)
-        if self.character.skips(fingerprint(view)):
+        view = self._see(assignment_id)
+        if view is not None and self.character.skips(fingerprint(view)):
             self.client.skip(assignment_id, "too upsetting")
             self.diary.skipped += 1
             return
         for _ in range(MOST_STEPS):
+            if view is None:
+                return
             due = reply(self.character, view)
             if due is None:
                 self.diary.items += 1
                 return
-            if self._leaves(view) or not self._looks(view, due):
+            if self._leaves(view):
                 return
+            self._look(view, due)
             told = self._send(view, due)
             if told.state == "done":
                 self.diary.items += 1
                 return
             if due.kind == "message":
                 self.replies(self.client, assignment_id)
-            view = self.client.view(assignment_id)
+            view = self._see(assignment_id)
         raise HarkError(f"assignment '{assignment_id}' does not come to its end")
+
+    def _see(self, assignment_id: str) -> ViewBody | None:
+        """What is shown; what is timed is opened first. None if the lease had run out by then."""
+        view = self.client.view(assignment_id)
+        if view.task.get("seconds") is None or not view.next_steps or view.deadline is not None:
+            return view
+        if not self._held(self.client.open, view):
+            return None
+        return self.client.view(assignment_id)
 
     def _leaves(self, view: ViewBody) -> bool:
         """Walk off, perhaps; who comes back answers late, or has forgotten the item."""
@@ -149,17 +161,11 @@ class SimulatedLabeler:
         time.sleep(self.away_seconds)
         return self.character.happens(0.5, "forgets", shown)
 
-    def _looks(self, view: ViewBody, due: Reply) -> bool:
-        """Open what is timed, think, and let the page say that somebody is there.
-
-        False if the lease had run out before the item could be opened.
-        """
-        if view.task["kind"] == "question" and not self._held(self.client.open, view):
-            return False
+    def _look(self, view: ViewBody, due: Reply) -> None:
+        """Think, and let the page say that somebody is there."""
         time.sleep(self.pace * due.seconds)
         if self.character.happens(HEARTBEATS, "heartbeat", due.kind, fingerprint(view)):
             self._held(self.client.heartbeat, view)  # If not, a label may be sent all the same.
-        return True
 
     def _held(self, ask: Callable[[str], Any], view: ViewBody) -> bool:
         try:
