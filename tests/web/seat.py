@@ -29,6 +29,9 @@ class Seat:
 
     def __init__(self, page: Page, server: str, workshop: Workshop, name: str, **more: Any) -> None:
         self.page, self.server, self.workshop, self.name = page, server, workshop, name
+        page.emulate_media(
+            reduced_motion="reduce"
+        )  # colours that are on their way have no contrast
         settings = {
             "instructions": chores.INSTRUCTIONS, "support": chores.SUPPORT, "name": "a-study",
             **chores.SETTINGS[name], **more.pop("settings", {}),
@@ -118,6 +121,9 @@ class Seat:
         check_page(self.page)
         if name:
             picture(self.page, name)
+            self.page.emulate_media(color_scheme="dark")
+            check_page(self.page)
+            self.page.emulate_media(color_scheme="light")
 
 
 def check_page(page: Page) -> None:
@@ -137,6 +143,6 @@ def picture(page: Page, name: str) -> None:
     if not folder:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    taken = Image.open(io.BytesIO(page.screenshot(animations="disabled")))
-    small = taken.convert("RGB").quantize(colors=128, dither=Image.Dither.NONE)
+    taken = Image.open(io.BytesIO(page.screenshot(animations="disabled", full_page=True)))
+    small = taken.convert("RGB").quantize(colors=256, dither=Image.Dither.NONE)
     small.save(Path(folder) / f"{name}.png", optimize=True)

@@ -69,8 +69,8 @@ def test_a_view_has_no_model_no_gold_and_nobody_else(workshop: Workshop, connect
     for secret in ("model-", "gold", "private", first.pseudonym, workshop.owner.pseudonym):
         assert secret not in sent, secret
     assert set(json.loads(sent)) == {
-        "assignment_id", "state", "expires_at", "task", "candidates", "messages", "next_steps",
-        "waits_for_models", "may_finish", "deadline", "now",
+        "assignment_id", "state", "expires_at", "task", "categories", "candidates", "messages",
+        "answered", "next_steps", "waits_for_models", "may_finish", "deadline", "now",
     }  # fmt: skip
 
 

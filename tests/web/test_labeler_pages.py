@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 from tests.web.seat import NARROW, PASSWORD, Seat, check_page, picture
 
-from hark.feedback import invites, sign_in
+from hark.feedback import invites, sign_in, studies
 from hark.feedback.refusals import NotSignedInError
+from hark.feedback.tables import members
 
 
 @pytest.fixture
@@ -36,15 +38,18 @@ def test_the_doors_are_open_to_everyone(page: Page, server: str, workshop: Works
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_home_counts_what_waits_and_what_is_done(
-    seat: Callable[..., Seat], narrow: bool
-) -> None:
+def test_home_counts_what_waits_and_what_is_done(seat: Callable[..., Seat], narrow: bool) -> None:
     at = seat("vote", items=3)
     page = at.page
     at.press("t", "Enter")
     expect(page.locator("#progress")).to_have_text("1 item done")
+    expect(page.get_by_role("radio", name="Tie")).not_to_be_checked()  # the next item
     with page.expect_response("**/claims"):
         at.press("Shift+U")
+    other = at.workshop.study("ranking", title="Ranking gardening advice", maximum_labels=40)
+    with at.workshop.store.read() as connection:
+        (person,) = connection.execute(select(members.c.person_id)).scalars()
+    studies.join(at.workshop.store, other.id, person)
     if narrow:
         page.set_viewport_size(NARROW)
     page.goto(f"{at.server}/")
@@ -165,7 +170,7 @@ def test_the_account_password_tokens_and_being_forgotten(
     page.reload()
     at.check("account")
     page.get_by_role("button", name="Revoke").click()
-    expect(page.get_by_text("Revoked.")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("Revoked.")
     with pytest.raises(NotSignedInError):
         sign_in.find_api_token(workshop.store, token)
     page.get_by_role("button", name="Forget me…").click()
@@ -189,9 +194,7 @@ def test_logging_out_ends_the_session(seat: Callable[..., Seat]) -> None:
     at.page.wait_for_url(f"{at.server}/login")
 
 
-def test_an_invitation_and_a_study_look_right(
-    page: Page, server: str, workshop: Workshop
-) -> None:
+def test_an_invitation_and_a_study_look_right(page: Page, server: str, workshop: Workshop) -> None:
     at = Seat(page, server, workshop, "redteam", items=12)
     secret = invites.invite(workshop.store, by=workshop.owner.id, study_id=at.study.id)
     page.goto(f"{server}/invite/{secret}")

@@ -154,7 +154,7 @@ def test_results_are_computed_once_until_a_label_comes(workshop: Workshop) -> No
 def test_votes_say_who_stood_first_and_leave_out_what_does_not_count(workshop: Workshop) -> None:
     study = workshop.study("vote", overlap=30)
     items.add_items(workshop.store, study.id, [vote_item()], by=workshop.owner.id)
-    people = [workshop.labeler(study) for _ in range(12)]
+    people = [workshop.labeler(study) for _ in range(20)]
     for person in people:
         vote(workshop, study, person, "a")
     labels = results_of(workshop.store, study).labels

@@ -49,10 +49,11 @@ def test_too_upsetting_needs_no_reason_and_costs_nothing(
     seat: Callable[..., Seat], by: str
 ) -> None:
     at = seat("review", settings={"maximum_labels": 1}, items=2)
-    if by == "click":
-        at.page.get_by_role("button", name="Too upsetting, skip").click()
-    else:
-        at.press("Shift+U")
+    with at.page.expect_response("**/claims"):
+        if by == "click":
+            at.page.get_by_role("button", name="Too upsetting, skip").click()
+        else:
+            at.press("Shift+U")
     at.unveil(keyboard=True)  # the other item: the first counted against nothing
     (skipped,) = at.labels("skip")
     assert skipped.body == {"skip_reason": "too upsetting"}
@@ -90,7 +91,8 @@ def test_twenty_sensitive_items_in_a_row_are_reason_for_a_pause(
 ) -> None:
     at = seat("review", settings={"break_minutes": None}, items=2)
     at.page.evaluate(
-        """() => { const name = Object.keys(localStorage).find((one) => one.startsWith("hark care"));
+        """() => {
+        const name = Object.keys(localStorage).find((one) => one.startsWith("hark care"));
         localStorage.setItem(name, JSON.stringify({ last: Date.now(), sensitive: 19 })); }"""
     )
     at.press("Shift+U")

@@ -83,6 +83,7 @@ def reopened(browser: Browser, tmp_path: Path) -> Iterator[Callable[[], BrowserC
     """A browser with a profile on the disk; opening it again ends the one before without a word."""
     kept: list[BrowserContext] = []
     launch = browser.browser_type.launch_persistent_context
+
     def open_it() -> BrowserContext:
         for context in kept:
             context.close()

@@ -1,5 +1,4 @@
-"""Each task in a browser, from the invitation to the label: by keyboard (wide) and mouse (narrow).
-"""
+"""Each task in a browser, from invitation to label: by keyboard (wide) and mouse (narrow)."""
 
 from __future__ import annotations
 
@@ -35,9 +34,7 @@ def page(browser: Browser, keyboard: bool) -> Iterator[Page]:
 
 
 @pytest.fixture
-def seat(
-    page: Page, server: str, workshop: Workshop, keyboard: bool
-) -> Callable[..., Seat]:
+def seat(page: Page, server: str, workshop: Workshop, keyboard: bool) -> Callable[..., Seat]:
     def take(name: str, **more: Any) -> Seat:
         seat = Seat(page, server, workshop, name, **more)
         seat.arrive(keyboard=keyboard)
@@ -46,9 +43,7 @@ def seat(
     return take
 
 
-def test_a_dialogue_of_two_turns(
-    seat: Callable[..., Seat], keyboard: bool, tmp_path: Path
-) -> None:
+def test_a_dialogue_of_two_turns(seat: Callable[..., Seat], keyboard: bool, tmp_path: Path) -> None:
     at = seat("dialogue")
     page, words = at.page, "Plan a weekend in Ghent for two people who like quiet places."
     if keyboard:
@@ -280,7 +275,10 @@ def test_summaries_before_and_after_the_post(seat: Callable[..., Seat], keyboard
     at = seat("summary")
     page = at.page
     expect(page.get_by_text("Do I insist, or do I look")).to_have_count(0)
-    notes = ("Somebody's guest stays for free; they quarrel.", "A quarrel about a guest and heating.")
+    notes = (
+        "Somebody's guest stays for free; they quarrel.",
+        "A quarrel about a guest and heating.",
+    )
     if keyboard:
         page.keyboard.type(notes[0])
         at.press("Tab")

@@ -24,7 +24,8 @@ from hark.runs.progress import is_first_process
 START = Group("Start here", sort_key=1)
 TRAIN = Group("Train", sort_key=2)
 MEASURE = Group("Sample, judge, measure", sort_key=3)
-DATA = Group("Data", sort_key=4)
+COLLECT = Group("Collect feedback", sort_key=4)
+DATA = Group("Data", sort_key=5)
 
 COMMANDS: dict[str, tuple[Group, str, str]] = {
     "quickstart": (
@@ -97,6 +98,14 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "/health. Every request has settings and a seed of its own, and its samples do not depend "
         "on other requests.",
         "hark serve-model sft=runs/…-sft ppo=runs/…-ppo --port 8000",
+    ),
+    "serve": (
+        COLLECT,
+        "Serve the feedback application: people label in the browser.\n\n"
+        "Demonstrations, comparisons of live replies, rankings, votes, red teaming, reviews; "
+        "studies, people and exports are managed there too. --demo has somebody labelling within a "
+        "minute.",
+        "hark serve --demo",
     ),
     "report": (
         MEASURE,

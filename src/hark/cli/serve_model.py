@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from hark.cli.outcome import print_json
 from hark.errors import SettingsError
 from hark.runs.settings import Dtype
+from hark.serving.listening import open_socket, url_of
 
 Models = Annotated[
     list[str],
@@ -54,6 +55,13 @@ def serve_model(
             validator=Number(gte=2),
         ),
     ] = None,
+    scorer: Annotated[
+        str | None,
+        Parameter(
+            help="A preference model's directory or run, which chooses among the responses where a "
+            "chat asks for the best_of several; without it such requests are refused."
+        ),
+    ] = None,
     json: Annotated[
         bool,
         Parameter(
@@ -65,8 +73,9 @@ def serve_model(
 ) -> None:
     """Serve models until Ctrl-C; with --json, one line says when and where they are ready."""
     # Imported here: `--help` should not wait for torch.
+    from hark.serving.ranker import Ranker
     from hark.serving.served_model import ServedModel, parse_names
-    from hark.serving.server import open_socket, serve, url_of
+    from hark.serving.server import serve
 
     paths = parse_names(models)
     if not paths:
@@ -79,6 +88,7 @@ def serve_model(
             )
             for name, path in paths.items()
         }  # fmt: skip
+        ranker = None if scorer is None else Ranker.load(scorer, device=device, dtype=dtype)
         url, names = url_of(listening), list(served)
 
         def announce_ready() -> None:
@@ -89,7 +99,7 @@ def serve_model(
                 print(f"serving {', '.join(names)} at {url} (Ctrl-C ends it)", flush=True)
 
         try:
-            serve(served, listening, on_ready=announce_ready)
+            serve(served, listening, ranker=ranker, on_ready=announce_ready)
         except KeyboardInterrupt:
             if not json:
                 print("stopped", flush=True)

@@ -74,6 +74,31 @@ def first_owner(store: Store) -> Person:
     return person_of(row)
 
 
+def server_person(connection: Connection, now: float) -> Person:
+    """The account in whose name a server acts while there is no owner: no login leads to it."""
+    ours = people.c.login.is_(None) & people.c.forgotten_at.is_(None)
+    # Two servers that start on an empty store at once make two, which is one too many but no harm.
+    row = connection.execute(select(people).where(ours).order_by(people.c.id)).first()
+    if row is not None:
+        return person_of(row)
+    person_id = new_id()
+    new = {
+        "id": person_id,
+        "pseudonym": new_pseudonym(),
+        "role": "owner",
+        "disabled": False,
+        "created_at": now,
+    }
+    connection.execute(insert(people).values(new))
+    return get_person(connection, person_id)
+
+
+def has_owner(connection: Connection) -> bool:
+    """Whether an owner can sign in."""
+    known = (people.c.role == "owner") & ~people.c.disabled & people.c.login.is_not(None)
+    return bool(connection.execute(select(func.count()).where(known)).scalar_one())
+
+
 def insert_person(
     connection: Connection, login: str, password_hash: str, role: Role, now: float
 ) -> Person:

@@ -70,11 +70,11 @@ def _counts(
     connection: Connection, study_id: str, person_id: str, *, since: float | None = None
 ) -> dict[str, int]:
     """Assignments in each state; with `since`, only those done from then on."""
-    statement = select(assignments.c.state, func.count()).where(
+    statement = select(assignments.c.state, func.count().label("items")).where(
         assignments.c.study_id == study_id, assignments.c.person_id == person_id
     )
     if since is not None:
         finished = assignments.c.finished_at > since
         statement = statement.where(finished, assignments.c.state.in_(("done", "late")))
-    rows = connection.execute(statement.group_by(assignments.c.state))
-    return {state: count for state, count in rows}
+    rows = connection.execute(statement.group_by(assignments.c.state)).all()
+    return {row.state: row.items for row in rows}

@@ -69,13 +69,15 @@ def own_label(store: Store, event_id: str, person_id: str) -> OwnLabel:
     with store.read() as connection:
         author = accounts.get_person(connection, person_id).pseudonym
         place = _position(connection, event_id, author)
-        newest = events.iterate(
-            connection, author=author, kinds=events.LABELS, after=place - 1, before=place + 1,
-            current=True,
+        found = list(
+            events.iterate(
+                connection, author=author, kinds=events.LABELS, after=place - 1, before=place + 1,
+                current=True,
+            )
         )  # fmt: skip
-        event = next(newest, None)
-        if event is None:
+        if not found:
             raise NotFoundError(f"label '{event_id}' has been corrected or taken back")
+        (event,) = found
         return _shown(event, _done(connection, [event.assignment_id])[event.assignment_id])
 
 

@@ -63,6 +63,21 @@ def invite(
     return secret
 
 
+def invite_first_owner(store: Store) -> str | None:
+    """The secret of a link for the first owner of a store; None if an owner can sign in.
+
+    Links that were made so before, and not used, end.
+    """
+    now = store.clock()
+    with store.write() as connection:
+        if accounts.has_owner(connection):
+            return None
+        server = accounts.server_person(connection, now)
+        earlier = (invites.c.created_by == server.id) & (invites.c.role == "owner")
+        connection.execute(update(invites).where(earlier).values(uses_left=0))
+    return invite(store, by=server.id, role="owner")
+
+
 def look_at(store: Store, secret: str) -> Invite:
     """What a link is good for, without using it. Raises: NotFoundError."""
     with store.read() as connection:

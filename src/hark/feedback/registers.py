@@ -244,10 +244,10 @@ def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
 
 
 def list_people(store: Store) -> list[tuple[Person, float]]:
-    """Everybody with an account who was not forgotten, and when it was made; in that order."""
+    """Everybody with a login, and when their account was made; in that order."""
     with store.read() as connection:
         rows = connection.execute(
-            select(people).where(people.c.forgotten_at.is_(None)).order_by(people.c.created_at)
+            select(people).where(people.c.login.is_not(None)).order_by(people.c.created_at)
         ).all()
     return [(person_of(row), row.created_at) for row in rows]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from hark.feedback import events
 from hark.feedback.accounts import Role
@@ -15,7 +15,6 @@ from hark.feedback.answers import JUDGES_CANDIDATES
 from hark.feedback.events import Event
 from hark.feedback.gold import Gold
 from hark.feedback.judgements import COMPARES, ranks_of
-from hark.feedback.tables import events as events_table
 from hark.feedback.tables import items, people
 
 ON_THE_WAY: Final = frozenset({"notes", "description", "message"})
@@ -82,44 +81,28 @@ class LabelLog:
         self.study_id = study_id
         self._labels: dict[str, Label] = {}
         self._position = 0
-        self._events = 0
         self._read: tuple[Label, ...] = ()
         self._lock = threading.Lock()
 
     def read(self, connection: Connection) -> tuple[Label, ...]:
         """The labels as they are now, in the order in which they were kept."""
         with self._lock:
-            before = self._events
-            self._follow(connection)
-            # On PostgreSQL an event can become visible after one of a higher position.
-            if self._events != self._count(connection):
-                self._labels, self._position, self._events = {}, 0, 0
-                self._follow(connection)
-            elif self._events == before:
-                return self._read
-            self._read = tuple(self._labels.values())
+            before = self._position
+            # Within a study no event becomes visible after a later one.
+            for event in events.iterate(
+                connection, study_id=self.study_id, kinds=FOLLOWED, after=self._position
+            ):
+                self._take(event)
+            if self._position != before:
+                self._read = tuple(self._labels.values())
             return self._read
 
-    def _follow(self, connection: Connection) -> None:
-        for event in events.iterate(
-            connection, study_id=self.study_id, kinds=FOLLOWED, after=self._position
-        ):
-            if event.supersedes is not None:
-                self._labels.pop(event.supersedes, None)
-            if event.kind != "retraction":
-                self._labels[event.id] = label_of(event)
-            self._position = event.position
-            self._events += 1
-
-    def _count(self, connection: Connection) -> int:
-        return connection.execute(
-            select(func.count())
-            .select_from(events_table)
-            .where(
-                events_table.c.study_id == self.study_id,
-                events_table.c.kind.in_(sorted(FOLLOWED)),
-            )
-        ).scalar_one()
+    def _take(self, event: Event) -> None:
+        if event.supersedes is not None:
+            self._labels.pop(event.supersedes, None)
+        if event.kind != "retraction":
+            self._labels[event.id] = label_of(event)
+        self._position = event.position
 
 
 def label_of(event: Event) -> Label:

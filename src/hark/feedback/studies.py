@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from hark.errors import did_you_mean
 from hark.feedback import accounts, events
 from hark.feedback.identifiers import new_id
-from hark.feedback.records import FreeText, WrittenText
+from hark.feedback.records import FreeText, Name, Sampling, WrittenText
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.screening import CutOffs
 from hark.feedback.store import Store
@@ -33,6 +33,8 @@ MAY_BECOME: Final[Mapping[str, frozenset[str]]] = {
     "paused": frozenset({"open", "closed"}),
     "closed": frozenset({"open"}),
 }
+WITHOUT_RESPONSES: Final = frozenset({"demonstration", "review", "audit"})
+"""Kinds of task in which nothing that a model says is judged."""
 Category = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,64}$")]
 MAXIMUM_OVERLAP: Final = 1_000_000
 MANAGERS: Final = ("owner", "researcher")
@@ -73,6 +75,30 @@ class StudySettings(Settings):
     """After so much work without a pause, the page suggests one; None never does."""
     screening: CutOffs | None = None
     """What the screening test asks; None admits everyone who is invited."""
+    snapshots: tuple[Name, ...] = ()
+    """Names of the models, of those that the server knows, that answer in this study: two of them
+    drawn for each comparison, or the only one twice. None leaves responses to files and clients."""
+    sampling: Sampling = Sampling()
+    """How they answer; a seed makes another set of draws."""
+    max_response_tokens: Annotated[int, Field(ge=1)] = 256
+    """A response that is longer is cut off, and so is drawn again."""
+    ranked_responses: Annotated[int, Field(ge=2, le=9)] | None = None
+    """How many are drawn for each item of a ranking; 4, the fewest of InstructGPT's, by default."""
+
+    @model_validator(mode="after")
+    def _consistent_models(self) -> Self:
+        if len(set(self.snapshots)) < len(self.snapshots):
+            raise ValueError("a snapshot is named twice; one alone is compared with itself")
+        if self.snapshots and self.task in WITHOUT_RESPONSES:
+            raise ValueError(f"snapshots would be ignored: no model answers in a '{self.task}'")
+        if self.ranked_responses is not None and not (self.snapshots and self.task == "ranking"):
+            raise ValueError("ranked_responses would be ignored: it is for models that are ranked")
+        if self.sampling.best_of > 1 and self.sampling.temperature == 0:
+            raise ValueError(
+                "best_of above 1 at temperature 0 draws one response again and again; raise the "
+                "temperature"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +206,13 @@ def find_study(store: Store, name: str) -> Study:
             return study_of(row)
     close = did_you_mean(name, [row.name for row in rows])
     raise NotFoundError(f"there is no study '{name}'{close}")
+
+
+def find_drawn(store: Store) -> list[Study]:
+    """The open studies whose responses come from models that a server knows."""
+    with store.read() as connection:
+        rows = connection.execute(select(studies).where(studies.c.state == "open")).all()
+        return [study for row in rows if (study := study_of(row)).settings.snapshots]
 
 
 def get_study(connection: Connection, study_id: str) -> Study:

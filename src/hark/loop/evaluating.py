@@ -31,7 +31,6 @@ from hark.evaluation.language_loss import language_loss
 from hark.evaluation.multiple_choice import multiple_choice, option_likelihoods
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.winrate import judge_by_scorer, win_rate
-from hark.loop.endpoint import EndpointSettings
 from hark.loop.inputs import read_files
 from hark.loop.judges import preference_model_scorer, scorer
 from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts_that_fit
@@ -46,6 +45,7 @@ from hark.models.tokenizer import load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
+from hark.serving.endpoint import EndpointSettings
 from hark.training.examples import Paths
 
 

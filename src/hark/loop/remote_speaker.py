@@ -19,7 +19,6 @@ import httpx2
 
 from hark.data.records import Demonstration, Dialogue
 from hark.errors import ModelError, SettingsError
-from hark.loop.endpoint import Endpoint, TooLongError
 from hark.loop.judges import Scorer
 from hark.models.best_of_n import candidate_id, check_best_of_n, keep_best
 from hark.models.engine import Finish
@@ -27,6 +26,7 @@ from hark.models.few_shot import few_shot_text
 from hark.models.processes import gather_shares, own_share
 from hark.models.sampling import SamplingSettings
 from hark.runs.progress import progress
+from hark.serving.endpoint import Endpoint, TooLongError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

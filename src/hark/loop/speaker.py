@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.data.records import Demonstration, Dialogue
 from hark.errors import DataError, SettingsError
-from hark.loop.endpoint import Endpoint, EndpointSettings
 from hark.loop.judges import Scorer
 from hark.loop.remote_speaker import RemoteReply, RemoteSpeaker
 from hark.models.best_of_n import best_of_n
@@ -31,6 +30,7 @@ from hark.models.processes import gather_pieces, own_piece
 from hark.models.tokenizer import encode_prompt, load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import is_endpoint, resolve_model
+from hark.serving.endpoint import Endpoint, EndpointSettings
 from hark.settings import Settings
 from hark.training.examples import Paths
 

@@ -146,7 +146,7 @@ def _run_playground(settings: PlaygroundStageSettings, run: Run) -> dict[str, An
 
 TRAINING = ("data", "models", "training")
 SPEAKING = (
-    "loop/speaker.py", "loop/remote_speaker.py", "loop/endpoint.py", "loop/judges.py",
+    "loop/speaker.py", "loop/remote_speaker.py", "serving/endpoint.py", "loop/judges.py",
 )  # fmt: skip
 
 _ALL = (

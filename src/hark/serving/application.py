@@ -19,6 +19,7 @@ from hark import __version__
 from hark.errors import did_you_mean
 from hark.serving.bodies import Body, ChatBody, CompletionBody
 from hark.serving.model_thread import Job
+from hark.serving.ranker import Ranker
 from hark.serving.refusal import Refusal, bad_field
 from hark.serving.replies import Choice, Endpoint, Reply
 from hark.serving.response_text import ResponseText
@@ -27,8 +28,11 @@ from hark.serving.served_model import ServedModel
 Result = TypeVar("Result")
 
 
-def build_application(models: Mapping[str, ServedModel]) -> FastAPI:
-    """The application; its models begin to work when it starts and stop when it ends."""
+def build_application(models: Mapping[str, ServedModel], ranker: Ranker | None = None) -> FastAPI:
+    """The application; its models begin to work when it starts and stop when it ends.
+
+    ranker: chooses the best of n; without it, such requests are refused.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
@@ -39,6 +43,8 @@ def build_application(models: Mapping[str, ServedModel]) -> FastAPI:
             served.stop()
         for served in models.values():
             await served.thread.join()
+        if ranker is not None:
+            ranker.stop()
 
     # Without the interactive pages: they fetch their scripts from elsewhere.
     application = FastAPI(
@@ -61,6 +67,8 @@ def build_application(models: Mapping[str, ServedModel]) -> FastAPI:
     async def chat(body: ChatBody, request: Request) -> Response:
         served = _named(models, body.model)
         prompts = [await served.encode_dialogue(body.dialogue())]
+        if body.draws > body.choices:
+            return await _answer_best(served, ranker, prompts, body, request)
         return await _answer("chat", served, prompts, body, request)
 
     @application.post("/v1/completions", response_model=None)
@@ -147,6 +155,40 @@ async def _answer(
         served.thread.close(job)
 
 
+async def _answer_best(
+    served: ServedModel,
+    ranker: Ranker | None,
+    prompts: Sequence[list[int]],
+    body: ChatBody,
+    request: Request,
+) -> Response:
+    """Draw all, and tell the best one; in a stream too it comes whole, for it is known last."""
+    if ranker is None:
+        raise Refusal(
+            400,
+            "'best_of' needs a preference model to choose by: start the server with --scorer PATH",
+            param="best_of",
+        )
+    job = served.begin(prompts, body)
+
+    async def choose() -> tuple[Reply, str]:
+        reply = _reply("chat", served, prompts, body, job)
+        texts = await _texts(reply, job)
+        place = await ranker.choose(body.dialogue(), texts)
+        return reply.only(place), texts[place]
+
+    try:
+        reply, text = await _while_connected(request, choose())
+    finally:
+        served.thread.close(job)
+    if not body.stream:
+        return JSONResponse(reply.whole([text]))
+    chunks = [*reply.opening(), reply.chunk(reply.choices[0], text)]
+    chunks += [reply.closing()] if body.with_usage else []
+    events = "".join(map(_event, chunks)) + "data: [DONE]\n\n"
+    return Response(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
 def _reply(
     endpoint: Endpoint, served: ServedModel, prompts: Sequence[list[int]], body: Body, job: Job
 ) -> Reply:
@@ -171,10 +213,15 @@ def _reply(
 
 
 async def _whole(reply: Reply, job: Job) -> dict[str, Any]:
+    return reply.whole(await _texts(reply, job))
+
+
+async def _texts(reply: Reply, job: Job) -> list[str]:
+    """Every response, once all have ended."""
     texts = [""] * len(reply.choices)
     async for index, drawn in job.drawn():
         texts[index] += reply.choices[index].add(drawn, at_once=False)
-    return reply.whole(texts)
+    return texts
 
 
 async def _events(reply: Reply, job: Job, *, with_usage: bool) -> AsyncIterator[str]:

@@ -1,8 +1,9 @@
 """What clients send: the fields of OpenAI's two endpoints that hark knows, and a few more.
 
-Beyond OpenAI's, with vLLM's names where it has them: `top_k`, `min_tokens`, and `sequence_id`,
-which stands for the request in the random numbers, so that a request draws what
-`hark.models.generation.generate` draws for that seed and id.
+Beyond OpenAI's, with vLLM's names where it has them: `top_k`, `min_tokens`, `best_of` for chats,
+where the server's preference model chooses, and `sequence_id`, which stands for the request in the
+random numbers, so that a request draws what `hark.models.generation.generate` draws for that seed
+and id.
 
 Departures from OpenAI: a field that would be ignored is refused, unless it is the client's own
 book-keeping (`user`, `metadata`) or has the value that changes nothing.
@@ -77,6 +78,11 @@ class Body(BaseModel):
     def choices(self) -> int:
         """Responses to each prompt."""
         return self.n or 1
+
+    @property
+    def draws(self) -> int:
+        """Responses drawn for each prompt, of which `choices` are told."""
+        return self.choices
 
     @property
     def most_tokens(self) -> int | None:
@@ -154,6 +160,7 @@ class ChatBody(Body):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
@@ -170,6 +177,20 @@ class ChatBody(Body):
         if value and not info.data.get("logprobs"):
             raise ValueError("would be ignored unless logprobs is true")
         return value
+
+    @field_validator("best_of", mode="after")
+    @classmethod
+    def _choose_among_different(cls, value: int | None, info: Any) -> int | None:
+        if value is not None and value > 1:
+            if (info.data.get("n") or 1) > 1:
+                raise ValueError("chooses one response: leave out n")
+            if info.data.get("temperature") == 0:
+                raise ValueError("would choose among equals at temperature 0")
+        return value
+
+    @property
+    def draws(self) -> int:
+        return self.choices if self.best_of is None else max(self.choices, self.best_of)
 
     @property
     def most_tokens(self) -> int | None:

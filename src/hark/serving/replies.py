@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -114,6 +114,8 @@ class Reply:
     model: str
     prompt_tokens: int
     choices: Sequence[Choice]
+    unchosen_tokens: int = 0
+    """Drawn for responses that are not told."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -122,6 +124,13 @@ class Reply:
         told = zip(self.choices, texts, strict=True)
         choices = [choice.told(text, as_delta=False) for choice, text in told]
         return {**self._frame(choices, streamed=False), "usage": self.usage()}
+
+    def only(self, place: int) -> Reply:
+        """The same with one of its choices, as if no other had been drawn."""
+        chosen = self.choices[place]
+        drawn = sum(choice.tokens for choice in self.choices)
+        chosen.index = 0
+        return replace(self, choices=[chosen], unchosen_tokens=drawn - chosen.tokens)
 
     def opening(self) -> list[dict[str, Any]]:
         """The first chunks of a chat: who speaks."""
@@ -146,7 +155,7 @@ class Reply:
 
     def usage(self) -> dict[str, int]:
         """Tokens read and drawn, end tokens included."""
-        drawn = sum(choice.tokens for choice in self.choices)
+        drawn = sum(choice.tokens for choice in self.choices) + self.unchosen_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": drawn,

@@ -127,7 +127,7 @@ class ServedModel:
             raise Refusal(400, str(error), param=param) from None
 
     def begin(self, prompts: Sequence[list[int]], body: Body) -> Job:
-        """Have the choices of each prompt drawn; those of the first prompt come first.
+        """Have the responses to each prompt drawn; those of the first prompt come first.
 
         Raises: Refusal if a prompt does not fit, or too many responses wait.
         """
@@ -141,7 +141,7 @@ class ServedModel:
                     prompt=prompt, settings=settings, limit=limit, seed=seed,
                     sequence_id=candidate_id(body.sequence_id + place, choice),
                 )
-                for choice in range(body.choices)
+                for choice in range(body.draws)
             ]  # fmt: skip
         return self.thread.submit(requests, alternatives=body.alternatives or 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -10,46 +9,28 @@ from types import FrameType
 
 import uvicorn
 
-from hark.errors import SettingsError
 from hark.serving.application import build_application
+from hark.serving.ranker import Ranker
 from hark.serving.served_model import ServedModel
 
 SECONDS_TO_END = 5
 """What open connections get to take the refusal of their unfinished responses."""
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """Listen, before any model is loaded: a port that is taken should show at once.
-
-    Raises: SettingsError if the address cannot be listened at.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        reason = "another program listens there" if taken else str(error)
-        raise SettingsError(
-            f"cannot listen at port {port} of '{host}': {reason}; give another --port (0 finds a "
-            "free one) or --host"
-        ) from None
-
-
-def url_of(listening: socket.socket) -> str:
-    """Where clients find the server: OpenAI's base URL."""
-    host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-
-
 def serve(
-    models: Mapping[str, ServedModel], listening: socket.socket, *, on_ready: Callable[[], None]
+    models: Mapping[str, ServedModel],
+    listening: socket.socket,
+    *,
+    ranker: Ranker | None = None,
+    on_ready: Callable[[], None],
 ) -> None:
     """Serve until interrupted. Raises: KeyboardInterrupt after Ctrl-C, when all has ended.
 
+    ranker: chooses the best of n, where clients ask for it.
     on_ready: called once requests are answered.
     """
     config = uvicorn.Config(
-        build_application(models),
+        build_application(models, ranker),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SECONDS_TO_END,

@@ -370,8 +370,9 @@ class FeedbackClient:
     def replies(self, assignment_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The models' replies as they come: pairs of an event's name and its data.
 
-        "delta" has `place` and `text`; "done" says that both are kept; "failed" has `message` and
-        `retry_seconds`, after which asking again draws them again.
+        "delta" has `place` and `text`; "again" says that all text so far is void, as both are drawn
+        anew; "done" that both are kept; "failed" has `message` and `retry_seconds`, after which
+        asking again draws them again.
         Raises: UnreachableError if the stream breaks off: ask again.
         """
         path = f"{_assignment(assignment_id)}/replies"

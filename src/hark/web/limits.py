@@ -41,8 +41,9 @@ class Limits:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                is_file = scope["path"].startswith("/static/")
+                # Files are asked for each time: modules of two versions do not fit together.
+                headers.setdefault("Cache-Control", "no-cache" if is_file else "no-store")
             await send(message)
 
         received = 0

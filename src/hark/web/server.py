@@ -9,6 +9,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from hark.web.live.replies import Replies
+
 SECONDS_TO_END = 5
 
 
@@ -29,15 +31,22 @@ def make_server(application: FastAPI, on_ready: Callable[[], None]) -> uvicorn.S
         proxy_headers=False,
         server_header=False,
     )
-    return _Server(config, on_ready)
+    return _Server(config, application.state.replies, on_ready)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, replies: Replies, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self.on_ready = on_ready
+        self.replies, self.on_ready = replies, on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if not self.should_exit:
             self.on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams of replies end at once: uvicorn waits for them."""
+        self.replies.end()
+        await super().shutdown(sockets=sockets)

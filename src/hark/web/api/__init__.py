@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from hark.web.api import exports, members, people, results, sessions, studies, work
+from hark.web.api import exports, members, people, replies, results, sessions, studies, work
 
 router = APIRouter()
 router.include_router(sessions.router)
@@ -14,3 +14,4 @@ router.include_router(members.router)
 router.include_router(results.router)
 router.include_router(exports.router)
 router.include_router(work.router)
+router.include_router(replies.router)

@@ -17,6 +17,7 @@ from hark.web.pages import (
     manage_items,
     manage_members,
     manage_people,
+    manage_scores,
     manage_settings,
     manage_transcripts,
 )
@@ -64,6 +65,7 @@ for part in (
     manage_members,
     manage_dashboard,
     manage_exports,
+    manage_scores,
     manage_transcripts,
 ):
     router.include_router(part.router)

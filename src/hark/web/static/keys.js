@@ -63,7 +63,7 @@ function nameOf(event) {
 
 function pretty(combo) {
   const names = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc" };
-  return combo.split("+").map((part) => names[part] ?? (part.length === 1 ? part.toUpperCase() : part)).join("+");
+  return combo.split("+").map((part) => names[part] ?? (part.length === 1 || part[1] === "–" ? part.toUpperCase() : part)).join("+");
 }
 
 export function shortcutsAreOff() {

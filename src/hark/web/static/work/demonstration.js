@@ -52,17 +52,18 @@ const wordsIn = (text) => text.split(/\s+/u).filter(Boolean).length;
 
 function change(before, now) {
   const words = wordsIn(now);
-  if (!before) return `${words} words`;
-  if (before === now) return `${words} words, nothing changed yet`;
+  const counted = words === 1 ? "1 word" : `${words} words`;
+  if (!before) return counted;
+  if (before === now) return `${counted}, nothing changed yet`;
   const by = words - wordsIn(before);
-  return `${words} words (${by > 0 ? "+" : by < 0 ? "−" : "±"}${Math.abs(by)})`;
+  return `${counted} (${by > 0 ? "+" : by < 0 ? "−" : "±"}${Math.abs(by)})`;
 }
 
 /** Rows of a query and its response. */
 function shotsOf(desk, draft) {
   const rows = h("div", {});
   const draw = () => rows.replaceChildren(...draft.values.examples.map((shot, place) => h("fieldset", { class: "shot" },
-    h("legend", {}, `Example ${place + 1}`), ...["query", "response"].map((part) => cell(shot, part, place)),
+    h("legend", {}, `Example ${place + 1}`), h("div", { class: "columns" }, ...["query", "response"].map((part) => cell(shot, part, place))),
     draft.values.examples.length > 1 && button("Remove", () => { draft.values.examples.splice(place, 1); draft.save(); draw(); }, { class: "small", "aria-label": `Remove example ${place + 1}` }))));
   const cell = (shot, part, place) => {
     const control = h("textarea", { id: `${part}-${place}`, rows: 2, input: () => { shot[part] = control.value; draft.save(); } });

@@ -33,6 +33,8 @@ class Desk {
   serverNow() { return Date.now() + this.clockAhead; }
 
   async start() {
+    // Before anything is at stake: all items of a study are of one kind.
+    this.module = await import(`./${this.root.dataset.task}.js`);
     if (this.correction) return this.show(this.correction.view);
     await sendSealed();
     return this.next();
@@ -45,7 +47,6 @@ class Desk {
     const claimed = await persist("POST", `/studies/${this.study}/claims`);
     if (!claimed.assignment_id) return this.frame.nothing(claimed.because);
     this.assignment = claimed.assignment_id;
-    this.frame.count();
     return this.refresh();
   }
 
@@ -62,13 +63,13 @@ class Desk {
     this.assignment = view.assignment_id;
     this.clockAhead = view.now * 1000 - Date.now();
     this.keys.reset();
-    const module = await import(`./${view.task.kind}.js`);
     const stage = h("div", { id: "stage" });
     // In the page before it is filled: modules give the focus and measure.
     this.stage = stage;
     this.veil = veil(this, stage);
     this.frame.place(stage, this.veil?.box);
-    module.show(this);
+    this.module.show(this);
+    this.frame.count();
     this.frame.bindKeys();
     this.beat();
     return this.stageShown(!stage.inert);
@@ -108,7 +109,8 @@ class Desk {
       if (!goesOn) this.current.remove();
       this.current = null;
       unsay();
-      await this.after(receipt);
+      // What goes wrong from here on is no matter of this label: it is kept.
+      await this.after(receipt).catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
       before?.focus?.();
@@ -168,7 +170,7 @@ class Desk {
       this.current?.remove();
       this.current = null;
       this.worktime.itemDone(Object.keys(this.view.categories).length > 0);
-      await this.next();
+      await this.next().catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
       say(error.message, { problem: true });
@@ -230,6 +232,6 @@ class Desk {
 
 const desk = new Desk(document.getElementById("work"));
 desk.start().catch((error) => {
+  if (!(error instanceof Refusal)) console.error(error);
   desk.frame.broken(error);
-  if (!(error instanceof Refusal)) throw error;
 });

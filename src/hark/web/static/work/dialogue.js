@@ -29,7 +29,7 @@ export function show(desk) {
   const said = messages.map((message) => ({ ...message }));
   desk.stage.append(h("section", { class: `card brief ${mode.tone}` },
     h("h2", {}, mode.title),
-    h("p", {}, mode.text),
+    said.length <= task.opening.length && h("p", {}, mode.text),
     task.theme && h("p", {}, h("strong", {}, "About: "), task.theme),
     planOf(desk)));
   const log = transcript(said, { mine: true });

@@ -45,7 +45,7 @@ class TooLongError(ModelError):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An endpoint that has answered, and one of its models."""
+    """An endpoint and one of its models."""
 
     url: str
     """OpenAI's base URL, without the model's name."""
@@ -59,8 +59,16 @@ class Endpoint:
     def open(cls, name: str, settings: EndpointSettings) -> Self:
         """Ask for the list of models; without `#name` there must be only one.
 
-        Raises: SettingsError for a name that is no URL, holds a password or names no model; a key
-            that is not there. ModelError if the endpoint does not answer or lacks the model.
+        Raises: as `named` and `find`.
+        """
+        return asyncio.run(cls.named(name, settings).find())
+
+    @classmethod
+    def named(cls, name: str, settings: EndpointSettings) -> Self:
+        """An endpoint that has not been asked anything yet; its model may still be "".
+
+        Raises: SettingsError for a name that is no URL or holds a password; a key that is not
+            there.
         """
         url, _, model = name.partition("#")
         url = url.rstrip("/")
@@ -76,9 +84,16 @@ class Endpoint:
                 f"the endpoint at '{parts.hostname}' has a password in its URL, which would be "
                 f"stored with the run; put the key into the environment variable {KEY_VARIABLE}"
             )
-        unnamed = cls(url=url, model=model, settings=settings, key=_key(settings))
-        listed = asyncio.run(unnamed._list())
-        return unnamed if listed is None else unnamed._chosen(listed)
+        return cls(url=url, model=model, settings=settings, key=_key(settings))
+
+    async def find(self) -> Self:
+        """The same once it has answered, with the model's name.
+
+        Raises: ModelError if the endpoint does not answer, lacks the model, or has several and
+            none was named.
+        """
+        listed = await self._list()
+        return self if listed is None else self._chosen(listed)
 
     def client(self) -> httpx2.AsyncClient:
         """A client whose requests carry the key."""
@@ -98,7 +113,7 @@ class Endpoint:
         """
         response = await self._ask(client, "POST", path, self.settings.attempts, body)
         if response.status_code != 200:
-            raise self._failure(response)
+            raise self.failure(response)
         try:
             answer = response.json()
         except ValueError:
@@ -141,7 +156,7 @@ class Endpoint:
         if response.status_code in UNLISTED and self.model:
             return None
         if response.status_code != 200:
-            raise self._failure(response)
+            raise self.failure(response)
         try:
             return [dict(each) for each in response.json()["data"]]
         except (ValueError, KeyError, TypeError):
@@ -163,7 +178,7 @@ class Endpoint:
         is_hark = models[name].get("owned_by") == "hark"
         return dataclasses.replace(self, model=name, is_hark=is_hark)
 
-    def _failure(self, response: httpx2.Response) -> ModelError:
+    def failure(self, response: httpx2.Response) -> ModelError:
         """What the endpoint said, in a sentence, without the key should it repeat that."""
         status = response.status_code
         message, code = _told(response)

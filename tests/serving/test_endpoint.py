@@ -14,12 +14,12 @@ import pytest
 from hark.cli.main import run
 from hark.data.records import Demonstration, ask
 from hark.errors import HarkError, ModelError, RunError, SettingsError
-from hark.loop import endpoint as endpoints
-from hark.loop.endpoint import Endpoint, EndpointSettings, wait_seconds
 from hark.loop.judges import scorer
 from hark.loop.speaker import SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.sampling import SamplingSettings
 from hark.runs.run import resolve_model
+from hark.serving import endpoint as endpoints
+from hark.serving.endpoint import Endpoint, EndpointSettings, wait_seconds
 
 SECRET = "sk-very-secret"
 Answer = tuple[int, dict[str, Any]]

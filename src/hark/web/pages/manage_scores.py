@@ -1,0 +1,75 @@
+"""Scores of a preference model, by files: candidates out, scores in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi.responses import Response, StreamingResponse
+from sqlalchemy import select
+
+from hark.errors import DataError
+from hark.feedback import candidate_scores
+from hark.feedback.candidate_scores import CandidateScores
+from hark.feedback.store import Store
+from hark.feedback.tables import candidates, items
+from hark.web.identity import Manager, Place
+from hark.web.pages.manage_frame import ManageRoute, Shown, go
+
+router = APIRouter(route_class=ManageRoute)
+
+
+@router.get("/{name}/candidates.jsonl")
+def fetch_candidates(store: Place, _caller: Manager, study: Shown) -> StreamingResponse:
+    """Every candidate with its task, for a model to score: one JSON object a line."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{study.settings.name}-candidates.jsonl"'
+    }
+    lines = _lines(store, study.id)
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+
+def _lines(store: Store, study_id: str) -> Iterator[str]:
+    statement = (
+        select(candidates.c.id, candidates.c.body, items.c.content)
+        .join(items, items.c.id == candidates.c.item_id)
+        .where(items.c.study_id == study_id)
+        .order_by(items.c.position, candidates.c.place)
+    )
+    with store.read() as connection:
+        for row in connection.execute(statement, execution_options={"yield_per": 500}):
+            line = {"candidate": row.id, "task": row.content, "text": row.body["text"]}
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+@router.post("/{name}/scores")
+def put_scores(
+    store: Place,
+    caller: Manager,
+    study: Shown,
+    model: Annotated[str, Form()],
+    file: Annotated[UploadFile, File()],
+) -> Response:
+    """Keep a model's scores: lines of `{"candidate": "…", "score": 1.5}`."""
+    scores = read_scores(file)
+    given = CandidateScores.read({"model": model, "scores": scores}, what="these scores")
+    candidate_scores.put_scores(store, study.id, given, by=caller.person.id)
+    return go(f"/manage/{study.settings.name}/dashboard")
+
+
+def read_scores(file: UploadFile) -> dict[str, Any]:
+    """Candidate → score. Raises: DataError with the line that cannot be read."""
+    scores = {}
+    for number, line in enumerate(file.file.read().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            scores[row["candidate"]] = row["score"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(
+                f'{file.filename}:{number}: expected {{"candidate": "…", "score": 1.5}}'
+            ) from None
+    if not scores:
+        raise DataError(f"{file.filename}: there is no score in it")
+    return scores
