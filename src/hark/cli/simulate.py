@@ -99,7 +99,7 @@ def simulate(
             "pasters": pasters, "abandoners": abandoners,
         }
     )  # fmt: skip
-    working = WorkSettings(labels_each=labels_each, pace=pace)
+    working = WorkSettings(labels_each=labels_each, pace=pace, pages=True)
     notes: list[Timed] = []
     with _owner(server, token, store) as owner:
         if make is not None:

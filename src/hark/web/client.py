@@ -290,6 +290,12 @@ class FeedbackClient:
         path = f"{_study(name)}/exports/{_part(snapshot)}/{_part(file)}"
         return self._send("GET", path).content
 
+    # Pages
+
+    def page(self, path: str) -> str:
+        """A page as a browser gets it, such as `/study/answers/work`; needs a session."""
+        return self._send("GET", str(self._http.base_url.join(path))).text
+
     # Work
 
     def claim(self, name: str) -> bodies.AssignmentBody | None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ from hark.web.client import FeedbackClient, Patience
 Seat = Callable[[Character], FeedbackClient]
 """Gives a character an account in the study, and a client that is signed in."""
 
+ARRIVAL_SECONDS: Final = 60.0
+"""Within which people come; passwords are slow to check, and nobody opens an office at once."""
+
 
 class WorkSettings(Settings):
     """How a crowd works."""
@@ -30,6 +33,8 @@ class WorkSettings(Settings):
     """Seconds that they wait for each that a person would take; 0 is as fast as can be."""
     away_seconds: Annotated[float, Field(ge=0)] = 2.0
     """How long somebody is gone who walks off."""
+    pages: bool = False
+    """Load the pages that a browser would; needs seats with a session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,7 @@ def work(
     def one(character: Character) -> None:
         diary = Diary(character=character)
         diaries.append(diary)
+        time.sleep(settings.pace * ARRIVAL_SECONDS * character.draw("arrival"))
         try:
             with seat(character) as client:
                 SimulatedLabeler(
@@ -109,6 +115,7 @@ def work(
                     study=study,
                     pace=settings.pace,
                     away_seconds=settings.away_seconds,
+                    pages=settings.pages,
                     replies=replies,
                     diary=diary,
                 ).work(settings.labels_each)

@@ -18,6 +18,8 @@ from hark.web.client import FeedbackClient
 
 MOST_ERRORS: Final = 5
 """After so many a labeler gives up."""
+LOOKS_BACK: Final = 5
+"""Before every so manieth item a labeler looks at those that are done."""
 MOST_STEPS: Final = 60
 """Of one item; more is a defect of either side."""
 HEARTBEATS: Final = 0.3
@@ -77,6 +79,8 @@ class SimulatedLabeler:
     """Seconds they really wait for each that a person would take; 0 does not wait."""
     away_seconds: float = 2.0
     """How long they are gone when they walk off."""
+    pages: bool = False
+    """Whether they load pages, as a browser does."""
     replies: Callable[[FeedbackClient, str], None] = wait_for_replies
     """Waits until the models have answered in an assignment."""
     diary: Diary
@@ -85,7 +89,7 @@ class SimulatedLabeler:
         """Label until there is nothing left, or `most` items are done."""
         try:
             self.diary.pseudonym = self.client.me().person.pseudonym
-            self._consent()
+            self._arrive()
         except HarkError as error:
             self.diary.errors.append(f"{self.character.name} could not begin: {error}")
             return self.diary
@@ -98,12 +102,18 @@ class SimulatedLabeler:
                     self.diary.ended = "too many errors"
         return self.diary
 
-    def _consent(self) -> None:
+    def _arrive(self) -> None:
+        """Read what there is, and agree to categories or not."""
+        if self.pages:
+            for page in ("/", f"/study/{self.study}", f"/study/{self.study}/work"):
+                self.client.page(page)
         for category in self.client.study(self.study).categories:
             if self.character.consents(category):
                 self.client.consent(self.study, category)
 
     def _next(self, most: int | None) -> None:
+        if self.pages and self.diary.items % LOOKS_BACK == LOOKS_BACK - 1:
+            self.client.page(f"/study/{self.study}/done")
         if most is not None and self.diary.items >= most:
             self.diary.ended = "enough"
             return

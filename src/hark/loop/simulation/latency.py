@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import httpx2
 
-NAMED: Final = re.compile(r"/(studies|assignments|events|items|invites|people|consents)/[^/]+")
+NAMED: Final = re.compile(
+    r"/(study|studies|manage|assignments|events|items|invites|people|consents)/[^/]+"
+)
 STREAMS: Final = ("/replies", "/events")
 """Routes that go on for as long as a model speaks, or a log is long."""
 
