@@ -36,6 +36,8 @@ LOGIN, PASSWORD = "owner", "a password of a benchmark"
 REFRESHED = {"progress": 3.0, "results": 5.0}
 """Seconds between two looks at each part of the dashboard, as its page has it."""
 OVERLAP = 5
+ARRIVAL = 45.0
+"""Seconds within which all sign in."""
 
 
 @contextlib.contextmanager
@@ -90,7 +92,9 @@ def measure(
     """Let them work; pace 0: without thought, with API tokens rather than passwords."""
     study = "thinking" if pace else "limit"
     notes: list[Timed] = []
-    settings = WorkSettings(labels_each=each, pace=pace, pages=pace > 0)
+    settings = WorkSettings(
+        labels_each=each, pace=pace, pages=pace > 0, arrival_seconds=ARRIVAL if pace else 0.0
+    )
     with FeedbackClient(url, login=LOGIN, password=PASSWORD) as owner:
         make_study(owner, study, round(1.5 * each * len(characters)))
         seat = Invited(owner=owner, url=url, study=study, notes=notes)

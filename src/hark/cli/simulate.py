@@ -71,6 +71,9 @@ def simulate(
             validator=Number(gte=0),
         ),
     ] = 0.0,
+    arrival: Annotated[
+        float, Parameter(help="Seconds within which they come.", validator=Number(gte=0))
+    ] = 0.0,
     redraws: Annotated[
         int,
         Parameter(
@@ -99,7 +102,7 @@ def simulate(
             "pasters": pasters, "abandoners": abandoners,
         }
     )  # fmt: skip
-    working = WorkSettings(labels_each=labels_each, pace=pace, pages=True)
+    working = WorkSettings(labels_each=labels_each, pace=pace, arrival_seconds=arrival, pages=True)
     notes: list[Timed] = []
     with _owner(server, token, store) as owner:
         if make is not None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
@@ -20,9 +20,6 @@ from hark.web.client import FeedbackClient, Patience
 Seat = Callable[[Character], FeedbackClient]
 """Gives a character an account in the study, and a client that is signed in."""
 
-ARRIVAL_SECONDS: Final = 60.0
-"""Within which people come; passwords are slow to check, and nobody opens an office at once."""
-
 
 class WorkSettings(Settings):
     """How a crowd works."""
@@ -33,6 +30,8 @@ class WorkSettings(Settings):
     """Seconds that they wait for each that a person would take; 0 is as fast as can be."""
     away_seconds: Annotated[float, Field(ge=0)] = 2.0
     """How long somebody is gone who walks off."""
+    arrival_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Within which they come; to check a password takes long."""
     pages: bool = False
     """Load the pages that a browser would; needs seats with a session."""
 
@@ -106,7 +105,7 @@ def work(
     def one(character: Character) -> None:
         diary = Diary(character=character)
         diaries.append(diary)
-        time.sleep(settings.pace * ARRIVAL_SECONDS * character.draw("arrival"))
+        time.sleep(settings.arrival_seconds * character.draw("arrival"))
         try:
             with seat(character) as client:
                 SimulatedLabeler(
