@@ -30,7 +30,7 @@ quickstart: setup ## The whole loop on the built-in playground, ending with a re
 	$(BIN)/hark quickstart
 
 test: setup ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_OPTIONS)
 
 check: setup ## Formatting, lint, types, architecture: what a machine can check without running hark
 	$(BIN)/ruff format --check
@@ -59,6 +59,7 @@ bench: setup ## hark beside its peers (MODEL=, DEMONSTRATIONS=, PAIRS=, RANKINGS
 	$(BENCHMARK)ppo $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)ppo --inner-epochs 4 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)multiple_choice $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))
+	$(BENCHMARK)ppo_memory $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)alone --append docs/performance.md $(call data,$(DEMONSTRATIONS)) $(if $(PAIRS),--pairs $(PAIRS))
 
 constraints: ## Take the newest versions of everything and pin them

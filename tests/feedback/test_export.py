@@ -176,13 +176,14 @@ def test_demonstrations(workshop: Workshop, tmp_path: Path) -> None:
     shots = {
         "prompt": "Translate.",
         "examples": [{"query": "chat", "response": "cat"}],
+        "query": "chien",
         "response": "dog",
     }
     answer(workshop, study, "demonstration", shots)
     path = exported(workshop, study, tmp_path / "out") / "demonstrations.jsonl"
     given, written = read_demonstrations(path)
     assert (given.prompt[0].content, given.response) == ("Name a fruit.", "Apple")
-    assert written.prompt[0].content == "Translate.\n\nchat\ncat"
+    assert written.prompt[0].content == "Translate.\n\nchat\ncat\n\nchien"
     assert (given.user, written.user) == (None, written.labeler)
     with pytest.raises(DataError, match="cannot write demonstrations as 'hh'"):
         exported(workshop, study, tmp_path / "out", format="hh")

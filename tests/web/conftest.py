@@ -93,9 +93,10 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium. While it is there an event loop runs in this thread, in which tests of
+    other modules would find that they cannot run one of their own."""
     program = find_chromium()
     if program is None:
         assert not os.environ.get("CI"), "install Chromium: the tests of the pages need it"

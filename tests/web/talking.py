@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from tests.feedback.workshop import Workshop
@@ -18,7 +20,14 @@ from hark.feedback.items import NewItem
 from hark.feedback.labelling import View
 from hark.feedback.studies import Study
 
+Result = TypeVar("Result")
 _KEYS = itertools.count()
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, in a thread: Playwright leaves a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def add(workshop: Workshop, study: Study, task: dict[str, Any], **fields: Any) -> str:

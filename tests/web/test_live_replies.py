@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import threading
@@ -17,7 +16,7 @@ from tests.feedback.workshop import Workshop
 from tests.serving.tiny_models import models_served, save_taught_models
 from tests.web.conftest import serving
 from tests.web.fake_endpoint import FakeEndpoint
-from tests.web.talking import Conversation, add, texts
+from tests.web.talking import Conversation, add, run_async, texts
 
 from hark.feedback import items, labelling, studies
 from hark.feedback.labelling import display_order
@@ -339,7 +338,7 @@ def test_a_defect_is_logged_and_the_reader_is_told(
         drawing = await replies.open(talk.id, talk.person.id)
         return [one async for one in drawing.listen()]
 
-    [event] = asyncio.run(read())
+    [event] = run_async(read())
     assert event.kind == "failed"
     assert "a defect" in caplog.text
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import QUIET, find_chromium, serving
 from tests.web.seat import PASSWORD, WIDE, Seat
@@ -78,36 +82,94 @@ def test_the_server_goes_and_comes_back_while_somebody_types(
         page.context.close()
 
 
+class Victim:
+    """A browser with a profile on the disk, in a process of its own that can be killed."""
+
+    def __init__(self, browser: Browser, profile: Path) -> None:
+        self.browser, self.profile = browser, profile
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> Page:
+        port_file = self.profile / "DevToolsActivePort"
+        port_file.unlink(missing_ok=True)
+        own = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={self.profile}"]
+        program = find_chromium()
+        assert program
+        self.process = subprocess.Popen(
+            [program, *QUIET, *own], stderr=subprocess.PIPE, start_new_session=True
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if line.startswith(b"DevTools listening on "):
+                address = line.split()[-1].decode()
+                break
+        connected = self.browser.browser_type.connect_over_cdp(address)
+        return connected.contexts[0].new_page()
+
+    def kill(self) -> None:
+        """As the kernel does: no farewell, nothing flushed."""
+        assert self.process is not None
+        assert self.process.stderr is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stderr.close()
+        for lock in self.profile.glob("Singleton*"):
+            lock.unlink()
+
+
 @pytest.fixture
-def reopened(browser: Browser, tmp_path: Path) -> Iterator[Callable[[], BrowserContext]]:
-    """A browser with a profile on the disk; opening it again ends the one before without a word."""
-    kept: list[BrowserContext] = []
-    launch = browser.browser_type.launch_persistent_context
-
-    def open_it() -> BrowserContext:
-        for context in kept:
-            context.close()
-        kept[:] = [
-            launch(tmp_path / "profile", executable_path=find_chromium(), args=QUIET, viewport=WIDE)
-        ]
-        return kept[0]
-
-    yield open_it
-    for context in kept:
-        context.close()
+def victim(browser: Browser, tmp_path: Path) -> Iterator[Victim]:
+    made = Victim(browser, tmp_path / "profile")
+    yield made
+    made.kill()
 
 
-def test_what_was_typed_is_there_when_the_browser_was_closed(
-    reopened: Callable[[], BrowserContext], server: str, workshop: Workshop
+ON_THE_DISK = """(words) => new Promise((resolve) => {
+  const request = indexedDB.open("hark", 1);
+  request.onsuccess = () => {
+    const all = request.result.transaction("drafts").objectStore("drafts").getAll();
+    all.onsuccess = () => resolve(JSON.stringify(all.result).includes(words));
+  };
+})"""
+
+
+def test_what_was_typed_is_there_after_the_browser_was_killed(
+    victim: Victim, server: str, workshop: Workshop
 ) -> None:
-    at = Seat(reopened().pages[0], server, workshop, "question", task={"phases": ["alone"]})
+    page = victim.open()
+    at = Seat(page, server, workshop, "demonstration")
+    at.arrive(keyboard=False)
+    page.get_by_label("Response").click()
+    page.keyboard.type(WORDS)
+    page.wait_for_function(ON_THE_DISK, arg=WORDS)
+    victim.kill()
+    page = victim.open()
+    page.goto(f"{server}/study/a-study/work")
+    if page.url.endswith("/login"):  # the cookie was not on the disk yet
+        page.get_by_label("Login").fill("ada@example.org")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{server}/")
+        page.goto(f"{server}/study/a-study/work")
+    expect(page.get_by_label("Response")).to_have_value(WORDS)
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("heading", name="Nothing waits for you now")).to_be_visible()
+    assert [one.body["answer"]["response"] for one in at.labels()] == [WORDS]
+
+
+def test_choices_are_there_when_the_page_was_closed(
+    page: Page, server: str, workshop: Workshop
+) -> None:
+    at = Seat(page, server, workshop, "question", task={"phases": ["alone"]})
     at.arrive(keyboard=False)
     at.press("c", "4")
-    at.page.close()  # no beforeunload, no farewell
-    page = reopened().pages[0]
-    page.goto(f"{server}/study/a-study/work")
-    expect(page.get_by_role("radio", name="He fell from the stair")).to_be_checked()
-    expect(page.get_by_role("radio", name="80 %")).to_be_checked()
+    context = page.context
+    page.close()  # no beforeunload, no farewell
+    again = context.new_page()
+    again.goto(f"{server}/study/a-study/work")
+    expect(again.get_by_role("radio", name="He fell from the stair")).to_be_checked()
+    expect(again.get_by_role("radio", name="80 %")).to_be_checked()
 
 
 def test_a_label_that_was_not_acknowledged_is_sent_after_a_reload(
@@ -189,15 +251,20 @@ def test_a_failed_response_is_said_and_both_are_drawn_again(seat: Callable[..., 
 def test_replies_stream_side_by_side(seat: Callable[..., Seat]) -> None:
     at = seat("dialogue")
     page = at.page
-    deltas = "".join(
-        f"event: delta\ndata: {json.dumps({'place': place, 'text': text})}\n\n"
-        for place, text in ((0, "Left be"), (1, "Right"), (0, "gins"))
-    )
+    written = [
+        ("delta", {"place": 0, "text": "Void"}), ("again", {}),
+        ("delta", {"place": 0, "text": "Left be"}), ("delta", {"place": 1, "text": "Right"}),
+        ("delta", {"place": 0, "text": "gins"}),
+    ]  # fmt: skip
+    frames = [f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in written]
+    body = ": still drawing\n\n".join(frames)
     headers = {"content-type": "text/event-stream"}
-    page.route("**/replies", lambda route: route.fulfill(body=deltas, headers=headers))
+    page.route("**/replies", lambda route: route.fulfill(body=body, headers=headers))
     page.get_by_label("Your first message").fill("Hello")
     at.press("Control+Enter")
     expect(page.get_by_role("article", name="Response A")).to_contain_text("Left begins")
+    expect(page.get_by_text("Void")).to_have_count(0)
+    expect(page.get_by_text("A response failed. Both are drawn again.")).to_be_visible()
     expect(page.get_by_role("article", name="Response B")).to_contain_text("Right")
     at.models_say("One", "Two")
     expect(page.get_by_role("group", name="Which response is better?")).to_be_visible()

@@ -245,21 +245,24 @@ def test_a_few_shot_demonstration(seat: Callable[..., Seat], keyboard: bool) -> 
         page.get_by_role("button", name="Another example").click()
         page.get_by_label("Query").last.fill("Long and yellow.")
         page.get_by_label("Its response").last.fill("Banana")
-    response = page.get_by_label("Response", exact=True)
+    query = page.get_by_label("The last request")
     if keyboard:
         for _ in range(8):
             at.press("Tab")
-            if response.evaluate("element => element === document.activeElement"):
+            if query.evaluate("element => element === document.activeElement"):
                 break
+        page.keyboard.type("Green inside, brown outside.")
+        at.press("Tab")
         page.keyboard.type("Kiwi")
     else:
-        response.fill("Kiwi")
+        query.fill("Green inside, brown outside.")
+        page.get_by_label("Response", exact=True).fill("Kiwi")
     at.check("few-shot" if keyboard else "")
     _send(at, keyboard)
     answer = at.labels("demonstration")[0].body["answer"]
     assert answer["prompt"] == "Say which fruit the text is about."
     assert [one["response"] for one in answer["examples"]] == ["Cherry", "Banana"]
-    assert answer["response"] == "Kiwi"
+    assert (answer["query"], answer["response"]) == ("Green inside, brown outside.", "Kiwi")
 
 
 def test_a_request_for_a_use_case(seat: Callable[..., Seat], keyboard: bool) -> None:

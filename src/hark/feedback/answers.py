@@ -81,6 +81,8 @@ class DemonstrationAnswer(Record):
     response: WrittenText
     prompt: WrittenText | None = None
     examples: tuple[Example, ...] = ()
+    query: WrittenText | None = None
+    """What the response answers, after the instruction and its examples."""
 
 
 class EditAnswer(Record):
@@ -259,6 +261,12 @@ def _check_demonstration(answer: Any, task: Any, ids: Sequence[str]) -> None:
             "a few-shot demonstration needs 1 or more examples"
             if task.style == "few_shot"
             else "examples belong to few-shot demonstrations"
+        )
+    if (task.style == "few_shot") != (answer.query is not None):
+        raise InvalidLabelError(
+            "a few-shot demonstration needs the query that the response answers"
+            if task.style == "few_shot"
+            else "a query of its own belongs to few-shot demonstrations"
         )
 
 

@@ -74,7 +74,8 @@ def demonstration_of(event: Event, *, source: str | None = None) -> Demonstratio
     written = not prompt
     if written:
         shots = [f"{one['query']}\n{one['response']}" for one in answer["examples"]]
-        prompt = ask("\n\n".join([answer["prompt"], *shots]))
+        asked = [answer["query"]] if shots else []
+        prompt = ask("\n\n".join([answer["prompt"], *shots, *asked]))
     return Demonstration(
         prompt=prompt,
         response=answer["response"],

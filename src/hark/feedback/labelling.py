@@ -33,7 +33,7 @@ from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedE
 from hark.feedback.store import Store
 from hark.feedback.studies import Study
 from hark.feedback.tables import assignments
-from hark.feedback.tasks import TASK
+from hark.feedback.tasks import FINAL_LABELS, TASK
 
 GRACE_SECONDS: Final = 5.0
 """After a time limit, for what the browser sends by itself when time runs out."""
@@ -314,11 +314,11 @@ def correct(
             raise NotAllowedError("you can only correct labels of your own")
         if old.kind not in events.LABELS:
             raise ConflictError(f"a {old.kind} cannot be corrected")
-        task = TASK.validate_python(old.body["context"]["task"])
-        if old.kind in task.final_labels:
+        if old.kind in FINAL_LABELS:
             raise ConflictError("what you said there stands: you have seen more since")
         body: dict[str, Any] = {"answer": None}
         if answer is not None:
+            task = TASK.validate_python(old.body["context"]["task"])
             shown = [Candidate.model_validate(one) for one in old.body["candidates"]]
             body = {**old.body, "answer": read_answer(old.kind, answer, task, shown).to_json()}
         return events.append(

@@ -60,6 +60,8 @@ HARM_TAGS = (
 """What a red-team transcript may be about; a study may have tags of its own."""
 CONFIDENCES = (25, 42, 60, 80, 100)
 """Per cent, the five points of 2211.03540."""
+FINAL_LABELS = frozenset({"notes", "qa_answer"})
+"""Kinds that stand as they were given: what one must not have known is shown right after."""
 
 
 class Task(Record):
@@ -79,11 +81,6 @@ class Task(Record):
     def labels(self) -> frozenset[str]:
         """The kinds of label that can come of it."""
         raise NotImplementedError
-
-    @property
-    def final_labels(self) -> frozenset[str]:
-        """Kinds that cannot be corrected: what comes next is what one must not have known."""
-        return frozenset()
 
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
         """The kinds of event that may follow those that are done; empty when the task is.
@@ -212,10 +209,6 @@ class SummaryTask(Task):
     def labels(self) -> frozenset[str]:
         return frozenset({"notes", "summary"})
 
-    @property
-    def final_labels(self) -> frozenset[str]:
-        return frozenset({"notes"})
-
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
         """notes summary"""
         if "summary" in done:
@@ -303,10 +296,6 @@ class QuestionTask(Task):
     @property
     def labels(self) -> frozenset[str]:
         return frozenset({"qa_answer"})
-
-    @property
-    def final_labels(self) -> frozenset[str]:
-        return self.labels
 
     def phase(self, done: Sequence[str]) -> str | None:
         """The phase that comes next, or None when all are done."""

@@ -23,6 +23,7 @@ from hark.web.bodies import StepKind, ViewBody
 Answer = dict[str, Any]
 Step = StepKind | Literal["finish"]
 JUNK: Final = "good good good"
+INSTRUCTION: Final = "Answer each request."
 FLAG_ERRORS: Final = 0.05
 """How often a labeler who reads takes a flag for its opposite."""
 REPELLED: Final = 0.25
@@ -252,13 +253,11 @@ def _demonstration(labeler: Character, view: ViewBody) -> Answer:
         return {"response": _response(labeler, truths.dialogue_of(view.task["prompt"]), rng)}
     requests = [ask(draw_request(rng).text) for _ in range(3)]
     written = [(one[0].content, _response(labeler, one, rng)) for one in requests]
-    examples = [{"query": query, "response": response} for query, response in written[1:]]
     prompt, response = written[0]
-    return {
-        "prompt": prompt,
-        "response": response,
-        "examples": examples if style == "few_shot" else [],
-    }
+    if style != "few_shot":
+        return {"prompt": prompt, "response": response}
+    shots = [{"query": query, "response": response} for query, response in written[1:]]
+    return {"prompt": INSTRUCTION, "examples": shots, "query": prompt, "response": response}
 
 
 def _response(labeler: Character, prompt: Dialogue, rng: random.Random) -> str:

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from hark.feedback import history
 from hark.feedback.history import OwnLabel
 from hark.feedback.refusals import ConflictError
+from hark.feedback.tasks import FINAL_LABELS
 from hark.web.identity import Anyone, Place
 from hark.web.pages.study import OwnDesk
 from hark.web.pages.words import LABELS, about, said
@@ -18,8 +19,6 @@ from hark.web.rendering import render
 
 router = APIRouter()
 PAGE: Final = 20
-NOT_CORRECTED: Final = frozenset({"qa_answer"})
-"""The right answer has been shown since."""
 
 
 @router.get("/study/{name}/done", response_class=HTMLResponse)
@@ -48,7 +47,7 @@ def _line(label: OwnLabel) -> dict[str, Any]:
         "when": label.ts,
         "about": about(label),
         "said": said(label),
-        "correctable": label.kind not in NOT_CORRECTED,
+        "stands": label.kind in FINAL_LABELS,
     }
 
 
@@ -56,8 +55,8 @@ def _line(label: OwnLabel) -> dict[str, Any]:
 def show_correction(store: Place, caller: Anyone, desk: OwnDesk, event_id: str) -> str:
     """The task of a label again, with the answer that was given."""
     label = history.own_label(store, event_id, caller.person.id)
-    if label.kind in NOT_CORRECTED:
-        raise ConflictError("an answer to a question cannot be corrected, only taken back")
+    if label.kind in FINAL_LABELS:
+        raise ConflictError("what you said there stands: you have seen more since")
     return render(
         "work/desk.html",
         caller=caller,

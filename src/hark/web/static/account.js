@@ -47,7 +47,7 @@ find("forget-form").addEventListener("submit", trying(async (event) => {
   const typed = new FormData(form).get("login").trim().toLowerCase();
   if (typed !== form.dataset.login) throw new Error("That is not your login; nothing was erased.");
   await call("DELETE", "/me");
-  forgetDrafts();
+  await forgetDrafts();
   window.location.assign("/login");
 }));
 

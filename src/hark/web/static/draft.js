@@ -6,6 +6,7 @@
  */
 
 import { Refusal, newKey, persist, person, say } from "./hark.js";
+import { erase, namesWith, read, recover, settled, write } from "./keeping.js";
 
 const PREFIX = `hark draft ${person} `;
 const KEPT_MS = 30 * 86400e3;
@@ -30,7 +31,9 @@ export class Draft {
   }
 
   save() {
-    write(this.name, { ...this, savedAt: Date.now() });
+    if (write(this.name, this) || warned) return;
+    warned = true;
+    say("This browser keeps no drafts: what you type is lost if the page closes.", { problem: true });
   }
 
   seal(request) {
@@ -46,57 +49,34 @@ export class Draft {
   }
 
   remove() {
-    try {
-      localStorage.removeItem(this.name);
-    } catch { /* Nothing could be kept either. */ }
+    erase(this.name);
   }
 }
 
 /** Send what was sent before but never acknowledged, from this page or one that is gone. */
 export async function sendSealed() {
-  for (const [name, kept] of allKept()) {
-    if (!kept.request) {
-      if (Date.now() - (kept.savedAt ?? 0) > KEPT_MS) localStorage.removeItem(name);
-      continue;
-    }
-    const { path, body } = kept.request;
-    try {
-      await persist("POST", path, { body, key: kept.key });
-      localStorage.removeItem(name);
-      say("A label that had not arrived was sent again and is kept.");
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.status === 401 || error.status === 403) throw error;
-      write(name, { ...kept, request: null, key: newKey() });
-    }
+  await recover();
+  for (const name of namesWith(PREFIX)) {
+    const kept = read(name) ?? {};
+    if (kept.request) await sendAgain(name, kept);
+    else if (Date.now() - (kept.savedAt ?? 0) > KEPT_MS) erase(name);
   }
 }
 
-export function forgetDrafts() {
-  for (const [name] of allKept()) localStorage.removeItem(name);
-}
-
-function allKept() {
+async function sendAgain(name, kept) {
+  const { path, body } = kept.request;
   try {
-    const names = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX));
-    return names.map((name) => [name, read(name) ?? {}]);
-  } catch {
-    return [];
+    const receipt = await persist("POST", path, { body, key: kept.key });
+    erase(name);
+    if (!receipt.repeated) say("A label that had not arrived was sent again and is kept.");
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.status === 401 || error.status === 403) throw error;
+    write(name, { ...kept, request: null, key: newKey() });
   }
 }
 
-function read(name) {
-  try {
-    return JSON.parse(localStorage.getItem(name));
-  } catch {
-    return null;
-  }
-}
-
-function write(name, value) {
-  try {
-    localStorage.setItem(name, JSON.stringify(value));
-  } catch {
-    if (!warned) say("This browser keeps no drafts: what you type is lost if the page closes.", { problem: true });
-    warned = true;
-  }
+/** For somebody who is forgotten. */
+export async function forgetDrafts() {
+  namesWith(PREFIX).forEach(erase);
+  await settled();
 }

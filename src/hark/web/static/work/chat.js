@@ -39,7 +39,7 @@ function waiting(desk) {
   awaitReplies(desk, {
     delta: (_place, more) => text.append(more),
     clear: () => text.replaceChildren(),
-    failed: (message) => { note.className = "problem"; note.textContent = `It failed (${message}). It tries again.`; },
+    failed: (reason) => { note.className = "problem"; note.textContent = `It failed${reason && ` (${reason})`}. It tries again.`; },
   });
   return h("div", { "data-waiting": true }, h("div", { class: "turn assistant" }, h("p", { class: "who" }, "Assistant"), text), note);
 }

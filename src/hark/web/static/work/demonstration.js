@@ -7,7 +7,7 @@ import { prompt } from "./texts.js";
 const BRIEFS = {
   given: ["Write the response", "Answer the prompt as the assistant should."],
   plain: ["Write a request and its response", "Any task that you can think of; make them as different from each other as you can."],
-  few_shot: ["Write an instruction with examples", "An instruction, several examples of a query and its response, and what the assistant should write next."],
+  few_shot: ["Write an instruction with examples", "An instruction, several examples of a query and its response, and a last request with the response that the assistant should give."],
   use_case: ["Write a request for this use case", "A request that someone with this use case could make, and the response to it."],
 };
 
@@ -19,6 +19,7 @@ export function show(desk) {
   const writes = task.style !== "given";
   const parts = [
     writes && field(draft, "prompt", task.style === "few_shot" ? "Instruction" : "Request", { rows: 4, attributes: { "data-first": true } }),
+    task.style === "few_shot" && field(draft, "query", "The last request", { rows: 2 }),
     field(draft, "response", edits ? "The response, mended" : "Response", { rows: edits ? 12 : 8, attributes: { "data-first": !writes } }),
   ].filter(Boolean);
   const response = parts.at(-1).control;
@@ -32,7 +33,7 @@ export function show(desk) {
       return empty.focus();
     }
     const { prompt: asked, examples, response: said } = draft.values;
-    const shots = task.style === "few_shot" ? { examples } : {};
+    const shots = task.style === "few_shot" ? { examples, query: draft.values.query } : {};
     return desk.send(edits ? "edit" : "demonstration", { response: said, ...(writes ? { prompt: asked } : {}), ...shots });
   };
   desk.keys.bind(["Ctrl+Enter"], "send", send);
@@ -41,7 +42,8 @@ export function show(desk) {
       task.use_case && h("p", {}, h("strong", {}, "Use case: "), task.use_case)),
     task.prompt.length ? prompt(task.prompt) : "",
     edits ? original(task.draft) : "",
-    h("section", { class: "card" }, writes && parts[0].box, task.style === "few_shot" && shotsOf(desk, draft), parts.at(-1).box,
+    h("section", { class: "card" }, writes && parts[0].box, task.style === "few_shot" && shotsOf(desk, draft),
+      task.style === "few_shot" && parts[1].box, parts.at(-1).box,
       h("div", { class: "actions" }, count, button("Send", send, { class: "main" }))));
   counted();
 }

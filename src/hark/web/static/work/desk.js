@@ -35,9 +35,8 @@ class Desk {
   async start() {
     // Before anything is at stake: all items of a study are of one kind.
     this.module = await import(`./${this.root.dataset.task}.js`);
-    if (this.correction) return this.show(this.correction.view);
     await sendSealed();
-    return this.next();
+    return this.correction ? this.show(this.correction.view) : this.next();
   }
 
   /** The item that is held, or the next one. */

@@ -84,9 +84,9 @@ function waiting(desk) {
   awaitReplies(desk, {
     delta: (place, text) => texts[place]?.append(text),
     clear: () => texts.forEach((text) => text.replaceChildren()),
-    failed: (message) => {
+    failed: (reason) => {
       note.className = "problem";
-      note.textContent = `A response failed (${message}). Both are drawn again.`;
+      note.textContent = `A response failed${reason && ` (${reason})`}. Both are drawn again.`;
     },
   });
 }

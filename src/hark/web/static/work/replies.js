@@ -1,23 +1,21 @@
 /* Replies of models as they are written: server-sent events, read with fetch. */
 
-import { headers, pause, refusal, say } from "../hark.js";
+import { Refusal, headers, pause, refusal, say } from "../hark.js";
 
 const POLL_SECONDS = 1.5;
 
 /** Show replies as they come until both can be read; then draw the page again.
  *
- *  show: {delta(place, text), clear(), failed(message)}. Where nothing streams, or the stream
+ *  show: {delta(place, text), clear(), failed(reason)}. Where nothing streams, or the stream
  *  breaks, the page asks now and then whether the replies are there.
  */
 export async function awaitReplies(desk, show) {
   const signal = desk.stepSignal;
   while (!signal.aborted) {
-    try {
-      await follow(desk.assignment, signal, show);
-    } catch (error) {
-      if (signal.aborted) return;
-    }
-    if (await desk.repliesAreThere(signal)) return;
+    const broken = await follow(desk.assignment, signal, show).catch((error) => error);
+    if (signal.aborted || await desk.repliesAreThere(signal)) return;
+    // 404 is no news: replies may be put there by a program.
+    if (broken instanceof Refusal && broken.status !== 404) say(broken.message, { problem: true });
     await pause(POLL_SECONDS);
     if (!signal.aborted && await desk.repliesAreThere(signal)) return;
     show.clear();
@@ -32,10 +30,13 @@ async function follow(assignment, signal, show) {
   for await (const { event, data } of eventsOf(response.body)) {
     if (event === "delta") show.delta(data.place, data.text);
     if (event === "done") return;
+    if (event === "again") {
+      show.clear();
+      show.failed("");
+    }
     if (event === "failed") {
       show.clear();
       show.failed(data.message);
-      say("A response failed; both are drawn again.", { lasting: true });
       await pause(data.retry_seconds ?? POLL_SECONDS);
       return;
     }
