@@ -134,8 +134,9 @@ def test_a_busy_database_is_an_error_for_people(
     place = tmp_path / "feedback.db"
     for said, same in (("database is locked", False), ("too many write at once", True)):
         refused = pytest.raises(StoreError, match=f"{said}; nothing of it was kept")
-        with Store(place) as store, Store(place) as other, store.write(), refused:
-            with (store if same else other).write():
+        with Store(place) as store, Store(place) as other:
+            second = store if same else other
+            with store.write(), refused, second.write():
                 pass
 
 
