@@ -59,6 +59,7 @@ bench: setup ## hark beside its peers (MODEL=, DEMONSTRATIONS=, PAIRS=, RANKINGS
 	$(BENCHMARK)ppo $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)ppo --inner-epochs 4 $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)multiple_choice $(BENCHMARK_OPTIONS) $(call data,$(DEMONSTRATIONS))
+	$(BENCHMARK)ppo_memory $(BENCHMARK_OPTIONS) $(call data,$(PROMPTS))
 	$(BENCHMARK)alone --append docs/performance.md $(call data,$(DEMONSTRATIONS)) $(if $(PAIRS),--pairs $(PAIRS))
 
 constraints: ## Take the newest versions of everything and pin them

@@ -46,7 +46,7 @@ WITHOUT_TORCH = [
     "hark.runs", "hark.data", "hark.playground", "hark.feedback", "hark.web", "hark.settings",
     "hark.errors", "hark.evaluation.bradley_terry", "hark.evaluation.elo",
     "hark.evaluation.intervals", "hark.evaluation.matchups", "hark.evaluation.winrate",
-    "hark.cli.feedback",
+    "hark.cli.feedback", "hark.cli.simulate", "hark.loop.simulation",
 ]  # fmt: skip
 RUN_BY_ALEMBIC = "hark.feedback.migrations.env"
 """Needs the context of a migration that is under way."""

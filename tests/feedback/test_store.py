@@ -146,9 +146,13 @@ def test_a_busy_database_is_an_error_for_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hark.feedback.store.SECONDS_TO_WAIT", 0.1)
-    locked = pytest.raises(StoreError, match="database is locked; nothing of it was kept")
-    with Store(tmp_path / "feedback.db") as store, store.write(), locked, store.write():
-        pass
+    place = tmp_path / "feedback.db"
+    for said, same in (("database is locked", False), ("too many write at once", True)):
+        refused = pytest.raises(StoreError, match=f"{said}; nothing of it was kept")
+        with Store(place) as store, Store(place) as other:
+            second = store if same else other
+            with store.write(), refused, second.write():
+                pass
 
 
 OPENING = """

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models.attention_outcomes import assert_same, outcome
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import flex_attention as torch_flex
@@ -15,8 +16,8 @@ from transformers import PreTrainedModel
 
 from hark.models import flex_attention, logprobs
 from hark.models.flex_attention import BLOCK, ROW_UNIT, agrees, attend, can_attend, flex_layout
-from hark.models.logprobs import hidden_states, response_logprobs
-from hark.models.packing import PackedBatch, PromptTree, pack
+from hark.models.logprobs import hidden_states
+from hark.models.packing import PromptTree, pack
 from hark.models.tree_attention import ATTENDING_BY_TREE, attends_by_flex, attends_by_tree
 
 CPU = torch.device("cpu")
@@ -49,32 +50,6 @@ def flexing(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of trees go through flex attention, as on a GPU."""
     monkeypatch.setattr(logprobs, "attends_by_tree", lambda model: False)
     monkeypatch.setattr(logprobs, "attends_by_flex", lambda model: True)
-
-
-def outcome(model: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-probabilities, and the gradients of a loss that weighs each token differently."""
-    model.zero_grad()
-    found = response_logprobs(model, batch)
-    (found.exp() * torch.arange(1, found.numel() + 1)).sum().backward()
-    return found.detach(), {
-        name: parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-
-
-def assert_same(
-    got: tuple[Tensor, dict[str, Tensor]],
-    expected: tuple[Tensor, dict[str, Tensor]],
-    tolerance: float = 1e-5,
-) -> None:
-    assert float((got[0] - expected[0]).abs().max()) <= tolerance * float(expected[0].abs().max())
-    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
-    assert got[1].keys() == expected[1].keys()
-    for name, gradient in expected[1].items():
-        # Relative to the tensor, or to the whole where a gradient is zero but for rounding.
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((got[1][name] - gradient).abs().max()) <= tolerance * scale, name
 
 
 def test_the_runs_worked_by_hand() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import string
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +24,7 @@ from transformers import (
 from hark.data.records import ask
 from hark.errors import ModelError
 from hark.models import decoders as hark_decoders
+from hark.models import tree_attention
 from hark.models.decoders import RecomputingDecoder, SlotDecoder, supports_slots
 from hark.models.generation import Generated, SamplingSettings, generate
 from hark.models.logprobs import response_logprobs
@@ -429,3 +432,29 @@ def test_autocast_still_decodes_from_slots() -> None:
         logits = decoder.step(torch.tensor([7]), torch.tensor([2]), longest=2)
         plain = model(torch.tensor([[3, 5, 7]]), use_cache=False).logits[0, -1]
     torch.testing.assert_close(logits[0].float(), plain.float(), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("decoder", [hark_decoders.PagedDecoder, SlotDecoder])
+def test_keys_and_values_are_gone_when_the_responses_are_there(
+    decoder: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for a collection of cycles: the memory is for what comes next."""
+    monkeypatch.setattr(hark_decoders, "_cached_decoder", lambda model: decoder)
+    made: list[weakref.ref[object]] = []
+
+    def remembering(model: PreTrainedModel, **room: int) -> object:
+        own = decoder(model, **room)
+        made.append(weakref.ref(own.cache))
+        return own
+
+    monkeypatch.setattr("hark.models.engine.choose_decoder", remembering)
+    gc.disable()
+    try:
+        settings = SamplingSettings(max_response_tokens=4)
+        model = small_llama()
+        model.set_attn_implementation(tree_attention.TREE_ATTENTION)
+        generate(model, TOKENIZER, random_prompts([5, 9]), settings, seed=0)
+        assert made
+        assert made[0]() is None
+    finally:
+        gc.enable()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from tests.models.attention_outcomes import assert_same, outcome
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hark.models import tree_attention
@@ -33,32 +33,6 @@ TREES = [
     PromptTree(numbers(11, 7), tuple(numbers(20 + k, 1 + 2 * k) for k in range(9))),
     PromptTree(numbers(5, 1), (numbers(30, 20),)),
 ]
-
-
-def outcome(model: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-probabilities, and the gradients of a loss that weighs each token differently."""
-    model.zero_grad()
-    logprobs = response_logprobs(model, batch)
-    (logprobs.exp() * torch.arange(1, logprobs.numel() + 1)).sum().backward()
-    return logprobs.detach(), {
-        name: parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-
-
-def assert_same(
-    got: tuple[Tensor, dict[str, Tensor]],
-    expected: tuple[Tensor, dict[str, Tensor]],
-    tolerance: float = 1e-5,
-) -> None:
-    assert float((got[0] - expected[0]).abs().max()) <= tolerance * float(expected[0].abs().max())
-    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
-    assert got[1].keys() == expected[1].keys()
-    for name, gradient in expected[1].items():
-        # Relative to the tensor, or to the whole where a gradient is zero but for rounding.
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((got[1][name] - gradient).abs().max()) <= tolerance * scale, name
 
 
 def test_blocks_worked_by_hand(many_blocks: None) -> None:

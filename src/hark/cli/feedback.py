@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from hark.feedback.tasks import TaskKind
 
 app = App(name="feedback", help="Collect labels and hand them on.", help_format="plaintext")
+app.command(
+    "hark.cli.simulate:simulate",
+    name="simulate",
+    help="Let simulated labelers work through a study.",
+)
 
 Place = Annotated[
     str,

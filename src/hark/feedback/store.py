@@ -32,6 +32,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from hark.errors import HarkError
+from hark.feedback.turns import Turns
 
 SECONDS_TO_WAIT = 30
 """For another writer, before a request fails."""
@@ -61,6 +62,7 @@ class Store:
         self.url = url_of(place)
         self.clock = clock
         self.engine = _engine(self.url)
+        self._writers = Turns()
         self._name = self.url.render_as_string(hide_password=True)
         try:
             with self.engine.connect():
@@ -108,7 +110,7 @@ class Store:
         full, or the server is gone.
         """
         try:
-            with self.engine.connect() as connection:
+            with self._turn_to_write(), self.engine.connect() as connection:
                 connection = connection.execution_options(hark_writes=True)
                 with connection.begin():
                     yield connection
@@ -117,6 +119,20 @@ class Store:
                 f"cannot write to '{self._name}': {_reason(error)}; nothing of it was kept: try "
                 "again"
             ) from error
+
+    @contextlib.contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Of SQLite, which has one writer at a time."""
+        with contextlib.ExitStack() as stack:
+            if self.is_sqlite:
+                try:
+                    stack.enter_context(self._writers.turn(SECONDS_TO_WAIT))
+                except TimeoutError:
+                    raise StoreError(
+                        f"cannot write to '{self._name}': too many write at once; nothing of it "
+                        "was kept: try again"
+                    ) from None
+            yield
 
     def overwrite_deleted(self) -> None:
         """Leave nothing on the disk of what was deleted (SQLite; PostgreSQL does it by VACUUM)."""

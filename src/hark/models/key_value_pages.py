@@ -8,8 +8,9 @@ that many small matrices faster in float32, and scores are not rounded before th
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -107,7 +108,9 @@ class KeyValuePages(Cache):
     def __init__(self, *, rows: int, capacity: int) -> None:
         self.table = PageTable(rows=rows, capacity=capacity)
         self.longest = 0
-        super().__init__(layer_class_to_replicate=lambda: PagedLayer(self))
+        # A cache that its layers held in turn would stay until the next collection of cycles.
+        self._own = own = cast(KeyValuePages, weakref.proxy(self))
+        super().__init__(layer_class_to_replicate=lambda: PagedLayer(own))
 
     def at(self, lengths: Tensor, *, longest: int) -> None:
         """Make room for one more token in each row; row r holds `lengths[r]` [rows] by now."""
@@ -145,7 +148,7 @@ class KeyValuePages(Cache):
     def _write(self, pages: list[int], tokens: Tensor, prompt: ReadPrompt) -> None:
         states = prompt.states
         while len(self.layers) < len(states.layers):
-            self.layers.append(PagedLayer(self))
+            self.layers.append(PagedLayer(self._own))
         which = torch.tensor(pages)
         for layer, source in zip(self.layers, states.layers, strict=True):
             layer.write(which, tokens, source.keys[prompt.row], source.values[prompt.row])
@@ -173,6 +176,7 @@ class PagedLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, cache: KeyValuePages) -> None:
+        """cache: a weak reference to the cache that holds this layer."""
         super().__init__()
         self.cache = cache
 

@@ -7,7 +7,8 @@ mask hides what lies beyond each row's length. A slot is reused as soon as its r
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +28,9 @@ class KeyValueSlots(Cache):
         self.capacity = capacity
         self.lengths = torch.zeros(0, dtype=torch.long)
         self.longest = 0
-        super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
+        # A cache that its layers held in turn would stay until the next collection of cycles.
+        self._own = own = cast(KeyValueSlots, weakref.proxy(self))
+        super().__init__(layer_class_to_replicate=lambda: SlotLayer(own))
 
     def at(self, lengths: Tensor, *, longest: int) -> None:
         """Say that row r holds `lengths[r]` tokens, [rows] long, of which the most is `longest`."""
@@ -38,7 +41,7 @@ class KeyValueSlots(Cache):
     def write(self, slots: Tensor, prompts: Cache, which: Tensor) -> None:
         """Copy the keys and values of rows `which` of a prefilled cache into `slots`, both [n]."""
         while len(self.layers) < len(prompts.layers):
-            self.layers.append(SlotLayer(self))
+            self.layers.append(SlotLayer(self._own))
         for layer, source in zip(self.layers, prompts.layers, strict=True):
             if source.is_initialized:
                 layer.write(slots, source.keys[which], source.values[which])
@@ -57,6 +60,7 @@ class SlotLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, cache: KeyValueSlots) -> None:
+        """cache: a weak reference to the cache that holds this layer."""
         super().__init__()
         self.cache = cache
 

@@ -268,6 +268,10 @@ class FeedbackClient:
             except BROKEN_OFF as error:
                 attempts.wait(error)
 
+    def labelers(self, name: str) -> list[dict[str, Any]]:
+        """Each labeler's work, as the dashboard shows it: speed, agreement, suspicions."""
+        return list(self._send("GET", f"{_study(name)}/labelers").json())
+
     def export(
         self, name: str, settings: bodies.ExportSettings | Mapping[str, Any] | None = None
     ) -> bodies.ExportBody:
@@ -285,6 +289,12 @@ class FeedbackClient:
         """A file of a snapshot."""
         path = f"{_study(name)}/exports/{_part(snapshot)}/{_part(file)}"
         return self._send("GET", path).content
+
+    # Pages
+
+    def page(self, path: str) -> str:
+        """A page as a browser gets it, such as `/study/answers/work`; needs a session."""
+        return self._send("GET", str(self._http.base_url.join(path))).text
 
     # Work
 
