@@ -143,11 +143,14 @@ def test_what_was_acknowledged_is_in_the_store_for_every_kind(site: Site, kind: 
 
 def test_every_kind_of_step_is_taken(site: Site) -> None:
     taken = Counter[str]()
-    for kind in ("dialogue", "question", "demonstration"):
-        study = site.study(kind, 6, overlap=2)
+    kinds: tuple[tuple[TaskKind, int], ...] = (
+        ("dialogue", 2), ("question", 5), ("demonstration", 2)
+    )  # fmt: skip
+    for kind, overlap in kinds:
+        study = site.study(kind, 6, overlap=overlap)
         taken.update(one.kind for one in site.let_work(study, FIVE).receipts)
     assert set(taken) == {
-        "message", "comparison", "description", "redteam", "finish", "qa_answer",
+        "message", "comparison", "description", "redteam", "finish", "qa_answer", "reset",
         "demonstration", "edit",
     }  # fmt: skip
 

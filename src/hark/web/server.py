@@ -9,6 +9,7 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from hark.serving.listening import at_once
 from hark.web.live.replies import Replies
 
 SECONDS_TO_END = 5
@@ -42,6 +43,8 @@ class _Server(uvicorn.Server):
         self.replies, self.on_ready = replies, on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for one in sockets or ():
+            at_once(one)
         await super().startup(sockets=sockets)
         if not self.should_exit:
             self.on_ready()

@@ -102,8 +102,8 @@ def _next_of_question(labeler: Character, view: ViewBody) -> Step:
     asked = sum(one.role == "user" for one in view.messages)
     if not asked:
         return "message" if labeler.happens(0.8, "asks", view.task["question"]) else "qa_answer"
-    if asked == 1 and labeler.happens(0.1, "asks again", view.task["question"]):
-        return "message"
+    if asked == 1 and labeler.happens(0.2, "asks again", view.task["question"]):
+        return "message" if any(one.kind == "reset" for one in view.answered) else "reset"
     return "qa_answer"
 
 

@@ -14,7 +14,7 @@ from hark.feedback.refusals import ConflictError
 from hark.loop.simulation.answering import Reply, fingerprint, reply
 from hark.loop.simulation.characters import Character
 from hark.web.bodies import AssignmentBody, ReceiptBody, ViewBody
-from hark.web.client import FeedbackClient
+from hark.web.client import FeedbackClient, UnreachableError
 
 MOST_ERRORS: Final = 5
 """After so many a labeler gives up."""
@@ -22,6 +22,8 @@ LOOKS_BACK: Final = 5
 """Before every so manieth item a labeler looks at those that are done."""
 MOST_STEPS: Final = 60
 """Of one item; more is a defect of either side."""
+MOST_STREAMS: Final = 60
+"""How often the models' replies are asked for."""
 HEARTBEATS: Final = 0.3
 """Share of the steps during which the page gives a sign of life."""
 
@@ -58,14 +60,23 @@ class Diary:
 
 
 def wait_for_replies(client: FeedbackClient, assignment_id: str) -> None:
-    """Read the stream of the models' replies to its end; a failed one is drawn again."""
-    while True:
-        last = {"message": "the stream ended"}
-        for name, data in client.replies(assignment_id):
-            if name == "done":
-                return
-            last = data
-        time.sleep(float(last.get("retry_seconds", 1.0)))
+    """Read the stream of the models' replies to its end; one that fails is asked for again.
+
+    Raises: HarkError if they do not come.
+    """
+    said = ""
+    for _ in range(MOST_STREAMS):
+        seconds = 1.0
+        try:
+            for name, data in client.replies(assignment_id):
+                if name == "done":
+                    return
+                if name == "failed":
+                    said, seconds = data["message"], float(data["retry_seconds"])
+        except UnreachableError as error:
+            said = str(error)
+        time.sleep(seconds)
+    raise HarkError(f"no replies of the models in assignment '{assignment_id}': {said}")
 
 
 @dataclass(kw_only=True)
