@@ -71,7 +71,7 @@ def test_candidates_are_in_the_order_shown_and_without_their_model(workshop: Wor
 
 
 def test_ones_own_labels_are_found_without_reading_everybodys(workshop: Workshop) -> None:
-    """The page of one's own labels goes by one's assignments: a study has a million others."""
+    """The page of one's own labels goes by oneself: a study has a million others."""
     store = workshop.store
     if not store.is_sqlite:
         return  # PostgreSQL plans by its statistics.
@@ -91,5 +91,4 @@ def test_ones_own_labels_are_found_without_reading_everybodys(workshop: Workshop
             f"EXPLAIN QUERY PLAN {asked}", ("x",) * asked.count("?")
         ).all()
     steps = [str(row[3]) for row in rows]
-    assert any("ix_events_assignment_id_position" in step for step in steps), steps
-    assert not any("ix_events_study_id_kind_position" in step for step in steps), steps
+    assert "(author=?" in steps[0] or "(assignment_id=?" in steps[0], steps
