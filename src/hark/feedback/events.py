@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hark.feedback.identifiers import hash_of_json, new_id
@@ -233,6 +233,15 @@ def _only_current(statement: Select[Any]) -> Select[Any]:
     later = events.alias("later")
     superseded = select(later.c.id).where(later.c.supersedes == events.c.id).exists()
     return statement.where(~superseded, events.c.kind != "retraction")
+
+
+def is_first() -> ColumnElement[bool]:
+    """Whether an event supersedes none.
+
+    Said so that SQLite does not take the index of `supersedes` for it: that one leads to nearly
+    every event of every study.
+    """
+    return func.coalesce(events.c.supersedes, "") == ""
 
 
 def _check_superseded(connection: Connection, new: NewEvent) -> None:

@@ -327,8 +327,9 @@ def list_items(
     """Items in their order, those after a position; `waiting`: as `to_draw`."""
     wanted = select(items).where(items.c.study_id == study_id, items.c.position > after)
     if waiting:
-        # Every use by name, so that the index leads to the few that wait among many items.
-        wanted = wanted.where(items.c.use.in_(get_args(Use)), ~items.c.votable)
+        # Found first and put in order then, by the index that leads to the few among many.
+        here = (items.c.study_id == study_id) & items.c.use.in_(get_args(Use))
+        wanted = wanted.where(items.c.id.in_(select(items.c.id).where(here, ~items.c.votable)))
     with store.read() as connection:
         rows = connection.execute(wanted.order_by(items.c.position).limit(limit)).all()
         return [_item(row) for row in rows]

@@ -59,7 +59,7 @@ def list_studies(store: Store) -> list[StudyRow]:
                 connection,
                 events_table.c.study_id,
                 events_table.c.kind.in_(sorted(events.LABELS - ON_THE_WAY)),
-                events_table.c.supersedes.is_(None),
+                events.is_first(),
             ),
         }
         rows = connection.execute(select(studies).order_by(studies.c.created_at.desc())).all()
