@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import Clock, Workshop
+from tests.feedback.workshop import ATTACK, Clock, Workshop
 
 from hark.data.formats.reading import read_comparisons, read_demonstrations
 from hark.data.records import Comparison, Message
@@ -53,7 +53,8 @@ def add(workshop: Workshop, study: Any, task: dict[str, Any], *texts: str, **fie
 def dialogue(workshop: Workshop, study: Any, mode: str, chosen: int, strength: int) -> None:
     """One turn with the responses "kind" and "rude"."""
     store = workshop.store
-    add(workshop, study, {"kind": "dialogue", "mode": mode, "maximum_turns": 1})
+    task = {"kind": "dialogue", "mode": mode, "maximum_turns": 1}
+    add(workshop, study, task, categories=[ATTACK] if mode == "redteam" else [])
     person = workshop.labeler(study)
     held = assignment.claim(store, study.id, person.id)
     assert isinstance(held, Assignment)

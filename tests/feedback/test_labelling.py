@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import Clock, Workshop, vote_item
+from tests.feedback.workshop import ATTACK, Clock, Workshop, vote_item
 
 from hark.errors import DataError
 from hark.feedback import accounts, assignment, item_files, items, labelling, studies
@@ -22,9 +22,11 @@ from hark.settings import SettingsError
 class Desk:
     """A labeler at work on one item."""
 
-    def __init__(self, workshop: Workshop, task: dict[str, Any], **fields: Any) -> None:
+    def __init__(
+        self, workshop: Workshop, task: dict[str, Any], *, name: str = "desk", **fields: Any
+    ) -> None:
         self.workshop, self.store = workshop, workshop.store
-        self.study = workshop.study(task["kind"])
+        self.study = workshop.study(task["kind"], name=name)
         new = NewItem.read({"task": task, **fields}, what="t")
         (self.item,) = items.add_items(self.store, self.study.id, [new], by=workshop.owner.id)
         self.person = workshop.labeler(self.study)
@@ -115,7 +117,10 @@ def test_a_broken_response_makes_a_turn_unvotable_and_both_are_drawn_again(
 
 
 def test_red_teaming_from_plan_to_rating(workshop: Workshop) -> None:
-    desk = Desk(workshop, {"kind": "dialogue", "mode": "redteam"})
+    attack = {"kind": "dialogue", "mode": "redteam"}
+    with pytest.raises(ConflictError, match="needs a category, whose warning"):
+        Desk(workshop, attack)
+    desk = Desk(workshop, attack, name="attacks", categories=[ATTACK])
     with pytest.raises(ConflictError, match="'message' is not due; next comes: description"):
         desk.send("message", {"text": "Hi"})
     desk.send("description", {"text": "Make it rude."})

@@ -499,9 +499,10 @@ def test_a_reviewer_reads_transcripts_without_models_names_and_behind_a_click(
     warning = "Attempts to make a model say harmful things."
     study = workshop.study("dialogue", categories={"attacks": warning})
     task = {"kind": "dialogue", "mode": "redteam"}
-    item = NewItem.read({"task": task, "overlap": 3}, what="a test")
+    item = NewItem.read({"task": task, "overlap": 3, "categories": ["attacks"]}, what="a test")
     items.add_items(workshop.store, study.id, [item], by=workshop.owner.id)
     attacker = workshop.labeler(study)
+    studies.opt_in(workshop.store, study.id, attacker.id, "attacks", client_key="attacks")
     hold_dialogue(workshop, study, attacker, ["How do locks work?", "And picks?"], success=3)
     page.set_viewport_size({"width": 1100, "height": 800})
     sign_in_page(page, server, workshop, person_of_role(workshop, "reviewer"))

@@ -28,7 +28,7 @@ from hark.feedback.studies import (
     lock_study,
 )
 from hark.feedback.tables import assignments, candidates, item_categories, items
-from hark.feedback.tasks import TASK, AnyTask, Task
+from hark.feedback.tasks import TASK, AnyTask, DialogueTask, Task
 
 Use = Literal["train", "test", "gold", "screening"]
 WITHOUT_LIMIT: Final = frozenset({"gold", "screening"})
@@ -126,6 +126,11 @@ def check_fits(settings: StudySettings, item: NewItem) -> None:
         raise ConflictError(
             f"an item of kind '{item.task.kind}' does not belong to study "
             f"'{settings.name}', whose items are of kind '{settings.task}'"
+        )
+    if isinstance(item.task, DialogueTask) and item.task.mode == "redteam" and not item.categories:
+        raise ConflictError(
+            "a red-team item needs a category, whose warning its labelers read before they agree: "
+            f"name one of study '{settings.name}'"
         )
     for category in item.categories:
         if category not in settings.categories:

@@ -153,14 +153,17 @@ class Desk {
 
   /** End a dialogue that could go on. */
   async finish() {
-    await this.end(`/assignments/${this.assignment}/finish`, {});
+    await this.end(`/assignments/${this.assignment}/finish`, {}, () => {
+      say("Kept. Thank you.");
+      this.frame.done += 1;
+    });
   }
 
   async skip(reason) {
     await this.end(`/assignments/${this.assignment}/skip`, { reason });
   }
 
-  async end(path, body) {
+  async end(path, body, ended = () => {}) {
     if (this.sending) return;
     this.sending = true;
     this.stage.inert = true;
@@ -170,6 +173,7 @@ class Desk {
       this.current?.remove();
       this.current = null;
       this.worktime.itemDone(Object.keys(this.view.categories).length > 0);
+      ended();
       await this.next().catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
