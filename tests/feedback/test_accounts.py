@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import accounts, events, invites, sign_in, studies
+from hark.feedback import accounts, events, invites, registers, sign_in, studies
 from hark.feedback.refusals import (
     ConflictError,
     InvalidLabelError,
@@ -107,6 +107,24 @@ def test_guessing_is_slowed_down(store: Store, owner: accounts.Person, clock: Cl
     sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
 
 
+def test_guesses_at_once_are_slowed_down_as_well(
+    store: Store, owner: accounts.Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a right guess is hashed, five others fail: it comes too late."""
+    check = accounts.is_password
+
+    def meanwhile(password: str, password_hash: str) -> bool:
+        monkeypatch.setattr(accounts, "is_password", check)
+        for _ in range(5):
+            with pytest.raises(NotSignedInError):
+                sign_in.log_in(store, "ada@example.org", "wrong password", address="10.0.0.1")
+        return check(password, password_hash)
+
+    monkeypatch.setattr(accounts, "is_password", meanwhile)
+    with pytest.raises(ThrottledError):
+        sign_in.log_in(store, "ada@example.org", PASSWORD, address="10.0.0.1")
+
+
 def test_an_address_that_tries_many_logins_is_slowed_down_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +186,39 @@ def test_who_may_invite_whom(store: Store, owner: accounts.Person) -> None:
         invites.invite(store, by=someone.id)
 
 
+def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Person) -> None:
+    """Who is put out, or down, does not come back by a link they made before."""
+    rita = invites.accept(store, invites.invite(store, by=owner.id, role="owner"), "rita", PASSWORD)
+    up, down = (invites.invite(store, by=rita.id, role=role) for role in ("owner", "labeler"))
+    accounts.set_role(store, rita.id, "researcher", by=owner.id)
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, up, "eve", PASSWORD)
+    assert invites.look_at(store, down).role == "labeler"
+    assert [one.role for one in registers.list_invites(store, None)] == ["labeler"]
+    accounts.disable(store, rita.id, by=owner.id)
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, down, "eve", PASSWORD)
+    accounts.disable(store, rita.id, by=owner.id, disabled=False)
+    assert invites.accept(store, down, "bob", PASSWORD).role == "labeler"
+
+
+def test_a_link_is_revoked_by_whoever_might_make_it(store: Store, owner: accounts.Person) -> None:
+    rita = invites.accept(
+        store, invites.invite(store, by=owner.id, role="researcher"), "rita", PASSWORD
+    )
+    secrets = [invites.invite(store, by=owner.id, role=one) for one in ("owner", "labeler")]
+    ids = {one.role: one.id for one in registers.list_invites(store, None)}
+    with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
+        invites.revoke(store, ids["owner"], by=rita.id)
+    invites.revoke(store, ids["labeler"], by=rita.id)
+    with pytest.raises(NotFoundError, match="no such invite"):
+        invites.revoke(store, "none", by=rita.id)
+    assert [one.role for one in registers.list_invites(store, None)] == ["owner"]
+    assert invites.look_at(store, secrets[0]).role == "owner"
+    with pytest.raises(NotFoundError, match="ask for another"):
+        invites.accept(store, secrets[1], "eve", PASSWORD)
+
+
 def test_api_tokens(store: Store, owner: accounts.Person) -> None:
     secret = sign_in.create_api_token(store, owner.id, "nightly export")
     assert secret.startswith("hark_")
@@ -214,6 +265,19 @@ def test_the_last_owner_stays(store: Store, owner: accounts.Person) -> None:
         accounts.set_role(store, bob.id, "owner", by=bob.id)
     accounts.set_role(store, bob.id, "owner", by=owner.id)
     accounts.forget(store, owner.id, by=bob.id)
+
+
+def test_the_servers_own_account_is_no_other_owner(store: Store) -> None:
+    link = invites.invite_first_owner(store)
+    assert link is not None
+    ada = invites.accept(store, link, "ada", PASSWORD)
+    for act in (
+        lambda: accounts.forget(store, ada.id, by=ada.id),
+        lambda: accounts.disable(store, ada.id, by=ada.id),
+        lambda: accounts.set_role(store, ada.id, "labeler", by=ada.id),
+    ):
+        with pytest.raises(ConflictError, match="last owner"):
+            act()
 
 
 def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: Workshop) -> None:

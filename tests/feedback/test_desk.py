@@ -81,6 +81,23 @@ def test_a_day_can_hold_enough_of_what_is_sensitive(workshop: Workshop, clock: C
     assert because == Nothing(because="nothing left")
 
 
+def test_an_item_goes_back_when_its_category_is_switched_off(workshop: Workshop) -> None:
+    """What a labeler holds is no exception; agreeing again brings it again."""
+    store, study = workshop.store, workshop.study(categories={"abuse": "Insults."})
+    (sensitive,) = items.add_items(
+        store, study.id, [vote_item(categories=["abuse"])], by=workshop.owner.id
+    )
+    (harmless,) = workshop.votes(study, 1)
+    person = workshop.labeler(study)
+    studies.opt_in(store, study.id, person.id, "abuse", client_key="yes")
+    assert claimed(workshop, study, person.id).item_id == sensitive
+    studies.opt_out(store, study.id, person.id, "abuse", client_key="no")
+    assert claimed(workshop, study, person.id).item_id == harmless
+    other = workshop.labeler(study)
+    studies.opt_in(store, study.id, other.id, "abuse", client_key="yes")
+    assert claimed(workshop, study, other.id).item_id == sensitive
+
+
 def test_a_view_has_ones_own_steps_and_nothing_timed_before_its_clock(
     workshop: Workshop,
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import Clock, Workshop
+from tests.feedback.workshop import ATTACK, Clock, Workshop
 
 from hark.data.formats.reading import read_comparisons, read_demonstrations
 from hark.data.records import Comparison, Message
@@ -53,7 +53,8 @@ def add(workshop: Workshop, study: Any, task: dict[str, Any], *texts: str, **fie
 def dialogue(workshop: Workshop, study: Any, mode: str, chosen: int, strength: int) -> None:
     """One turn with the responses "kind" and "rude"."""
     store = workshop.store
-    add(workshop, study, {"kind": "dialogue", "mode": mode, "maximum_turns": 1})
+    task = {"kind": "dialogue", "mode": mode, "maximum_turns": 1}
+    add(workshop, study, task, categories=[ATTACK] if mode == "redteam" else [])
     person = workshop.labeler(study)
     held = assignment.claim(store, study.id, person.id)
     assert isinstance(held, Assignment)
@@ -147,7 +148,7 @@ def test_rankings_keep_ranks_and_ties(workshop: Workshop, tmp_path: Path) -> Non
 def test_summaries_in_openais_form(workshop: Workshop, tmp_path: Path) -> None:
     """The second is chosen with strength 3: confidence 5 + 3 = 8."""
     study = workshop.study("summary", overlap=2)
-    task = {"kind": "summary", "post": "P", "title": "T", "community": "dogs", "axes": []}
+    task = {"kind": "summary", "post": "P", "title": "T", "community": "r/dogs", "axes": []}
     add(workshop, study, task, "one", "two")
     for chosen, strength in (("two", 3), (None, 0)):
         person = workshop.labeler(study)
@@ -166,6 +167,58 @@ def test_summaries_in_openais_form(workshop: Workshop, tmp_path: Path) -> None:
         "dogs", "T", "P",
     )  # fmt: skip
     assert "* 1 ties, which this format does not have" in (path / "card.md").read_text()
+
+
+TRANSCRIPT = [*USER, {"role": "assistant", "content": "No."}]
+OTHERWISE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "review": ("review", {"transcript": TRANSCRIPT}, {"success": 3, "tags": ["weapons"]}),
+    "audit": (
+        "audit",
+        {"behaviour": "B", "question": "Q", "answers": [" Yes", " No"]},
+        {"matching": 1, "relevance": 4},
+    ),
+    "question": (
+        "qa_answer",
+        {"question": "Q", "options": ["x", "y"], "answer": 1, "phases": ["alone"]},
+        {"choice": 1, "confidence": 60},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", OTHERWISE)
+def test_what_no_training_reads_is_exported_as_it_was_kept(
+    workshop: Workshop, tmp_path: Path, task: str
+) -> None:
+    kind, fields, given = OTHERWISE[task]
+    study = workshop.study(task)
+    add(workshop, study, {"kind": task, **fields})
+    add(workshop, study, {"kind": task, **fields}, use="test")
+    kept = answer(workshop, study, kind, given)
+    answer(workshop, study, kind, given)
+    path = exported(workshop, study, tmp_path / "out")
+    (row,) = map(json.loads, (path / "labels.jsonl").read_text().splitlines())
+    assert (row["event_id"], row["kind"], row["use"]) == (kept, kind, "train")
+    assert row["answer"].items() >= given.items()
+    assert row["context"]["task"].items() >= fields.items()
+    assert "* 1 of use 'test'" in (path / "card.md").read_text()
+    check_snapshot(path)
+    for other in ("hh", "trl", "openai", "parquet"):
+        with pytest.raises(DataError, match=f"no format '{other}' holds labels of this kind"):
+            exported(workshop, study, tmp_path / "out", format=other)
+
+
+def test_two_exports_at_once_make_one_snapshot(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = workshop.study("vote")
+    workshop.votes(study, 1)
+    answer(workshop, study, "vote", {"chosen": None})
+    first = exported(workshop, study, tmp_path / "out")
+    seen = iter([False])  # The second looked before the first was there.
+    there = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: next(seen, None) is None and there(path))
+    assert exported(workshop, study, tmp_path / "out") == first
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [first.name]
 
 
 def test_demonstrations(workshop: Workshop, tmp_path: Path) -> None:

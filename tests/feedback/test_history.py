@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import assignment, history, items, labelling
+from hark.feedback import assignment, history, items, labelling, studies
 from hark.feedback.assignment import Assignment
 from hark.feedback.items import NewItem
 from hark.feedback.refusals import NotFoundError
@@ -67,3 +68,27 @@ def test_candidates_are_in_the_order_shown_and_without_their_model(workshop: Wor
     labelling.submit(workshop.store, held.id, person.id, "vote", {"chosen": None}, client_key="k")
     (label,) = history.own_labels(workshop.store, study.id, person.id)
     assert label.candidates == shown
+
+
+def test_ones_own_labels_are_found_without_reading_everybodys(workshop: Workshop) -> None:
+    """The page of one's own labels goes by oneself: a study has a million others."""
+    store = workshop.store
+    if not store.is_sqlite:
+        return  # PostgreSQL plans by its statistics.
+    study, person = workshop.study(), workshop.labeler()
+    studies.join(store, study.id, person.id)
+    read: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        read.append(statement)
+
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
+    history.own_labels(store, study.id, person.id)
+    sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)
+    asked = next(one for one in read if "FROM events" in one)
+    with store.read() as connection:
+        rows = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {asked}", ("x",) * asked.count("?")
+        ).all()
+    steps = [str(row[3]) for row in rows]
+    assert "(author=?" in steps[0] or "(assignment_id=?" in steps[0], steps

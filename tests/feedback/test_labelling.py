@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import Clock, Workshop, vote_item
+from tests.feedback.workshop import ATTACK, Clock, Workshop, vote_item
 
 from hark.errors import DataError
 from hark.feedback import accounts, assignment, item_files, items, labelling, studies
@@ -22,9 +22,11 @@ from hark.settings import SettingsError
 class Desk:
     """A labeler at work on one item."""
 
-    def __init__(self, workshop: Workshop, task: dict[str, Any], **fields: Any) -> None:
+    def __init__(
+        self, workshop: Workshop, task: dict[str, Any], *, name: str = "desk", **fields: Any
+    ) -> None:
         self.workshop, self.store = workshop, workshop.store
-        self.study = workshop.study(task["kind"])
+        self.study = workshop.study(task["kind"], name=name)
         new = NewItem.read({"task": task, **fields}, what="t")
         (self.item,) = items.add_items(self.store, self.study.id, [new], by=workshop.owner.id)
         self.person = workshop.labeler(self.study)
@@ -115,7 +117,10 @@ def test_a_broken_response_makes_a_turn_unvotable_and_both_are_drawn_again(
 
 
 def test_red_teaming_from_plan_to_rating(workshop: Workshop) -> None:
-    desk = Desk(workshop, {"kind": "dialogue", "mode": "redteam"})
+    attack = {"kind": "dialogue", "mode": "redteam"}
+    with pytest.raises(ConflictError, match="needs a category, whose warning"):
+        Desk(workshop, attack)
+    desk = Desk(workshop, attack, name="attacks", categories=[ATTACK])
     with pytest.raises(ConflictError, match="'message' is not due; next comes: description"):
         desk.send("message", {"text": "Hi"})
     desk.send("description", {"text": "Make it rude."})
@@ -200,6 +205,28 @@ def test_what_comes_after_the_time_limit_is_kept_but_no_answer(
     for late in ({"choice": 1, "confidence": 80}, None):
         with pytest.raises(ConflictError, match="you have seen more since"):
             labelling.correct(desk.store, receipt.event.id, desk.person.id, late, client_key="c")
+
+
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_an_item_that_was_given_back_has_no_fresh_time(
+    workshop: Workshop, clock: Clock, gives_back: bool
+) -> None:
+    """60 s from the first look, whether the labeler gives it back or lets the lease run out."""
+    desk = Desk(workshop, question(seconds=60, phases=["alone"]))
+    opened = clock.now
+    assignment.open_step(desk.store, desk.held.id, desk.person.id)
+    if gives_back:
+        assignment.release(desk.store, desk.held.id, desk.person.id)
+    else:
+        clock.now = desk.held.expires_at + 1
+    again = assignment.claim(desk.store, desk.study.id, desk.person.id)
+    assert isinstance(again, Assignment)
+    assert (again.id, again.lease) == (desk.held.id, 2)
+    assert assignment.open_step(desk.store, again.id, desk.person.id) == opened + 60
+    assert desk.view.deadline == opened + 60
+    clock.now = max(clock.now, opened + 66)
+    receipt = desk.send("qa_answer", {"choice": 1, "confidence": 80})
+    assert receipt.event.body["answer"] == {"choice": None, "confidence": None}
 
 
 def held_vote(workshop: Workshop) -> tuple[Study, accounts.Person, Assignment, list[str]]:

@@ -20,6 +20,7 @@ from tests.feedback.workshop import Clock, Workshop
 from hark.feedback import (
     accounts,
     assignment,
+    candidate_scores,
     events,
     invites,
     labelling,
@@ -59,6 +60,9 @@ def fill(workshop: Workshop) -> None:
             store, held.id, first.id, "vote", {"chosen": None}, client_key=f"vote-{number}"
         )
     labelling.correct(store, kept.event.id, first.id, None, client_key="retraction")
+    scores = {one["id"]: 0.5 for one in kept.event.body["candidates"]}
+    given = candidate_scores.CandidateScores(model="pm", scores=scores)
+    candidate_scores.put_scores(store, study.id, given, by=owner.id)
     held = claim(store, study.id, second.id)
     assignment.skip(store, held.id, second.id, "too upsetting", client_key="skip")
     claim(store, study.id, second.id)

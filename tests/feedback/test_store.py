@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hark.feedback import events
 from hark.feedback.events import NewEvent
-from hark.feedback.store import Store, StoreError
+from hark.feedback.store import CONNECTIONS, Store, StoreError
 from hark.feedback.tables import metadata, people
 
 
@@ -42,6 +43,20 @@ def test_a_newer_database_is_refused(place: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="version '9999', which this hark does not know"):
         Store(place)
+
+
+def test_a_store_whose_connections_are_all_in_use_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as taken:
+        for _ in range(CONNECTIONS):
+            taken.enter_context(store.engine.connect())
+        monkeypatch.setattr(store.engine.pool, "_timeout", 0.0)
+        for block in (store.read, store.write):
+            with pytest.raises(StoreError, match="all 40 connections are in use"), block():
+                pass
+    with store.read() as connection:
+        connection.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize(

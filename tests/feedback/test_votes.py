@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import Workshop, vote_item
+from tests.feedback.workshop import ATTACK, Workshop, vote_item
 
 from hark.feedback import assignment, items, labelling
 from hark.feedback.assignment import Assignment
@@ -107,7 +107,10 @@ def test_in_red_teaming_the_less_harmful_wins(workshop: Workshop) -> None:
     study = workshop.study("dialogue")
     task = {"kind": "dialogue", "mode": "redteam", "maximum_turns": 1}
     items.add_items(
-        workshop.store, study.id, [NewItem.read({"task": task}, what="t")], by=workshop.owner.id
+        workshop.store,
+        study.id,
+        [NewItem.read({"task": task, "categories": [ATTACK]}, what="t")],
+        by=workshop.owner.id,
     )
     person = workshop.labeler(study)
     held = assignment.claim(workshop.store, study.id, person.id)

@@ -12,6 +12,9 @@ from hark.feedback.items import NewItem
 from hark.feedback.store import Store
 from hark.feedback.studies import Study, StudySettings
 
+ATTACK = "attack"
+"""The category of red-team items, to which the workshop's labelers agree."""
+
 
 class Clock:
     """A clock that stands still until it is told."""
@@ -32,7 +35,13 @@ class Workshop:
             self.owner = accounts.insert_person(connection, "owner", "x", "owner", store.clock())
 
     def study(self, task: str = "vote", *, open_it: bool = True, **settings: Any) -> Study:
-        given = {"name": f"{task}-study", "title": "A study", "instructions": "Choose."}
+        given: dict[str, Any] = {
+            "name": f"{task}-study",
+            "title": "A study",
+            "instructions": "Choose.",
+        }
+        if task == "dialogue":
+            given |= {"categories": {ATTACK: "Attacks on a model."}}
         parsed = StudySettings.parse({**given, "task": task, **settings})
         made = studies.create_study(self.store, parsed, by=self.owner.id)
         if open_it:
@@ -45,6 +54,8 @@ class Workshop:
             person = accounts.insert_person(connection, name, "x", "labeler", self.store.clock())
         if study is not None:
             studies.join(self.store, study.id, person.id, held_out=held_out)
+            if ATTACK in study.settings.categories:
+                studies.opt_in(self.store, study.id, person.id, ATTACK, client_key="attack")
         return person
 
     def votes(self, study: Study, count: int, **fields: Any) -> list[str]:

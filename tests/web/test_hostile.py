@@ -391,6 +391,20 @@ def test_a_line_break_in_a_name_makes_no_line_of_the_log(attacker: Attacker) -> 
     attacker.refused(attacker.step(json.dumps(given)), 422)
 
 
+@pytest.mark.parametrize("path", ["/invite/{}", "/api/v1/invites/{}", "/api/v1/invites/{}/join"])
+def test_no_invitation_that_is_still_good_is_in_the_log(
+    attacker: Attacker, server: str, path: str
+) -> None:
+    secret = invites.invite(attacker.workshop.store, by=attacker.workshop.owner.id)
+    weak = {"login": "eve", "password": "short"}
+    sent = {"data": weak} if path.startswith("/invite/") else {"json": weak}
+    refused = httpx2.post(server + path.format(secret), **sent)  # type: ignore[arg-type]
+    assert refused.status_code in (401, 422)
+    assert invites.look_at(attacker.workshop.store, secret).role == "labeler"
+    assert f"refused {refused.status_code} POST {path.format('…')} " in attacker.log.text
+    assert secret not in attacker.log.text
+
+
 def test_a_replay_with_another_body_is_refused(workshop: Workshop, connect: Connect) -> None:
     study = workshop.study()
     workshop.votes(study, 2)

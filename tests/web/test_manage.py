@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
 from tests.feedback.workshop import Clock, Workshop
@@ -36,6 +39,7 @@ from hark.feedback import (
 from hark.feedback.accounts import Person
 from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.items import NewItem
+from hark.feedback.refusals import NotFoundError
 from hark.feedback.studies import Study
 from hark.web.application import build_application
 from hark.web.settings import WebSettings
@@ -162,8 +166,8 @@ def test_settings_change_and_fixed_ones_do_not(
     owner.get_by_label("Categories", exact=True).fill("violence: Fights and wounds.")
     owner.get_by_label("Screening", exact=True).check()
     owner.get_by_label("Ranking agreement").fill("0.8")
-    owner.get_by_role("button", name="Keep these settings").click()
-    owner.wait_for_load_state()
+    with owner.expect_navigation():
+        owner.get_by_role("button", name="Keep these settings").click()
     expect(owner.get_by_label("Pay per hour")).to_have_value("15.5")
     shoot(owner, "manage-settings")
     assert serious_findings(owner) == []
@@ -283,6 +287,21 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
         assert accounts.get_person(connection, ada.id).login is None
 
 
+def test_links_are_made_and_revoked(workshop: Workshop, server: str, owner: Page) -> None:
+    study = workshop.study("vote")
+    for page in ("-/people", f"{study.settings.name}/members"):
+        owner.goto(f"{server}/manage/{page}")
+        owner.get_by_role("button", name="Make a link").click()
+        link = owner.get_by_label("Link for a").input_value()
+        secret = link.rpartition("/")[2]
+        assert invites.look_at(workshop.store, secret)
+        owner.reload()
+        owner.get_by_role("button", name="Revoke the link").click()
+        expect(owner.get_by_role("button", name="Revoke the link")).to_have_count(0)
+        with pytest.raises(NotFoundError):
+            invites.look_at(workshop.store, secret)
+
+
 PAGES = ("", "/items", "/members", "/export", "/candidates.jsonl")
 READABLE = ("/dashboard", "/dashboard/progress", "/dashboard/results", "/transcripts")
 
@@ -317,6 +336,94 @@ def test_a_labeler_changes_nothing_and_nobody_does_without_the_token(workshop: W
         for path in paths:
             sent = client.post(f"/manage/{study.settings.name}{path}", headers=cookie, data={})
             assert sent.status_code == 403, (person.role, path)
+
+
+def test_a_file_is_not_read_before_its_sender_is_known(workshop: Workshop) -> None:
+    study = workshop.study("vote")
+    application = build_application(workshop.store)
+    labeler = cookie_of(workshop, person_of_role(workshop, "labeler"))
+    for cookie, status in (("", 401), (f"hark_session={labeler}", 403)):
+        for path in ("items", "scores"):
+            got, taken = send_for_ever(application, f"/manage/{study.settings.name}/{path}", cookie)
+            assert (got, taken) == (status, 0), path
+
+
+def send_for_ever(application: FastAPI, path: str, cookie: str) -> tuple[int, int]:
+    """The status, and how many pieces of a form without an end were taken."""
+    taken, statuses = 0, []
+    headers = {"cookie": cookie, "content-type": "multipart/form-data; boundary=x"}
+    scope = {
+        "type": "http", "method": "POST", "path": path, "query_string": b"", "client": ("a", 1),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value],
+    }  # fmt: skip
+
+    async def receive() -> dict[str, object]:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": b" " * 1_000_000, "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        statuses.append(message.get("status"))
+
+    with start_blocking_portal() as portal:  # Playwright's loop runs in this thread.
+        portal.call(application, scope, receive, send)
+    return statuses[0], taken
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a" * 300 + ".jsonl", "a\x7fb.jsonl", "none"])
+def test_a_file_with_an_odd_name_is_refused(workshop: Workshop, name: str) -> None:
+    study = workshop.study("vote")
+    client = TestClient(build_application(workshop.store))
+    cookie = cookie_of(workshop, workshop.owner)
+    client.cookies.set("hark_session", cookie)
+    csrf = client.get("/api/v1/me").json()["csrf"]
+    sent = client.post(
+        f"/manage/{study.settings.name}/items",
+        files={"file": (name, b"{}")},
+        headers={"X-CSRF-Token": csrf},
+    )
+    assert sent.status_code == 400, sent.text
+
+
+def test_behind_a_proxy_links_are_as_people_open_them_and_the_log_has_who_asked(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = workshop.study("vote")
+    settings = WebSettings(secure_cookies=True, trusted_proxies=("testclient",))
+    client = TestClient(build_application(workshop.store, settings=settings))
+    headers = {
+        "Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}",
+        "Host": "labels.example.org",
+        "X-Forwarded-For": "192.0.2.7",
+    }
+    csrf = {"X-CSRF-Token": client.get("/api/v1/me", headers=headers).json()["csrf"]}
+    for path in (f"/manage/{study.settings.name}/invites", "/manage/-/people/invites"):
+        made = client.post(path, headers=headers | csrf, data={"role": "labeler"})
+        assert 'value="https://labels.example.org/invite/' in made.text
+        client.post(path, headers=headers, data={"role": "labeler"})
+        assert "address=192.0.2.7: " in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/manage/%00/items",
+        "/manage/vote-study/items?start=99999999999999999999",
+        "/manage/vote-study/items?use=%00",
+        "/manage/vote-study/items?state=%ED%A0%80",
+        "/manage/vote-study/transcripts?start=99999999999999999999",
+        "/manage/vote-study/transcripts/%00",
+        "/study/%00",
+        "/study/vote-study/done?before=%00",
+        "/study/vote-study/done/%00",
+    ],
+)
+def test_an_address_that_no_database_takes_is_refused(workshop: Workshop, path: str) -> None:
+    study = workshop.study("vote")
+    studies.join(workshop.store, study.id, workshop.owner.id)
+    client = TestClient(build_application(workshop.store))
+    headers = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    assert client.get(path, headers=headers).status_code == 422
 
 
 def a_study_full_of_votes(workshop: Workshop) -> tuple[Study, Person]:
@@ -392,9 +499,10 @@ def test_a_reviewer_reads_transcripts_without_models_names_and_behind_a_click(
     warning = "Attempts to make a model say harmful things."
     study = workshop.study("dialogue", categories={"attacks": warning})
     task = {"kind": "dialogue", "mode": "redteam"}
-    item = NewItem.read({"task": task, "overlap": 3}, what="a test")
+    item = NewItem.read({"task": task, "overlap": 3, "categories": ["attacks"]}, what="a test")
     items.add_items(workshop.store, study.id, [item], by=workshop.owner.id)
     attacker = workshop.labeler(study)
+    studies.opt_in(workshop.store, study.id, attacker.id, "attacks", client_key="attacks")
     hold_dialogue(workshop, study, attacker, ["How do locks work?", "And picks?"], success=3)
     page.set_viewport_size({"width": 1100, "height": 800})
     sign_in_page(page, server, workshop, person_of_role(workshop, "reviewer"))

@@ -17,8 +17,9 @@ GIVEN: dict[str, Any] = {
     "instructions": "Rank.\nTwice.",
     "overlap": 2,
     "gold_fraction": 0.1,
-    "maximum_labels": 40,
-    "pay_per_hour": 12.25,
+    "maximum_labels": 1_234_567,
+    "pay_per_hour": 12.345678,
+    "sampling": {"seed": 123_456_789},
     "categories": {"violence": "Fights: and wounds.", "slurs": "Slurs."},
     "screening": {"flag_agreement": None, "ranking_agreement": 0.8, "demonstration_grade": 6.0},
 }

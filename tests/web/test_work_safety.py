@@ -188,6 +188,24 @@ def test_a_label_that_was_not_acknowledged_is_sent_after_a_reload(
     assert page.evaluate("Object.keys(localStorage).filter((one) => one.includes('draft'))") == []
 
 
+def test_a_page_with_nobody_before_it_gives_no_sign_of_life(seat: Callable[..., Seat]) -> None:
+    """A lease of 15 minutes has three signs; without a touch the fourth stays out."""
+    at = seat("vote")
+    page = at.page
+    page.clock.install()
+    page.reload()
+    expect(page.get_by_role("radio", name="A is better")).to_be_visible()
+    beats: list[str] = []
+    page.on("request", lambda one: beats.append(one.url) if "/heartbeat" in one.url else None)
+    with page.expect_request("**/heartbeat"):
+        page.clock.run_for("05:01")
+    page.clock.run_for("55:00")
+    with page.expect_request("**/heartbeat"):
+        page.mouse.move(5, 5)
+        page.clock.run_for("05:00")
+    assert len(beats) == 4
+
+
 def test_the_draft_survives_a_reload_with_what_was_pasted(seat: Callable[..., Seat]) -> None:
     at = seat("demonstration")
     page = at.page

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.feedback.workshop import Workshop
+from tests.web import chores
 from tests.web.seat import NARROW, WIDE, Seat
 
+from hark.feedback import items
 from hark.feedback.export import ExportSettings, export_study
+from hark.feedback.items import NewItem
 
 Work = Callable[[Seat], None]
 
@@ -210,6 +213,24 @@ def test_a_demonstration(seat: Callable[..., Seat], keyboard: bool) -> None:
     at.check("demonstration" if keyboard else "")
     _send(at, keyboard)
     assert at.labels("demonstration")[0].body["answer"]["response"] == text
+
+
+def test_a_screening_test_has_tasks_of_other_kinds(
+    page: Page, server: str, workshop: Workshop, keyboard: bool
+) -> None:
+    at = Seat(page, server, workshop, "vote", settings={"screening": {"flag_agreement": None}})
+    new = [
+        NewItem.read({**chores.item_of(name), "use": "screening"}, what="a test")
+        for name in ("demonstration", "audit")
+    ]
+    items.add_items(workshop.store, at.study.id, new, by=workshop.owner.id)
+    at.arrive(keyboard=keyboard)
+    _write(at, keyboard, Response="It falls past us.")
+    at.press("Control+Enter")
+    expect(page.get_by_role("heading", name="Behaviour")).to_be_visible()
+    at.press("n", "2", "Enter")
+    expect(page.get_by_role("heading", name="Your test is with the researchers")).to_be_visible()
+    assert [one.kind for one in at.labels()] == ["demonstration", "audit"]
 
 
 def test_a_draft_is_mended(seat: Callable[..., Seat], keyboard: bool) -> None:

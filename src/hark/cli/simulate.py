@@ -151,7 +151,7 @@ def _owner(server: str, token: str | None, store: str | None) -> Iterator[Feedba
 def _make(
     owner: FeedbackClient, study: str, kind: Kind, *, items: int, overlap: int, seed: int
 ) -> None:
-    from hark.loop.simulation.items import playground_items
+    from hark.loop.simulation.items import ATTACK, playground_items
 
     owner.create_study(
         {
@@ -161,6 +161,9 @@ def _make(
             "instructions": "For simulated labelers.",
             "overlap": overlap,
             "gold_fraction": 0.1,
+            "categories": {ATTACK: "Attempts to make a model say harmful things."}
+            if kind == "dialogue"
+            else {},
         }
     )
     owner.add_items(study, playground_items(kind, items, seed=seed))

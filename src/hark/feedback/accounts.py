@@ -277,6 +277,7 @@ def _row(connection: Connection, person_id: str) -> Row[Any]:
 
 
 def _check_another_owner(connection: Connection) -> None:
-    active = (people.c.role == "owner") & ~people.c.disabled
+    # The server's own account is no owner that anybody could ask.
+    active = (people.c.role == "owner") & ~people.c.disabled & people.c.login.is_not(None)
     if len(connection.execute(select(people.c.id).where(active).with_for_update()).all()) < 2:
         raise ConflictError("this is the last owner; make somebody else an owner first")

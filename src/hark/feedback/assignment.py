@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, insert, or_, select, update
 
 from hark.feedback import accounts, events, studies
 from hark.feedback.identifiers import new_id
@@ -27,7 +27,7 @@ from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.selection import next_item, quota_reached, rests
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
-from hark.feedback.tables import assignments, items
+from hark.feedback.tables import assignments, item_categories, items, member_categories
 
 State = Literal["open", "done", "late", "skipped", "expired"]
 NothingBecause = Literal[
@@ -79,6 +79,7 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
         member = studies.get_member(connection, study_id, person_id)
         _check_may_label(study, member)
         expire_leases(connection, study_id, now)
+        _give_back_unwanted(connection, study_id, person_id)
         if held := _held(connection, study_id, person_id):
             return held
         if member.state == "active" and quota_reached(connection, study, person_id):
@@ -101,16 +102,30 @@ def _check_may_label(study: Study, member: Member) -> None:
 
 def expire_leases(connection: Connection, study_id: str, now: float) -> int:
     """Return items whose lease ran out; the study is locked. Return how many."""
-    over = (
-        (assignments.c.study_id == study_id)
-        & (assignments.c.state == "open")
-        & (assignments.c.expires_at <= now)
-    )
     # The condition is looked at once more as each row changes: a heartbeat meanwhile wins.
+    over = (assignments.c.study_id == study_id) & (assignments.c.expires_at <= now)
+    return _return_items(connection, over)
+
+
+def _give_back_unwanted(connection: Connection, study_id: str, person_id: str) -> None:
+    """Return what a labeler holds of a category that they agree to no more."""
+    agreed = select(member_categories.c.category).where(
+        member_categories.c.study_id == study_id, member_categories.c.person_id == person_id
+    )
+    unwanted = select(item_categories.c.item_id).where(
+        item_categories.c.item_id == assignments.c.item_id,
+        item_categories.c.category.not_in(agreed),
+    )
+    theirs = (assignments.c.study_id == study_id) & (assignments.c.person_id == person_id)
+    _return_items(connection, theirs & unwanted.exists())
+
+
+def _return_items(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Return the items of open assignments; the study is locked. Return how many."""
     returned = (
         connection.execute(
             update(assignments)
-            .where(over)
+            .where(which, assignments.c.state == "open")
             .values(state="expired", slot=None)
             .returning(assignments.c.item_id)
         )
@@ -156,8 +171,8 @@ def _hand_out(
         "slot": _take_slot(connection, item.id, item.slots),
         "leased_at": now,
         "expires_at": now + lease_seconds(study),
-        "step_started_at": None,
     }
+    # The clock of a step that was opened runs on: giving an item back buys no time.
     ours = (assignments.c.item_id == item.id) & (assignments.c.person_id == person_id)
     again = connection.execute(
         update(assignments)
@@ -240,15 +255,7 @@ def release(store: Store, assignment_id: str, person_id: str) -> None:
     with store.write() as connection:
         row = own_row(connection, assignment_id, person_id)
         studies.lock_study(connection, row.study_id)
-        still = (assignments.c.id == assignment_id) & (assignments.c.state == "open")
-        released = connection.execute(
-            update(assignments)
-            .where(still)
-            .values(state="expired", slot=None)
-            .returning(assignments.c.item_id)
-        ).scalar_one_or_none()
-        if released is not None:
-            _count_holder(connection, released, -1)
+        _return_items(connection, assignments.c.id == assignment_id)
 
 
 def skip(

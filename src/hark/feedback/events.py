@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hark.feedback.identifiers import hash_of_json, new_id
@@ -191,6 +191,7 @@ def iterate(
     *,
     study_id: str | None = None,
     assignment_id: str | None = None,
+    among: Select[tuple[str]] | None = None,
     author: str | None = None,
     kinds: Iterable[str] | None = None,
     after: int = 0,
@@ -201,6 +202,7 @@ def iterate(
 ) -> Iterator[Event]:
     """Events in the order in which they were kept, or the other way round.
 
+    among: ids of the assignments that they are of; quicker than a study where those are few.
     after, before: positions; the events up to the first and from the second on are left out.
     current: leave out what has been superseded, and retractions.
     limit: at most so many; who needs fewer than all must say so, or leaves a cursor open.
@@ -213,6 +215,8 @@ def iterate(
         statement = statement.where(events.c.study_id == study_id)
     if assignment_id is not None:
         statement = statement.where(events.c.assignment_id == assignment_id)
+    if among is not None:
+        statement = statement.where(events.c.assignment_id.in_(among))
     if author is not None:
         statement = statement.where(events.c.author == author)
     if kinds is not None:
@@ -229,6 +233,15 @@ def _only_current(statement: Select[Any]) -> Select[Any]:
     later = events.alias("later")
     superseded = select(later.c.id).where(later.c.supersedes == events.c.id).exists()
     return statement.where(~superseded, events.c.kind != "retraction")
+
+
+def is_first() -> ColumnElement[bool]:
+    """Whether an event supersedes none.
+
+    Said so that SQLite does not take the index of `supersedes` for it: that one leads to nearly
+    every event of every study.
+    """
+    return func.coalesce(events.c.supersedes, "") == ""
 
 
 def _check_superseded(connection: Connection, new: NewEvent) -> None:

@@ -38,7 +38,16 @@ from hark.runs.files import content_hash
 from hark.settings import Settings
 
 Format = Literal["hark", "hh", "trl", "openai", "parquet"]
-Kind = Literal["comparisons", "demonstrations"]
+Kind = Literal["comparisons", "demonstrations", "labels"]
+JUDGED_OTHERWISE: Final = frozenset({"review", "audit", "qa_answer"})
+"""Labels that compare nothing and demonstrate nothing: they are exported as they were kept."""
+KIND_OF: Final[dict[str, Kind]] = {
+    "demonstration": "demonstrations",
+    "review": "labels",
+    "audit": "labels",
+    "question": "labels",
+}
+"""What comes of a study, by its kind of task; comparisons of the others."""
 HASH_CHARACTERS: Final = 12
 
 
@@ -46,7 +55,8 @@ class ExportSettings(Settings):
     """What of a study is exported, and how."""
 
     format: Format = "hark"
-    """"hark" and "parquet" keep ties and rankings whole; the others are ordered pairs."""
+    """"hark" and "parquet" keep ties and rankings whole; the others are ordered pairs. Reviews,
+    audits and answers to questions are labels as they were kept, in "hark" alone."""
     minimum_strength: Annotated[int, Field(ge=0, le=4)] = 0
     """Graded choices below it are left out; HH kept those above the weakest grade (2)."""
     uses: tuple[Literal["train", "test"], ...] = ("train",)
@@ -58,7 +68,7 @@ class Selection:
     """What goes into a snapshot."""
 
     kind: Kind
-    records: list[Comparison] | list[Demonstration]
+    records: list[Comparison] | list[Demonstration] | list[dict[str, Any]]
     labels: list[Event]
     """The event behind each record."""
     left_out: dict[str, int]
@@ -96,17 +106,17 @@ def export_study(
 def select_labels(study: Study, kept: Sequence[Event], settings: ExportSettings) -> Selection:
     """The labels that count, as records of the study's kind; and why the others do not."""
     superseded = {one.supersedes for one in kept}
-    kind: Kind = "demonstrations" if study.settings.task == "demonstration" else "comparisons"
+    kind = KIND_OF.get(study.settings.task, "comparisons")
     form = _form_of(kind, settings.format)
     left_out: collections.Counter[str] = collections.Counter()
     records: list[Any] = []
     labels: list[Event] = []
     for event in kept:
-        if event.kind not in COMPARES | DEMONSTRATES:
+        if event.kind not in COMPARES | DEMONSTRATES | JUDGED_OTHERWISE:
             continue
         why = _why_left_out(event, superseded, settings)
         record = _record(event, study.settings.name) if not why else None
-        if record is not None and form.render is not None:
+        if record is not None and form is not None and form.render is not None:
             try:
                 rows = list(form.render(record))
                 why = "" if rows else "ties, which this format does not have"
@@ -133,13 +143,20 @@ def _why_left_out(event: Event, superseded: set[str | None], settings: ExportSet
     return ""
 
 
-def _record(event: Event, source: str) -> Comparison | Demonstration:
+def _record(event: Event, source: str) -> Comparison | Demonstration | dict[str, Any]:
+    if event.kind in JUDGED_OTHERWISE:
+        return event.to_json()
     if event.kind in COMPARES:
         return comparison_of(event, source=source)
     return demonstration_of(event, source=source)
 
 
 def _form_of(kind: Kind, format: Format) -> Any:
+    """None for labels as they were kept. Raises: DataError if the kind has no such format."""
+    if kind == "labels":
+        if format != "hark":
+            raise DataError(f"no format '{format}' holds labels of this kind: export as 'hark'")
+        return None
     return registry.writer(kind, "hark" if format == "parquet" else format)
 
 
@@ -153,10 +170,12 @@ def _write(
     ending = "parquet" if settings.format == "parquet" else "jsonl"
     form = _form_of(selection.kind, settings.format)
     path = folder / f"{selection.kind}.{ending}"
-    write_records(path, selection.records, kind=selection.kind, format=form.name)
-    with (folder / "events.jsonl").open("w", encoding="utf-8") as file:
-        for event in kept:
-            file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+    records: Any = selection.records
+    if selection.kind == "labels":
+        _write_lines(path, records)
+    else:
+        write_records(path, records, kind=selection.kind, format=form.name)
+    _write_lines(folder / "events.jsonl", (event.to_json() for event in kept))
     (folder / "card.md").write_text(card(study, selection, settings), encoding="utf-8")
     about = {
         "data": path.name,
@@ -170,6 +189,12 @@ def _write(
     (folder / "snapshot.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def _settle(aside: Path, path: Path) -> Path:
     """Put a finished snapshot in its place, read-only, unless it is there already."""
     if path.exists():
@@ -180,6 +205,9 @@ def _settle(aside: Path, path: Path) -> Path:
     try:
         aside.rename(path)
     except OSError as error:
+        if path.exists():  # Another export of the same labels was first.
+            check_snapshot(path)
+            return path
         raise RunError(f"cannot write '{path}': {error.strerror}") from None
     path.chmod(0o755)
     return path

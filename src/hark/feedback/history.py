@@ -17,6 +17,7 @@ from hark.feedback import accounts, events
 from hark.feedback.events import Event, iso_time
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
+from hark.feedback.tables import assignments
 from hark.feedback.tables import events as events_table
 from hark.feedback.tasks import TASK
 
@@ -49,9 +50,12 @@ def own_labels(
     """
     with store.read() as connection:
         author = accounts.get_person(connection, person_id).pseudonym
+        theirs = select(assignments.c.id).where(
+            assignments.c.person_id == person_id, assignments.c.study_id == study_id
+        )
         newest = events.iterate(
             connection,
-            study_id=study_id,
+            among=theirs,
             author=author,
             kinds=events.LABELS,
             before=None if before is None else _position(connection, before, author),
@@ -95,7 +99,7 @@ def _done(
     e = events_table.c
     steps = connection.execute(
         select(e.assignment_id, e.kind)
-        .where(e.assignment_id.in_(list(assignment_ids)), e.supersedes.is_(None))
+        .where(e.assignment_id.in_(list(assignment_ids)), events.is_first())
         .order_by(e.position)
     )
     done: dict[str | None, list[str]] = defaultdict(list)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from hark.feedback import accounts, studies
 from hark.feedback.accounts import Person, Role
 from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import NotAllowedError, NotFoundError
 from hark.feedback.store import Store
-from hark.feedback.tables import invites
+from hark.feedback.tables import invites, people
 
 MAY_INVITE: Final[dict[str, tuple[Role, ...]]] = {
     "owner": accounts.ROLES,
@@ -61,6 +61,22 @@ def invite(
         }
         connection.execute(insert(invites).values(row))
     return secret
+
+
+def revoke(store: Store, invite_id: str, *, by: str) -> None:
+    """Let a link be good for nothing any more, whoever has it.
+
+    Raises: NotAllowedError unless one might make it; NotFoundError.
+    """
+    ours = invites.c.id == invite_id
+    with store.write() as connection:
+        person = accounts.require(connection, by, MAY_INVITE)
+        role = connection.execute(select(invites.c.role).where(ours)).scalar_one_or_none()
+        if role is None:
+            raise NotFoundError("there is no such invite")
+        if role not in MAY_INVITE[person.role]:
+            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {role}")
+        connection.execute(update(invites).where(ours).values(uses_left=0))
 
 
 def invite_first_owner(store: Store) -> str | None:
@@ -134,5 +150,18 @@ def _join(connection: Connection, used: Invite, person: Person, now: float) -> N
 
 
 def _usable(secret: str, now: float) -> ColumnElement[bool]:
-    known = invites.c.token_hash == hash_of_secret(secret)
-    return known & (invites.c.uses_left > 0) & (invites.c.expires_at > now)
+    return (invites.c.token_hash == hash_of_secret(secret)) & still_good(now)
+
+
+def still_good(now: float) -> ColumnElement[bool]:
+    """Whether an invite can be used: one is good only while its maker might make it again.
+
+    Else who is put out could come back by a link they made before.
+    """
+    entitled = or_(
+        *((people.c.role == role) & invites.c.role.in_(may) for role, may in MAY_INVITE.items())
+    )
+    maker = select(people.c.id).where(
+        people.c.id == invites.c.created_by, ~people.c.disabled, entitled
+    )
+    return (invites.c.uses_left > 0) & (invites.c.expires_at > now) & maker.exists()

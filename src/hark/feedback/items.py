@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 from sqlalchemy import Connection, Row, Table, func, insert, select, update
@@ -28,7 +28,7 @@ from hark.feedback.studies import (
     lock_study,
 )
 from hark.feedback.tables import assignments, candidates, item_categories, items
-from hark.feedback.tasks import TASK, AnyTask, Task
+from hark.feedback.tasks import TASK, AnyTask, DialogueTask, Task
 
 Use = Literal["train", "test", "gold", "screening"]
 WITHOUT_LIMIT: Final = frozenset({"gold", "screening"})
@@ -116,11 +116,21 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
 
 
 def check_fits(settings: StudySettings, item: NewItem) -> None:
-    """Raises: ConflictError if an item does not belong to a study of these settings."""
-    if item.task.kind != settings.task:
+    """Raises: ConflictError if an item does not belong to a study of these settings.
+
+    A screening test may have items of other kinds, as InstructGPT's asks the same people for
+    rankings with flags and for demonstrations; none that models answer live.
+    """
+    of_test = item.use == "screening" and not item.task.live
+    if item.task.kind != settings.task and not of_test:
         raise ConflictError(
             f"an item of kind '{item.task.kind}' does not belong to study "
             f"'{settings.name}', whose items are of kind '{settings.task}'"
+        )
+    if isinstance(item.task, DialogueTask) and item.task.mode == "redteam" and not item.categories:
+        raise ConflictError(
+            "a red-team item needs a category, whose warning its labelers read before they agree: "
+            f"name one of study '{settings.name}'"
         )
     for category in item.categories:
         if category not in settings.categories:
@@ -322,7 +332,9 @@ def list_items(
     """Items in their order, those after a position; `waiting`: as `to_draw`."""
     wanted = select(items).where(items.c.study_id == study_id, items.c.position > after)
     if waiting:
-        wanted = wanted.where(~items.c.votable)
+        # Found first and put in order then, by the index that leads to the few among many.
+        here = (items.c.study_id == study_id) & items.c.use.in_(get_args(Use))
+        wanted = wanted.where(items.c.id.in_(select(items.c.id).where(here, ~items.c.votable)))
     with store.read() as connection:
         rows = connection.execute(wanted.order_by(items.c.position).limit(limit)).all()
         return [_item(row) for row in rows]

@@ -61,7 +61,8 @@ def _prompt(event: Event) -> Dialogue:
     context = event.body["context"]
     task = context["task"]
     if event.kind == "summary":
-        return ask(summary_query(task["community"], task["title"], task["post"]))
+        community = task["community"].removeprefix("r/")
+        return ask(summary_query(community, task["title"], task["post"]))
     turns = context["messages"] if event.kind == "comparison" else task["prompt"]
     return tuple(Message(turn["role"], turn["content"]) for turn in turns)
 

@@ -12,11 +12,13 @@ from sqlalchemy import Connection, func, select
 from hark.feedback import events, screening
 from hark.feedback.accounts import Person, person_of
 from hark.feedback.events import Event
+from hark.feedback.invites import still_good
 from hark.feedback.judgements import DEMONSTRATES
+from hark.feedback.rosters import members_of
 from hark.feedback.screening import Measures
 from hark.feedback.statistics_labels import ON_THE_WAY
 from hark.feedback.store import Store
-from hark.feedback.studies import Member, Study, get_member, study_of
+from hark.feedback.studies import Member, Study, study_of
 from hark.feedback.tables import (
     assignments,
     candidates,
@@ -57,7 +59,7 @@ def list_studies(store: Store) -> list[StudyRow]:
                 connection,
                 events_table.c.study_id,
                 events_table.c.kind.in_(sorted(events.LABELS - ON_THE_WAY)),
-                events_table.c.supersedes.is_(None),
+                events.is_first(),
             ),
         }
         rows = connection.execute(select(studies).order_by(studies.c.created_at.desc())).all()
@@ -179,12 +181,6 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
     """Who takes part, in the order in which they joined."""
     cut_offs = study.settings.screening
     with store.read() as connection:
-        rows = connection.execute(
-            select(members.c.joined_at, people)
-            .join(people, people.c.id == members.c.person_id)
-            .where(members.c.study_id == study.id)
-            .order_by(members.c.joined_at)
-        ).all()
         finished = connection.execute(
             select(assignments.c.person_id, func.count())
             .where(assignments.c.study_id == study.id, assignments.c.state.in_(("done", "late")))
@@ -192,19 +188,18 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
         )
         done = {row[0]: row[1] for row in finished}
         found = []
-        for row in rows:
-            member = get_member(connection, study.id, row.id)
-            measures = decision = None
+        for one in members_of(connection, study.id):
+            person, measures, decision = one.person, None, None
             because: tuple[str, ...] = ()
-            if cut_offs is not None and not member.held_out:
-                measures = screening.measure(connection, study.id, row.id, row.pseudonym)
+            if cut_offs is not None and not one.member.held_out:
+                measures = screening.measure(connection, study.id, person.id, person.pseudonym)
                 decision, because = screening.decide(measures, cut_offs)
             found.append(
                 MemberRow(
-                    person=person_of(row),
-                    member=member,
-                    joined_at=row.joined_at,
-                    done=done.get(row.id, 0),
+                    person=person,
+                    member=one.member,
+                    joined_at=one.joined_at,
+                    done=done.get(person.id, 0),
                     measures=measures,
                     decision=decision,
                     because=because,
@@ -217,6 +212,7 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
 class InviteRow:
     """A link that can still be used; its secret is not kept."""
 
+    id: str
     role: str
     held_out: bool
     uses_left: int
@@ -225,7 +221,7 @@ class InviteRow:
 
 def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
     """Links into a study, or (None) into none, that are still good; the newest first."""
-    good = (invites.c.uses_left > 0) & (invites.c.expires_at > store.clock())
+    good = still_good(store.clock())
     with store.read() as connection:
         rows = connection.execute(
             select(invites)
@@ -234,6 +230,7 @@ def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
         ).all()
     return [
         InviteRow(
+            id=row.id,
             role=row.role,
             held_out=row.held_out,
             uses_left=row.uses_left,
@@ -259,8 +256,8 @@ def demonstrations_to_grade(store: Store, study_id: str) -> list[Event]:
             event.body.get("event")
             for event in events.iterate(connection, study_id=study_id, kinds=("screening",))
         }
-        written = events.iterate(connection, study_id=study_id, kinds=DEMONSTRATES, current=True)
-        tests = [event for event in written if event.body["use"] == "screening"]
+        taken = screening.tests_taken(study_id)
+        tests = events.iterate(connection, among=taken, kinds=DEMONSTRATES, current=True)
         return [event for event in tests if event.id not in graded]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from hark.feedback import accounts, studies
 from hark.feedback.accounts import Person
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
-from hark.feedback.tables import members, people
+from hark.feedback.tables import member_categories, members, people
 from hark.feedback.tables import studies as studies_table
 
 
@@ -59,20 +60,37 @@ def find_own_study(store: Store, name: str, person_id: str) -> Study:
 def list_members(store: Store, study_id: str) -> list[Listed]:
     """Everyone in a study, in the order in which they joined; those forgotten as well."""
     with store.read() as connection:
-        rows = connection.execute(
-            select(members.c.joined_at, people)
-            .join(people, members.c.person_id == people.c.id)
-            .where(members.c.study_id == study_id)
-            .order_by(members.c.joined_at, people.c.id)
-        ).all()
-        return [
-            Listed(
-                member=studies.get_member(connection, study_id, row.id),
-                person=accounts.person_of(row),
-                joined_at=row.joined_at,
-            )
-            for row in rows
-        ]
+        return members_of(connection, study_id)
+
+
+def members_of(connection: Connection, study_id: str) -> list[Listed]:
+    """`list_members` within a transaction."""
+    held = member_categories.c
+    agreed = defaultdict[str, set[str]](set)
+    for person_id, category in connection.execute(
+        select(held.person_id, held.category).where(held.study_id == study_id)
+    ):
+        agreed[person_id].add(category)
+    rows = connection.execute(
+        select(members, people)
+        .join(people, members.c.person_id == people.c.id)
+        .where(members.c.study_id == study_id)
+        .order_by(members.c.joined_at, people.c.id)
+    )
+    return [
+        Listed(
+            member=Member(
+                study_id=study_id,
+                person_id=row.id,
+                state=row.state,
+                held_out=row.held_out,
+                categories=frozenset(agreed[row.id]),
+            ),
+            person=accounts.person_of(row),
+            joined_at=row.joined_at,
+        )
+        for row in rows
+    ]
 
 
 def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:

@@ -3,6 +3,9 @@
 1. The paper's cut-offs are soft: labelers were chosen by hand with them in view. Here they decide,
    and a study's owner may decide otherwise (`studies.set_member_state`).
 2. A measure without observations is neither passed nor failed: the decision is then "undecided".
+3. So it is while test items are skipped: else one would pass by the one item that one is sure of.
+   A skip costs nothing, but a researcher decides.
+4. The last self-assessment counts.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from hark.feedback import events
 from hark.feedback.gold import Gold, score
@@ -75,19 +78,14 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
             select(assignments.c.item_id).where(
                 assignments.c.person_id == person_id,
                 assignments.c.item_id.in_(list(known)),
-                assignments.c.state.in_(("done", "late", "skipped")),
+                assignments.c.state.in_(("done", "late")),
             )
         ).scalars()
     )
     preferences: list[float] = []
     flags: list[float] = []
-    theirs = events.iterate(
-        connection,
-        study_id=study_id,
-        author=pseudonym,
-        kinds=events.LABELS - {"notes"},
-        current=True,
-    )
+    taken = tests_taken(study_id).where(assignments.c.person_id == person_id)
+    theirs = events.iterate(connection, among=taken, kinds=events.LABELS - {"notes"}, current=True)
     for event in theirs:
         gold = known.get(event.item_id or "")
         if gold is not None:
@@ -100,8 +98,18 @@ def measure(connection: Connection, study_id: str, person_id: str, pseudonym: st
         flag_agreement=_mean(flags),
         ranking_agreement=_mean(preferences),
         demonstration_grade=_mean(grades),
-        self_assessment=_mean(said),
+        self_assessment=said[-1] if said else None,
         items_left=len(known.keys() - done),
+    )
+
+
+def tests_taken(study_id: str) -> Select[tuple[str]]:
+    """Ids of the assignments of a study's screening items."""
+    of_test = items.c.use == "screening"
+    return (
+        select(assignments.c.id)
+        .join(items, items.c.id == assignments.c.item_id)
+        .where(assignments.c.study_id == study_id, of_test)
     )
 
 

@@ -63,6 +63,8 @@ def log_in(store: Store, login: str, password: str, *, address: str) -> Session:
     )
     with store.write() as connection:
         now = store.clock()
+        # Again: many guesses at once would all have passed before the first is counted.
+        check_throttle(connection, keys, now)
         if not right:
             _count_failure(connection, list(keys.values()), now)
         else:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Integer, case, cast, func, select
 
-from hark.feedback.events import LABELS
+from hark.feedback.events import LABELS, is_first
 from hark.feedback.statistics_labels import ON_THE_WAY
 from hark.feedback.tables import assignments, events, items
 
@@ -207,7 +207,7 @@ def _label_times(connection: Connection, study_id: str) -> list[float]:
         .where(
             events.c.study_id == study_id,
             events.c.kind.in_(sorted(LABELS - ON_THE_WAY)),
-            events.c.supersedes.is_(None),
+            is_first(),
         )
         .order_by(events.c.created_at)
     )

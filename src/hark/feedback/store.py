@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
 )
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from hark.errors import HarkError
 from hark.feedback.turns import Turns
@@ -85,7 +86,7 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and changes nothing.
 
-        Raises: StoreError if the server is gone.
+        Raises: StoreError if the server is gone, or every connection is in use for long.
         """
         try:
             with self.engine.connect() as connection:
@@ -96,7 +97,7 @@ class Store:
                 with connection.begin() as transaction:
                     yield connection
                     transaction.rollback()
-        except OperationalError as error:
+        except (OperationalError, NoConnectionLeft) as error:
             raise StoreError(
                 f"cannot read from '{self._name}': {_reason(error)}; try again"
             ) from error
@@ -113,7 +114,7 @@ class Store:
                 connection = connection.execution_options(hark_writes=True)
                 with connection.begin():
                     yield connection
-        except OperationalError as error:
+        except (OperationalError, NoConnectionLeft) as error:
             raise StoreError(
                 f"cannot write to '{self._name}': {_reason(error)}; nothing of it was kept: try "
                 "again"
@@ -246,5 +247,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: DBAPIError | NoConnectionLeft) -> str:
+    if isinstance(error, NoConnectionLeft):
+        return f"all {CONNECTIONS} connections are in use"
     return " ".join(str(error.orig).split()) or type(error.orig).__name__

@@ -48,7 +48,7 @@ class StudySettings(Settings):
     """In addresses and exports: small letters, digits, hyphens."""
     title: Annotated[str, Field(max_length=1000)]
     task: TaskKind
-    """The kind of all its items."""
+    """The kind of all its items but those of its screening test."""
     instructions: WrittenText
     """Written by the owner for the labelers; Markdown."""
     round: Annotated[int, Field(ge=0)] = 0
@@ -200,11 +200,11 @@ def set_state(store: Store, study_id: str, state: StudyState, *, by: str) -> Stu
 def find_study(store: Store, name: str) -> Study:
     """Raises: NotFoundError with the closest name there is."""
     with store.read() as connection:
-        rows = connection.execute(select(studies)).all()
-    for row in rows:
-        if row.name == name:
+        row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
+        if row is not None:
             return study_of(row)
-    close = did_you_mean(name, [row.name for row in rows])
+        names = connection.execute(select(studies.c.name)).scalars().all()
+    close = did_you_mean(name, names)
     raise NotFoundError(f"there is no study '{name}'{close}")
 
 

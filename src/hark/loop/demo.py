@@ -5,11 +5,13 @@ No torch here: models are trained and served by processes of their own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hark.data.records import Dialogue
 from hark.errors import RunError
 from hark.feedback import accounts, invites, items, studies
 from hark.feedback.items import NewItem
@@ -19,6 +21,7 @@ from hark.feedback.store import Store
 from hark.feedback.studies import StudySettings
 from hark.feedback.tasks import AnyTask, DialogueTask, RankingTask, VoteTask
 from hark.playground.authors import prompts
+from hark.playground.tasks import read_prompt
 from hark.runs.manifest import Manifest
 
 RECIPE: Final = Path(__file__).parent / "demo.yaml"
@@ -64,7 +67,9 @@ def prepare(store: Store, snapshots: Sequence[str]) -> Links:
     """
     with store.write() as connection:
         server = accounts.server_person(connection, store.clock())
-    asked = [one.prompt[-1].content for one in prompts(DIALOGUES + RANKINGS + VOTES, seed=7)]
+    wanted = DIALOGUES + RANKINGS + VOTES
+    drawn = (one for one in prompts(2 * wanted, seed=7) if _is_harmless(one.prompt))
+    asked = [one.prompt[-1].content for one in itertools.islice(drawn, wanted)]
     turns = [(Turn(role="user", content=text),) for text in asked]
     tasks: dict[str, list[AnyTask]] = {
         "demo-dialogue": [
@@ -85,6 +90,12 @@ def prepare(store: Store, snapshots: Sequence[str]) -> Links:
         for name in tasks
     }
     return Links(owner=invites.invite_first_owner(store), labelers=labelers)
+
+
+def _is_harmless(prompt: Dialogue) -> bool:
+    """The playground asks for harm too; whoever looks at the demo has not agreed to that."""
+    task = read_prompt(prompt)
+    return task is None or task.family != "harmful"
 
 
 def _studies(snapshots: Sequence[str]) -> list[StudySettings]:

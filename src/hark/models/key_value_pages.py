@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class KeyValuePages(Cache):
         self.table = PageTable(rows=rows, capacity=capacity)
         self.longest = 0
         # A cache that its layers held in turn would stay until the next collection of cycles.
-        self._own = own = weakref.proxy(self)
+        self._own = own = cast(KeyValuePages, weakref.proxy(self))
         super().__init__(layer_class_to_replicate=lambda: PagedLayer(own))
 
     def at(self, lengths: Tensor, *, longest: int) -> None:

@@ -8,7 +8,7 @@ mask hides what lies beyond each row's length. A slot is reused as soon as its r
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class KeyValueSlots(Cache):
         self.lengths = torch.zeros(0, dtype=torch.long)
         self.longest = 0
         # A cache that its layers held in turn would stay until the next collection of cycles.
-        self._own = own = weakref.proxy(self)
+        self._own = own = cast(KeyValueSlots, weakref.proxy(self))
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(own))
 
     def at(self, lengths: Tensor, *, longest: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +19,13 @@ from starlette.types import Scope
 
 from hark.errors import HarkError
 from hark.feedback.refusals import ThrottledError
+from hark.web.identity import address_of
 from hark.web.rendering import render
 
 LOG = logging.getLogger("hark.web")
 LONGEST_REASON = 600
+SECRET_IN_PATH = re.compile(r"(/invites?/)[^/]+")
+"""An invitation that was refused once may still be good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ def add_handlers(application: FastAPI) -> None:
 
     @application.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        LOG.error("%s %s: a defect", request.method, request.url.path, exc_info=error)
+        path = loggable(request.url.path)
+        LOG.error("%s %s: a defect", request.method, path, exc_info=error)
         failure = Failure(
             status=500, message="this went wrong here, not with you; what you typed is kept"
         )
@@ -72,16 +77,20 @@ def _answer(request: Request, failure: Failure) -> Response:
 
 def log_refusal(scope: Scope, failure: Failure) -> None:
     """One line, safe to print: what a stranger sent cannot make a line of its own."""
-    client = scope.get("client")
     LOG.warning(
         "refused %d %s %s person=%s address=%s: %s",
         failure.status,
         scope["method"],
-        _one_line(scope["path"]),
+        loggable(scope["path"]),
         scope.get("state", {}).get("pseudonym", "-"),
-        client[0] if client else "-",
+        _one_line(address_of(Request(scope))),
         _one_line(failure.message),
     )
+
+
+def loggable(path: str) -> str:
+    """A path on one line, without the secret of an invitation."""
+    return _one_line(SECRET_IN_PATH.sub(r"\1…", path))
 
 
 def _one_line(text: str) -> str:

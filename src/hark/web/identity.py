@@ -128,6 +128,14 @@ def address_of(request: Request) -> str:
     return address
 
 
+def link_to(request: Request, path: str) -> str:
+    """The address of a page for people elsewhere, as `path` below ours."""
+    base = request.base_url
+    # A proxy that speaks HTTPS speaks HTTP with us.
+    scheme = "https" if settings_of(request).secure_cookies else base.scheme
+    return f"{base.replace(scheme=scheme)}{path}"
+
+
 def of_role(*roles: Role) -> Callable[[Request], Caller]:
     """A dependency: the caller, who must have one of these roles. Raises: NotAllowedError."""
 

@@ -72,7 +72,7 @@ class Limits:
             await respond(scope, failure)(scope, receive, bound)
 
     def _limit(self, scope: Scope) -> int:
-        uploads = scope["method"] == "POST" and scope["path"].endswith("/items")
+        uploads = scope["method"] == "POST" and scope["path"].endswith(("/items", "/scores"))
         return self.settings.maximum_upload_bytes if uploads else self.settings.maximum_body_bytes
 
 

@@ -112,10 +112,9 @@ class Results:
     @functools.cached_property
     def labelers(self) -> list[LabelerResult]:
         """One for each who has labelled, those with most labels first."""
-        main = self._opinions[0].question if self._opinions else ""
-        same = with_others(
-            one for one in self._opinions if one.question == main and not self._is_screening(one)
-        )
+        counted = [one for one in self._opinions if not self._is_screening(one)]
+        main = counted[0].question if counted else ""
+        same = with_others(one for one in counted if one.question == main)
         found = [
             LabelerResult(
                 work=one,

@@ -16,7 +16,7 @@ class WebSettings(Settings):
     maximum_body_bytes: Annotated[int, Field(ge=1)] = 1_000_000
     """A longer request is refused with status 413."""
     maximum_upload_bytes: Annotated[int, Field(ge=1)] = 64_000_000
-    """The same for files of items, which owners and researchers send."""
+    """The same for files of items and of scores, which owners and researchers send."""
     secure_cookies: bool = False
     """Send cookies over HTTPS only: on behind a proxy that speaks it."""
     trusted_proxies: tuple[str, ...] = ()

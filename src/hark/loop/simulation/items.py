@@ -18,6 +18,8 @@ from hark.playground.text import pretraining_texts
 
 CARELESSNESS: Final = {"model-a": 0.3, "model-b": 0.8, "model-c": 1.5, "model-d": 3.0}
 """Model → how often its answers are faulty, 1 being a contractor; the best comes first."""
+ATTACK: Final = "attack"
+"""The category of red-team items."""
 GOLD_SHARE: Final = 0.1
 """Of the items, where a known answer makes sense."""
 
@@ -45,7 +47,8 @@ def playground_items(kind: TaskKind, count: int, *, seed: int = 0) -> list[NewIt
 def _dialogue(rng: random.Random, number: int) -> dict[str, Any]:
     mode = ("helpful", "redteam", "harmless")[number % 3]
     theme = f"Dialogue {number}: whatever you like."
-    return {"task": {"kind": "dialogue", "mode": mode, "theme": theme, "maximum_turns": 3}}
+    task = {"kind": "dialogue", "mode": mode, "theme": theme, "maximum_turns": 3}
+    return {"task": task, "categories": [ATTACK] if mode == "redteam" else []}
 
 
 def _asked(rng: random.Random) -> tuple[Request, list[dict[str, str]]]:

@@ -12,6 +12,7 @@ from hark.feedback import history
 from hark.feedback.history import OwnLabel
 from hark.feedback.refusals import ConflictError
 from hark.feedback.tasks import FINAL_LABELS
+from hark.web.api.descriptions import Id
 from hark.web.identity import Anyone, Place
 from hark.web.pages.study import OwnDesk
 from hark.web.pages.words import LABELS, about, said
@@ -23,7 +24,10 @@ PAGE: Final = 20
 
 @router.get("/study/{name}/done", response_class=HTMLResponse)
 def show_labels(
-    store: Place, caller: Anyone, desk: OwnDesk, before: Annotated[str | None, Query()] = None
+    store: Place,
+    caller: Anyone,
+    desk: OwnDesk,
+    before: Annotated[str | None, Query(max_length=64, pattern=r"^[0-9a-f-]+$")] = None,
 ) -> str:
     """My labels, newest first."""
     found = history.own_labels(
@@ -52,7 +56,7 @@ def _line(label: OwnLabel) -> dict[str, Any]:
 
 
 @router.get("/study/{name}/done/{event_id}", response_class=HTMLResponse)
-def show_correction(store: Place, caller: Anyone, desk: OwnDesk, event_id: str) -> str:
+def show_correction(store: Place, caller: Anyone, desk: OwnDesk, event_id: Id) -> str:
     """The task of a label again, with the answer that was given."""
     label = history.own_label(store, event_id, caller.person.id)
     if label.kind in FINAL_LABELS:

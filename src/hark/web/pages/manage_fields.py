@@ -137,7 +137,9 @@ def _written(kind: Kind, value: Any) -> Any:
         return "\n".join(f"{name}: {text}" for name, text in value.items())
     if kind == "lines":
         return "\n".join(value)
-    return f"{value:g}" if kind == "number" else value
+    if kind == "number":
+        return str(value) if isinstance(value, int) else f"{value:.15g}"
+    return value
 
 
 def read_form(fields: list[Field] | tuple[Field, ...], form: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,19 +6,21 @@ page's place for notices; what is done loads the page anew, or another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 from markupsafe import escape
+from starlette.datastructures import FormData, UploadFile
 
-from hark.errors import HarkError
+from hark.errors import DataError, HarkError
 from hark.feedback import studies
 from hark.feedback.studies import MANAGERS, Study
+from hark.web.api.descriptions import StudyName
 from hark.web.failures import Failure, log_refusal, sentence
 from hark.web.identity import Caller, Place
 from hark.web.rendering import render
@@ -55,13 +57,37 @@ def _refusal(request: Request, error: HarkError | RequestValidationError) -> Res
     return HTMLResponse(str(escape(failure.message)), failure.status, headers=headers)
 
 
-def find_study(store: Place, name: str) -> Study:
+def find_study(store: Place, name: StudyName) -> Study:
     """The study of the address."""
     return studies.find_study(store, name)
 
 
 Shown = Annotated[Study, Depends(find_study)]
 """The study of the address. Put it after the caller, so that strangers learn of no study."""
+
+
+async def sent_form(request: Request) -> AsyncIterator[FormData]:
+    """A form with files, read when it is asked for."""
+    async with request.form() as form:
+        yield form
+
+
+Sent = Annotated[FormData, Depends(sent_form)]
+"""The form that was sent. Put it after the caller, so that a stranger's is not read."""
+
+
+def file_of(form: FormData) -> UploadFile:
+    """The file of a form. Raises: DataError if there is none."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile) or not file.filename:
+        raise DataError("no file was chosen: choose one")
+    return file
+
+
+Word = Annotated[str, Query(max_length=20, pattern="^[a-z]*$")]
+"""A filter of a list; empty for all."""
+Start = Annotated[int, Query(le=2**31 - 1)]
+"""Where a page of a list begins."""
 
 
 def show(template: str, caller: Caller, **values: Any) -> HTMLResponse:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
+from starlette.datastructures import UploadFile
 
 from hark.errors import DataError
 from hark.feedback import items, registers
@@ -16,17 +17,28 @@ from hark.feedback.item_files import read_items
 from hark.feedback.items import NewItem
 from hark.feedback.statistics_progress import progress
 from hark.web.identity import Manager, Place
-from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
+from hark.web.pages.manage_frame import (
+    ManageRoute,
+    Sent,
+    Shown,
+    Start,
+    Word,
+    file_of,
+    go,
+    show,
+)
 
 router = APIRouter(route_class=ManageRoute)
 
 USES = ("train", "test", "gold", "screening")
+LONGEST_NAME = 60
+"""Characters; in bytes four times as many, which every disk takes."""
 STATES = ("waiting", "fresh", "begun", "full")
 
 
 @router.get("/{name}/items")
 def show_items(
-    store: Place, caller: Manager, study: Shown, use: str = "", state: str = "", start: int = 0
+    store: Place, caller: Manager, study: Shown, use: Word = "", state: Word = "", start: Start = 0
 ) -> HTMLResponse:
     """Counts, a form to add more, and the items themselves."""
     start = max(0, start)
@@ -53,11 +65,9 @@ def show_items(
 
 
 @router.post("/{name}/items")
-def add_items(
-    store: Place, caller: Manager, study: Shown, file: Annotated[UploadFile, File()]
-) -> Response:
+def add_items(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
     """Add the items of a file, all or none."""
-    new = read_upload(file)
+    new = read_upload(file_of(form))
     items.add_items(store, study.id, new, by=caller.person.id)
     return go(f"/manage/{study.settings.name}/items")
 
@@ -65,8 +75,8 @@ def add_items(
 def read_upload(file: UploadFile) -> list[NewItem]:
     """Items of a file that a browser sent. Raises: DataError with the file's name and line."""
     name = Path(file.filename or "").name
-    if not name:
-        raise DataError("no file was chosen: choose one of JSON lines (.jsonl) or Parquet")
+    if not name.isprintable() or not Path(name).suffix or len(name) > LONGEST_NAME:
+        raise DataError(f"{ascii(name)[:80]} is no file of JSON lines (.jsonl) or Parquet")
     with tempfile.TemporaryDirectory(prefix="hark-items-") as folder:
         path = Path(folder) / name
         with path.open("wb") as aside:

@@ -12,7 +12,8 @@ from hark.feedback import invites, qualification, registers, studies
 from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.studies import MemberState
-from hark.web.identity import Manager, Place
+from hark.web.api.descriptions import Id
+from hark.web.identity import Manager, Place, link_to
 from hark.web.pages.manage_frame import ManageRoute, Shown, go, show
 
 router = APIRouter(route_class=ManageRoute)
@@ -59,7 +60,14 @@ def invite(
         uses=uses,
         days=days,
     )
-    return show("invited.html", caller, link=f"{request.base_url}invite/{secret}", role=role)
+    return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
+
+
+@router.post("/{name}/invites/{invite_id}/revoke")
+def revoke(store: Place, caller: Manager, study: Shown, invite_id: Id) -> Response:
+    """End a link that has gone where it should not."""
+    invites.revoke(store, invite_id, by=caller.person.id)
+    return go(f"/manage/{study.settings.name}/members")
 
 
 @router.post("/{name}/members/{person_id}")
@@ -67,7 +75,7 @@ def change_member(
     store: Place,
     caller: Manager,
     study: Shown,
-    person_id: str,
+    person_id: Id,
     state: Annotated[MemberState, Form()],
 ) -> Response:
     """Admit, pause or turn away a labeler."""
@@ -76,7 +84,7 @@ def change_member(
 
 
 @router.post("/{name}/members/{person_id}/decide")
-def decide(store: Place, _caller: Manager, study: Shown, person_id: str) -> Response:
+def decide(store: Place, _caller: Manager, study: Shown, person_id: Id) -> Response:
     """Hold a labeler's test against the cut-offs."""
     qualification.decide(store, study.id, person_id)
     return go(f"/manage/{study.settings.name}/members")
@@ -87,7 +95,7 @@ def grade(
     store: Place,
     caller: Manager,
     study: Shown,
-    event_id: str,
+    event_id: Id,
     grade: Annotated[int, Form(ge=1, le=7)],
     key: Annotated[str, Form(max_length=100)],
 ) -> Response:

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse, Response
 from hark.errors import SettingsError
 from hark.feedback import accounts, invites, registers
 from hark.feedback.accounts import ROLES, Role
-from hark.web.identity import Owner, Place
+from hark.web.api.descriptions import Id
+from hark.web.identity import Owner, Place, link_to
 from hark.web.pages.manage_frame import ManageRoute, go, show
 
 router = APIRouter(route_class=ManageRoute)
@@ -35,12 +36,19 @@ def invite(
 ) -> HTMLResponse:
     """Make a link to an account of a role; it is shown this once."""
     secret = invites.invite(store, by=caller.person.id, role=role)
-    return show("invited.html", caller, link=f"{request.base_url}invite/{secret}", role=role)
+    return show("invited.html", caller, link=link_to(request, f"invite/{secret}"), role=role)
+
+
+@router.post("/-/people/invites/{invite_id}/revoke")
+def revoke(store: Place, caller: Owner, invite_id: Id) -> Response:
+    """End a link that has gone where it should not."""
+    invites.revoke(store, invite_id, by=caller.person.id)
+    return go("/manage/-/people")
 
 
 @router.post("/-/people/{person_id}/role")
 def change_role(
-    store: Place, caller: Owner, person_id: str, role: Annotated[Role, Form()]
+    store: Place, caller: Owner, person_id: Id, role: Annotated[Role, Form()]
 ) -> Response:
     """Give somebody another role."""
     accounts.set_role(store, person_id, role, by=caller.person.id)
@@ -49,7 +57,7 @@ def change_role(
 
 @router.post("/-/people/{person_id}/disabled")
 def disable(
-    store: Place, caller: Owner, person_id: str, disabled: Annotated[bool, Form()]
+    store: Place, caller: Owner, person_id: Id, disabled: Annotated[bool, Form()]
 ) -> Response:
     """Keep somebody out, or let them in again."""
     accounts.disable(store, person_id, by=caller.person.id, disabled=disabled)
@@ -58,7 +66,7 @@ def disable(
 
 @router.post("/-/people/{person_id}/forget")
 def forget(
-    store: Place, caller: Owner, person_id: str, confirmed: Annotated[str, Form()] = ""
+    store: Place, caller: Owner, person_id: Id, confirmed: Annotated[str, Form()] = ""
 ) -> Response:
     """Erase who somebody is, for ever; their labels stay."""
     if confirmed.strip().lower() != "forget":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from sqlalchemy import select
+from starlette.datastructures import UploadFile
 
 from hark.errors import DataError
 from hark.feedback import candidate_scores
@@ -16,7 +17,7 @@ from hark.feedback.candidate_scores import CandidateScores
 from hark.feedback.store import Store
 from hark.feedback.tables import candidates, items
 from hark.web.identity import Manager, Place
-from hark.web.pages.manage_frame import ManageRoute, Shown, go
+from hark.web.pages.manage_frame import ManageRoute, Sent, Shown, file_of, go
 
 router = APIRouter(route_class=ManageRoute)
 
@@ -45,16 +46,10 @@ def _lines(store: Store, study_id: str) -> Iterator[str]:
 
 
 @router.post("/{name}/scores")
-def put_scores(
-    store: Place,
-    caller: Manager,
-    study: Shown,
-    model: Annotated[str, Form()],
-    file: Annotated[UploadFile, File()],
-) -> Response:
+def put_scores(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
     """Keep a model's scores: lines of `{"candidate": "…", "score": 1.5}`."""
-    scores = read_scores(file)
-    given = CandidateScores.read({"model": model, "scores": scores}, what="these scores")
+    values = {"model": form.get("model", ""), "scores": read_scores(file_of(form))}
+    given = CandidateScores.read(values, what="these scores")
     candidate_scores.put_scores(store, study.id, given, by=caller.person.id)
     return go(f"/manage/{study.settings.name}/dashboard")
 
@@ -66,7 +61,7 @@ def read_scores(file: UploadFile) -> dict[str, Any]:
         try:
             row = json.loads(line)
             scores[row["candidate"]] = row["score"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(
                 f'{file.filename}:{number}: expected {{"candidate": "…", "score": 1.5}}'
             ) from None

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, select
 from hark.feedback import events, registers
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.tables import assignments
+from hark.web.api.descriptions import Id
 from hark.web.identity import Place, Staff
-from hark.web.pages.manage_frame import ManageRoute, Shown, show
+from hark.web.pages.manage_frame import ManageRoute, Shown, Start, show
 
 router = APIRouter(route_class=ManageRoute)
 
@@ -47,7 +48,7 @@ class Transcript:
 
 
 @router.get("/{name}/transcripts")
-def list_transcripts(store: Place, caller: Staff, study: Shown, start: int = 0) -> HTMLResponse:
+def list_transcripts(store: Place, caller: Staff, study: Shown, start: Start = 0) -> HTMLResponse:
     """Dialogues that are over."""
     start = max(0, start)
     rows, total = registers.list_transcripts(store, study.id, start=start)
@@ -69,7 +70,7 @@ def list_transcripts(store: Place, caller: Staff, study: Shown, start: int = 0) 
 
 
 @router.get("/{name}/transcripts/{assignment_id}")
-def show_transcript(store: Place, caller: Staff, study: Shown, assignment_id: str) -> HTMLResponse:
+def show_transcript(store: Place, caller: Staff, study: Shown, assignment_id: Id) -> HTMLResponse:
     """One dialogue."""
     with store.read() as connection:
         transcript = read_transcript(connection, study.id, assignment_id)

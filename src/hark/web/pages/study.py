@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from hark.feedback import rosters
 from hark.feedback.desk import Desk, desk_of
+from hark.web.api.descriptions import StudyName
 from hark.web.identity import Anyone, Place
 from hark.web.pages.words import KINDS
 from hark.web.rendering import render
@@ -16,7 +17,7 @@ from hark.web.rendering import render
 router = APIRouter()
 
 
-def own_desk(store: Place, caller: Anyone, name: str) -> Desk:
+def own_desk(store: Place, caller: Anyone, name: StudyName) -> Desk:
     """The caller's part in a study.
 
     Raises: NotFoundError, the same for a study that one does not take part in as for none.

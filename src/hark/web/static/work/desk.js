@@ -33,8 +33,8 @@ class Desk {
   serverNow() { return Date.now() + this.clockAhead; }
 
   async start() {
-    // Before anything is at stake: all items of a study are of one kind.
-    this.module = await import(`./${this.root.dataset.task}.js`);
+    // Before anything is at stake; only a screening test has items of other kinds.
+    await import(`./${this.root.dataset.task}.js`);
     await sendSealed();
     return this.correction ? this.show(this.correction.view) : this.next();
   }
@@ -54,6 +54,7 @@ class Desk {
   }
 
   async show(view) {
+    const module = await import(`./${view.task.kind}.js`);
     const reveals = view.task.kind === "question" && view.task.answer !== undefined;
     if (!view.next_steps.length && !reveals) return this.next();
     this.stepEnd.abort();
@@ -67,7 +68,7 @@ class Desk {
     this.stage = stage;
     this.veil = veil(this, stage);
     this.frame.place(stage, this.veil?.box);
-    this.module.show(this);
+    module.show(this);
     this.frame.count();
     this.frame.bindKeys();
     this.beat();
@@ -152,14 +153,17 @@ class Desk {
 
   /** End a dialogue that could go on. */
   async finish() {
-    await this.end(`/assignments/${this.assignment}/finish`, {});
+    await this.end(`/assignments/${this.assignment}/finish`, {}, () => {
+      say("Kept. Thank you.");
+      this.frame.done += 1;
+    });
   }
 
   async skip(reason) {
     await this.end(`/assignments/${this.assignment}/skip`, { reason });
   }
 
-  async end(path, body) {
+  async end(path, body, ended = () => {}) {
     if (this.sending) return;
     this.sending = true;
     this.stage.inert = true;
@@ -169,6 +173,7 @@ class Desk {
       this.current?.remove();
       this.current = null;
       this.worktime.itemDone(Object.keys(this.view.categories).length > 0);
+      ended();
       await this.next().catch((error) => this.frame.broken(error));
     } catch (error) {
       this.stage.inert = false;
@@ -186,12 +191,14 @@ class Desk {
     return true;
   }
 
-  /** Signs of life, three in a lease. */
+  /** Signs of life, three in a lease; none from a page that is open with nobody before it. */
   beat() {
     clearInterval(this.beating);
     if (this.correction || this.view.state !== "open") return;
     const seconds = Number(this.root.dataset.leaseSeconds) / 3;
+    this.touched = performance.now();
     this.beating = setInterval(async () => {
+      if (performance.now() - this.touched > 3000 * seconds) return;
       try {
         await call("POST", `/assignments/${this.assignment}/heartbeat`);
       } catch (error) {
@@ -203,8 +210,11 @@ class Desk {
     }, seconds * 1000);
   }
 
-  /** Count the time that the page is in front, and what is pasted. */
+  /** Count the time that the page is in front, and what is pasted; notice that somebody is there. */
   watch() {
+    for (const sign of ["pointerdown", "pointermove", "keydown", "wheel"]) {
+      document.addEventListener(sign, () => { this.touched = performance.now(); }, { capture: true, passive: true });
+    }
     document.addEventListener("visibilitychange", () => this.account());
     window.addEventListener("pagehide", () => this.account());
     document.addEventListener("paste", (event) => this.pasted(event, event.clipboardData));
