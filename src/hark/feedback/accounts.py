@@ -8,6 +8,7 @@ labels stay, and nothing leads back from them.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import unicodedata
 from collections.abc import Collection
@@ -35,8 +36,9 @@ PASSWORD_CHARACTERS: Final = (10, 1000)
 LOGIN_CHARACTERS: Final = (2, 254)
 
 _HASHER = PasswordHasher()
-_HASHING_AT_ONCE = threading.BoundedSemaphore(2)
-"""Each takes 64 MiB; a rush of logins waits rather than fill the memory."""
+_HASHING_AT_ONCE = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
+"""Each takes 64 MiB and a sixth of a second of a core; a rush of logins waits rather than fill the
+memory, and leaves half of the cores to those who label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,26 @@
-"""Whether intervals hold what they state: votes are drawn again, by other people of the same kind.
+"""Whether intervals hold what they state: studies are drawn again, with other people and prompts.
 
-The truth of a study is what it would say if endlessly many populations with the same dials had
-labelled the same items under the same assignments: the estimate from all redrawn votes together.
-Items stay as they are, so that an interval that also speaks of other prompts covers more than it
-states. Nothing is sent anywhere; what a character would vote is a function of who it is.
+A redrawn study has the shape of the first: as many labelers of the same kinds, each with as many
+items, shared among as many. Its labelers are drawn anew, and so are its items, from those that
+there are, with the side on which each response stands. The truth is what endlessly many such
+studies say together, estimated from all redrawn votes. Nothing is sent anywhere; what a character
+would vote is a function of who it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hark.data.records import Dialogue
-from hark.evaluation.elo import Vote, rate
+from hark.evaluation.elo import Outcome, Vote, rate
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.matchups import matchups
 from hark.loop.simulation import truths
 from hark.loop.simulation.answering import preference
 from hark.loop.simulation.characters import Character, CrowdSettings, crowd
+from hark.loop.simulation.draws import uniform
 
 REDRAW_SEEDS = 1_000_000
 """Redraw k of seed s has seed s + k times this, far from any seed that people choose."""
@@ -37,25 +39,37 @@ class Ballot:
     models: tuple[str, str]
     """In the order shown, as `texts`."""
     texts: tuple[str, str]
-    outcome: str
+    outcome: Outcome
 
-    def vote(self, characters: Sequence[Character] | None = None) -> Vote:
-        """As it was cast, or as others in the same place would cast it."""
-        outcome = self.outcome if characters is None else self._outcome(characters[self.labeler])
+    @property
+    def vote(self) -> Vote:
+        """As it was cast."""
         return Vote(
             first=self.models[0],
             second=self.models[1],
-            outcome=outcome,  # type: ignore[arg-type]
+            outcome=self.outcome,
             labeler=str(self.labeler),
             prompt=self.item,
         )
 
-    def _outcome(self, character: Character) -> str:
+    def cast_again(self, by: Character, about: Ballot, *, swapped: bool) -> Ballot:
+        """In the same place of the study, by somebody else, about something else."""
+        (first, second), (one, two) = about.models, about.texts
+        if swapped:
+            first, second, one, two = second, first, two, one
+        content = replace(about, models=(first, second), texts=(one, two))
+        return replace(
+            content, labeler=self.labeler, item=self.item, outcome=content.outcome_by(by)
+        )
+
+    def outcome_by(self, character: Character) -> Outcome:
+        """How somebody would vote."""
         likings = {
             name: character.likes(self.prompt, text, place)
             for place, (name, text) in enumerate(zip(("first", "second"), self.texts, strict=True))
         }
-        return preference(character, likings)[0] or "tie"
+        chosen, _ = preference(character, likings)
+        return "tie" if chosen is None else "first" if chosen == "first" else "second"
 
 
 def ballots_of(records: Iterable[Mapping[str, Any]], index_of: Mapping[str, int]) -> list[Ballot]:
@@ -71,6 +85,9 @@ def ballots_of(records: Iterable[Mapping[str, Any]], index_of: Mapping[str, int]
         shown = [one["candidates"][place] for place in one["display_order"]]
         first, second = shown
         chosen = one["answer"]["chosen"]
+        outcomes: dict[str | None, Outcome] = {
+            first["id"]: "first", second["id"]: "second", None: "tie"
+        }  # fmt: skip
         found.append(
             Ballot(
                 labeler=index_of[one["labeler"]],
@@ -78,10 +95,27 @@ def ballots_of(records: Iterable[Mapping[str, Any]], index_of: Mapping[str, int]
                 prompt=truths.dialogue_of(one["context"]["task"]["prompt"]),
                 models=(first["snapshot"], second["snapshot"]),
                 texts=(first["text"], second["text"]),
-                outcome={first["id"]: "first", second["id"]: "second", None: "tie"}[chosen],
+                outcome=outcomes[chosen],
             )
         )
     return found
+
+
+def redrawn(ballots: Sequence[Ballot], characters: Sequence[Character], seed: int) -> list[Ballot]:
+    """A study of the same shape."""
+    contents = list({one.item: one for one in ballots}.values())
+    drawn = {
+        one.item: contents[int(uniform(seed, "item", place) * len(contents))]
+        for place, one in enumerate(contents)
+    }
+    return [
+        one.cast_again(
+            characters[one.labeler],
+            drawn[one.item],
+            swapped=uniform(seed, "side", place) < 0.5,
+        )
+        for place, one in enumerate(ballots)
+    ]
 
 
 def estimates(votes: Sequence[Vote]) -> dict[str, Estimate]:
@@ -103,15 +137,15 @@ def coverage(
     """
     if not ballots:
         return None
-    told = estimates([one.vote() for one in ballots])
+    told = estimates([one.vote for one in ballots])
     pooled: list[Vote] = []
     again: list[dict[str, Estimate]] = []
     for number in range(1, redraws + 1):
         seed = settings.seed + number * REDRAW_SEEDS
         others = crowd(settings.model_copy(update={"seed": seed}))
-        votes = [one.vote(others) for one in ballots]
+        votes = [one.vote for one in redrawn(ballots, others, seed)]
         again.append(estimates(votes))
-        pooled += [Vote(**{**_fields(one), "labeler": str(number)}) for one in votes]
+        pooled += [replace(one, labeler=str(number)) for one in votes]
     truth = {name: one.value for name, one in estimates(pooled).items()}
     covered = [_covers(one.get(name), truth[name]) for one in again for name in truth]
     known = [one for one in covered if one is not None]
@@ -127,10 +161,6 @@ def coverage(
         "redrawn_coverage": sum(known) / len(known) if known else None,
         "redrawn_intervals": len(known),
     }
-
-
-def _fields(vote: Vote) -> dict[str, Any]:
-    return {name: getattr(vote, name) for name in ("first", "second", "outcome", "prompt")}
 
 
 def _covers(estimate: Estimate | None, truth: float | None) -> bool | None:
