@@ -124,7 +124,9 @@ def check_kept(outcome: Outcome, records: list[dict[str, Any]]) -> None:
     assert not outcome.errors, outcome.errors
     assert kept(outcome, records) == {"lost": 0, "doubled": 0, "altered": 0}
     names = {diary.pseudonym for diary in outcome.diaries}
-    steps = [one for one in records if one["labeler"] in names and one["kind"] != "skip"]
+    steps = [
+        one for one in records if one["labeler"] in names and one["kind"] not in ("skip", "consent")
+    ]
     told = [one.event_id for one in outcome.receipts]
     assert sorted(one["event_id"] for one in steps) == sorted(told)
     assert len(set(told)) == len(told)
@@ -136,7 +138,12 @@ def test_what_was_acknowledged_is_in_the_store_for_every_kind(site: Site, kind: 
     outcome = site.let_work(study, FIVE)
     check_kept(outcome, site.records(study))
     done = sum(diary.items + diary.skipped for diary in outcome.diaries)
-    expected = 5 * len([one for one in playground_items(kind, 3) if one.use == "train"])
+    new = [one for one in playground_items(kind, 3) if one.use == "train"]
+    expected = sum(
+        all(diary.character.consents(category) for category in one.categories)
+        for diary in outcome.diaries
+        for one in new
+    )
     assert done == expected
     assert {diary.ended for diary in outcome.diaries} == {"nothing left"}
 
