@@ -163,8 +163,12 @@ def test_step_times_are_within_a_quarter_of_real_runs(plan: Plan) -> None:
         device = calibrate(points=POINTS, clock=time.process_time)
         measured = run_medians(plan, seed=attempt)
         found = forecast(plan, question(device))
-        assert {phase.seconds.basis for phase in found.stages[0].phases} == {Basis.CALIBRATED}
         seen.append(ratios(found, measured))
+        if {phase.seconds.basis for phase in found.stages[0].phases} != {Basis.CALIBRATED}:
+            # The rates say of themselves that they were disturbed while they were measured.
+            assert device.rates.fit_error is not None
+            seen[-1]["fit error"] = device.rates.fit_error
+            continue
         drawn = seen[-1].pop("generate")
         fits = all(abs(ratio - 1) <= TOLERANCE for ratio in seen[-1].values())
         if fits and abs(drawn - 1) <= LOOSER:
