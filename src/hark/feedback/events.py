@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -28,22 +28,21 @@ SERVER: Final = "server"
 """The author of what nobody did."""
 MAXIMUM_KEY_CHARACTERS: Final = 100
 
-LABELS: Final = frozenset(
-    {
-        "comparison",
-        "description",
-        "redteam",
-        "ranking",
-        "demonstration",
-        "edit",
-        "notes",
-        "summary",
-        "vote",
-        "review",
-        "audit",
-        "qa_answer",
-    }
-)
+LabelKind = Literal[
+    "comparison",
+    "description",
+    "redteam",
+    "ranking",
+    "demonstration",
+    "edit",
+    "notes",
+    "summary",
+    "vote",
+    "review",
+    "audit",
+    "qa_answer",
+]
+LABELS: Final = frozenset(get_args(LabelKind))
 """Kinds whose body has an answer to something that was shown."""
 OTHERS: Final = frozenset(
     {

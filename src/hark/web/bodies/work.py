@@ -7,26 +7,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hark.feedback.assignment import State
+from hark.feedback.events import LabelKind
 from hark.feedback.labelling import Client
 from hark.feedback.records import FreeText, Record
 from hark.web.bodies.basis import Asked, Seconds
 
-StepKind = Literal[
-    "comparison",
-    "description",
-    "redteam",
-    "ranking",
-    "demonstration",
-    "edit",
-    "notes",
-    "summary",
-    "vote",
-    "review",
-    "audit",
-    "qa_answer",
-    "message",
-    "reset",
-]
+StepKind = Literal[LabelKind, "message", "reset"]
 
 
 class AssignmentBody(Record):
