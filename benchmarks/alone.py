@@ -103,12 +103,22 @@ def cost_of_length(asked: argparse.Namespace) -> list[str]:
         }
         _, seconds = _in_turn(steps, dtype, asked)
         each = {kind: seconds[kind] / sum(texts[kind]) for kind in texts}
-        rows.append(
-            (f"{name}, width {shape.width}", dtype, f"{1e6 * each['64']:.0f}",
-             *(f"{each[kind] / each['64']:.2f}" for kind in texts))
-        )  # fmt: skip
+        done = {
+            kind: _useful(model, [_text(length) for length in lengths], True) / sum(lengths)
+            for kind, lengths in texts.items()
+        }
+        label = f"{name}, width {shape.width}"
+        rows += [
+            (label, dtype, f"{1e6 * each['64']:.0f}", *_relative(each)),
+            (label, "arithmetic", "", *_relative(done)),
+        ]
     kinds = [*map(str, LENGTHS), "mixed"]
     return table(("model", "precision", "µs a token at 64", *kinds), rows)
+
+
+def _relative(costs: Mapping[str, float]) -> list[str]:
+    """Costs of a token, in those of texts of 64 tokens."""
+    return [f"{cost / costs['64']:.2f}" for cost in costs.values()]
 
 
 def _in_turn(
