@@ -85,7 +85,7 @@ def _read_password(path: Path) -> str:
         raise SettingsError(f"password file '{path}' is not UTF-8 text") from None
 
 
-def _open(place: str) -> Store:
+def open_store(place: str) -> Store:
     """A store that exists: a misspelt name is no new one. Raises: SettingsError."""
     from hark.feedback.store import Store
 
@@ -125,13 +125,13 @@ def create(
     given = [] if items is None else read_items(items)
     for item in given:
         check_fits(asked, item)  # Before there is a study that lacks them.
-    with _open(store) as opened:
+    with open_store(store) as opened:
         by = first_owner(opened).id
         study = studies.create_study(opened, asked, by=by)
         added = add_items(opened, study.id, given, by=by)
         if open_:
             study = studies.set_state(opened, study.id, "open", by=by)
-    results = {"study": asked.name, "state": study.state, "items": len(added)}
+    results = {"study": asked.name, "state": study.state, "items": len(set(added))}
     announce(results, run=None, as_json=json)
 
 
@@ -163,7 +163,7 @@ def invite(
     from hark.feedback import invites, studies
     from hark.feedback.accounts import first_owner
 
-    with _open(store) as opened:
+    with open_store(store) as opened:
         secret = invites.invite(
             opened,
             by=first_owner(opened).id,
@@ -226,7 +226,7 @@ def import_(
     names = FieldNames(prompt=prompt_field, responses=tuple(response_fields or ()))
     if from_ == "hh" and names != FieldNames():
         raise SettingsError("--prompt-field and --response-fields would be ignored with --from hh")
-    with _open(store) as opened:
+    with open_store(store) as opened:
         kind = find_study(opened, study).settings.task
         report = land(
             opened,
@@ -299,7 +299,7 @@ def export(
     from hark.feedback.export import ExportSettings, export_study, read_about
 
     asked = ExportSettings(format=format_, minimum_strength=minimum_strength, uses=tuple(uses))
-    with _open(store) as opened:
+    with open_store(store) as opened:
         path = export_study(opened, study, output, asked)
     about = read_about(path)
     results = {"snapshot": str(path), "data": str(path / about["data"])}
@@ -338,7 +338,7 @@ def status(
     """
     from hark.feedback.overview import overview
 
-    with _open(store) as opened:
+    with open_store(store) as opened:
         rows = [one.to_json() for one in overview(opened, study)]
     if not rows and not json:
         print("no study yet: hark feedback create study.yaml")

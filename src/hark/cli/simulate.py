@@ -124,11 +124,17 @@ def simulate(
 @contextlib.contextmanager
 def _owner(server: str, token: str | None, store: str | None) -> Iterator[FeedbackClient]:
     """An owner's client, by the token given, or by one that is made for as long."""
+    from hark.cli.feedback import open_store
     from hark.feedback import sign_in
     from hark.feedback.accounts import first_owner
     from hark.feedback.identifiers import new_id
-    from hark.feedback.store import Store
-    from hark.web.client import FeedbackClient
+    from hark.feedback.refusals import NotSignedInError
+    from hark.web.client import FeedbackClient, Patience
+
+    # A wrong address should show at once; later on a server may be away for longer.
+    soon = Patience(seconds=3)
+    with FeedbackClient(server, patience=soon) as one, contextlib.suppress(NotSignedInError):
+        one.me()
 
     if (token is None) == (store is None):
         raise SettingsError("give an owner's --token, or the --store of the server; one of them")
@@ -138,7 +144,7 @@ def _owner(server: str, token: str | None, store: str | None) -> Iterator[Feedba
         return
     assert store is not None
     label = f"simulate {new_id()}"
-    with Store(store) as opened:
+    with open_store(store) as opened:
         person = first_owner(opened)
         secret = sign_in.create_api_token(opened, person.id, label)
         try:
