@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from hark.feedback.statistics_labelers import Work, at_least, side, work
+from hark.feedback.statistics_columns import Columns
+from hark.feedback.statistics_labelers import Side, Work, at_least, work
 from hark.feedback.statistics_labels import Label
 from hark.feedback.studies import StudySettings
 
 SETTINGS = StudySettings(name="s", title="S", task="vote", instructions="Choose.")
+
+SAID = {"chosen": "x", "strength": 1, "axes": {}}
 
 
 def label(number: int = 0, *, chosen: int | None = 0, shown_first: int = 0, **fields: Any) -> Label:
@@ -39,8 +42,12 @@ def label(number: int = 0, *, chosen: int | None = 0, shown_first: int = 0, **fi
 
 
 def only(labels: list[Label], settings: StudySettings = SETTINGS) -> Work:
-    (found,) = work(labels, settings)
+    (found,) = work(Columns.of(labels), settings)
     return found
+
+
+def side(labels: list[Label]) -> Side | None:
+    return only(labels).side
 
 
 def kinds(found: Work) -> list[str]:
@@ -49,7 +56,7 @@ def kinds(found: Work) -> list[str]:
 
 def test_labels_an_hour_are_of_activity_and_the_median_is_of_whole_labels() -> None:
     notes = label(0, kind="notes", seconds=30.0, ranks=None)
-    summary = label(0, kind="summary", seconds=10.0)  # 40 s with its notes
+    summary = label(0, kind="summary", seconds=10.0, answer=SAID)  # 40 s with its notes
     quick = label(1, seconds=20.0)
     unknown = label(2, seconds=None)
     found = only([notes, summary, quick, unknown])
@@ -119,7 +126,7 @@ def test_one_side_is_suspect_where_chance_and_a_lean_do_not_explain_it(
 def test_with_many_labelers_one_side_must_be_less_likely() -> None:
     one_sided = [label(n) for n in range(8)]  # p = 0.0078 alone
     others = [label(0, author="anon-2")]
-    first, second = work([*one_sided, *others], SETTINGS)
+    first, second = work(Columns.of([*one_sided, *others]), SETTINGS)
     assert first.suspicions == ()  # 2 labelers: 0.0156
     assert second.suspicions == ()
 

@@ -23,13 +23,13 @@ from sqlalchemy import Connection, select
 
 from hark.feedback.gold import Gold
 from hark.feedback.statistics_agreement import (
+    PREFERENCE,
     Answers,
     Opinion,
     gold_mark,
     opinions_beside_preference,
     subject_keys,
 )
-from hark.feedback.statistics_agreement import PREFERENCE as PREFERENCE
 from hark.feedback.statistics_labels import FOLLOWED, Label, known_answers, label_of, preferences
 from hark.feedback.tables import events
 from hark.feedback.votes import MEASURED, shown_order
@@ -91,11 +91,10 @@ class Columns:
         )  # fmt: skip
         """A row for each label and each step on the way to one."""
         self.pairs = Table(
-            row="i", place="i", sign="b", better="q", worse="q", model="h", other="h",
+            row="i", place="i", sign="b", candidate="q", other="q", model="h", other_model="h",
             shown_first="b", live="b", cast="b",
         )  # fmt: skip
-        """A row for each two candidates of a label that compares them. `better` and `worse` are the
-        first and the second in the item's order; `sign` says whether that is so."""
+        """A row for each two candidates, in the item's order, of a label that compares them."""
         self.marks = Table(row="i", value="d")
         """A row for each label of a gold item: the share of the known answer that it gave."""
         self._said: dict[tuple[str, str], Table] = {}
@@ -148,6 +147,24 @@ class Columns:
         for position, label in enumerate(labels, start=1):
             made.add(label, position, gold=known.get(label.item_id))
         return made
+
+    def seconds(self) -> tuple[Array, Array]:
+        """[rows]: of activity as the browser says, NaN where it does not; and at most what has
+        passed, by the server's clock, since the item was handed out or the step before came."""
+        claimed, created = self.labels["claimed"], self.labels["created"]
+        replaces, told = self.labels["replaces"], self.labels["milliseconds"]
+        said = np.where(told == UNKNOWN, np.nan, told / 1000)
+        # A correction keeps the time of what it replaces, and is no step that others wait for.
+        steps = np.flatnonzero(replaces == UNKNOWN)
+        steps = steps[np.argsort(self.labels["assignment"][steps], kind="stable")]
+        same = np.diff(self.labels["assignment"][steps]) == 0
+        before = claimed[steps]
+        before[1:][same] = created[steps][:-1][same]
+        room = np.full(len(said), np.inf)
+        room[steps] = np.where(np.isnan(before), np.inf, created[steps] - before)
+        for row in np.flatnonzero(replaces != UNKNOWN):
+            room[row] = room[replaces[row]]
+        return said, np.minimum(said, np.maximum(room, 0.0))
 
     def strike(self, position: int) -> int | None:
         """What was said at a position of the log stands no more; return its row."""
@@ -205,8 +222,8 @@ class Columns:
         at = {place: screen for screen, place in enumerate(order)}
         for i, j, sign in preferences(label):
             self.pairs.add(
-                row=row, place=place_of((None, i, j)), sign=sign, better=keys[i], worse=keys[j],
-                model=models[i], other=models[j], shown_first=at[i] < at[j],
+                row=row, place=place_of((None, i, j)), sign=sign, candidate=keys[i], other=keys[j],
+                model=models[i], other_model=models[j], shown_first=at[i] < at[j],
                 live=label.kind == "comparison", cast=cast,
             )  # fmt: skip
 
@@ -244,8 +261,8 @@ class Columns:
 
     def _gold_of(self, connection: Connection, study_id: str, item_id: str) -> Gold | None:
         if item_id not in self._gold:
-            known = known_answers(connection, study_id)
-            self._gold |= {name: one for name, (use, one) in known.items() if use == "gold"}
+            known = known_answers(connection, study_id, uses=("gold",))
+            self._gold |= {name: one for name, (_, one) in known.items()}
             self._gold.setdefault(item_id, None)
         return self._gold[item_id]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -129,9 +129,11 @@ def roles(connection: Connection) -> dict[str, Role]:
     return {row.pseudonym: row.role for row in connection.execute(select(people))}
 
 
-def known_answers(connection: Connection, study_id: str) -> dict[str, tuple[str, Gold]]:
-    """Item → its use and its known answer, of the items that have one."""
-    wanted = (items.c.study_id == study_id) & (items.c.use.in_(("gold", "screening")))
+def known_answers(
+    connection: Connection, study_id: str, *, uses: Collection[str] = ("gold", "screening")
+) -> dict[str, tuple[str, Gold]]:
+    """Item → its use and its known answer, of the items of these uses that have one."""
+    wanted = (items.c.study_id == study_id) & items.c.use.in_(uses)
     return dict(_known(row) for row in connection.execute(select(items).where(wanted)) if row.gold)
 
 

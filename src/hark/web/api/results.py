@@ -11,7 +11,7 @@ from hark.evaluation.intervals import Estimate
 from hark.feedback import candidate_scores, studies
 from hark.feedback.candidate_scores import CandidateScores
 from hark.feedback.statistics_agreement import QuestionAgreement
-from hark.feedback.statistics_progress import Progress, progress
+from hark.feedback.statistics_progress import Progress
 from hark.feedback.studies import Study
 from hark.web.api.descriptions import KNOWN, StudyName, refusals
 from hark.web.api.seen import Managed
@@ -48,8 +48,7 @@ class Kept:
 @router.get("/studies/{name}/progress", responses=refusals(401, 403, 404))
 def read_progress(store: Place, study: Watched) -> Progress:
     """Items, places, labels, pace, and the time left at that pace."""
-    with store.read() as connection:
-        return progress(connection, study.id, now=store.clock())
+    return results_of(store, study).progress
 
 
 @router.get("/studies/{name}/agreement", responses=refusals(401, 403, 404))
