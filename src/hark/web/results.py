@@ -81,6 +81,13 @@ class VoteResults:
         """The strongest first."""
         return [one.model for one in self.ratings.ratings]
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "ratings": self.ratings.to_json(),
+            "matchups": [one.to_json() for one in self.matchups],
+        }
+
     def matchup(self, row: str, column: str) -> Matchup:
         """How `row` fares against `column`, another model."""
         return next(one for one in self.matchups if (one.row, one.column) == (row, column))
@@ -113,6 +120,11 @@ class Results:
         """Of all labelers; None if the study says nothing of pay."""
         known = [one.work.cost for one in self.labelers if one.work.cost is not None]
         return sum(known) if known else None
+
+    @property
+    def to_look_at(self) -> int:
+        """Labelers who are under suspicion, or whose browser's clock is not the server's."""
+        return sum(bool(one.work.suspicions) or one.work.clocks_differ for one in self.labelers)
 
 
 class Scores:
