@@ -29,6 +29,7 @@ from hark.feedback.assignment import Assignment
 from hark.feedback.events import NewEvent
 from hark.feedback.store import Store
 from hark.feedback.studies import Study, StudySettings
+from hark.web import results
 from hark.web.application import build_application
 
 STUDY, OVERLAP, LABELERS, MODELS = "many", 5, 100, 4
@@ -161,14 +162,26 @@ def look(place: Path) -> Iterator[tuple[str, float]]:
         for phase in ("cold", "again", "after a label"):
             if phase == "after a label":
                 _label(store)
+                yield "seconds before it would be counted", _end_rest()
             for part in PARTS:
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 response = client.get(f"/api/v1/studies/{STUDY}/{part}")
                 assert response.status_code == 200, response.text
                 yield f"{phase}, {part}, s", time.perf_counter() - start
+                yield f"{phase}, {part}, s of processor", time.process_time() - used
         yield "memory held, MB", _resident() - before
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         yield "memory at the peak, MB", peak - before
+
+
+def _end_rest() -> float:
+    """What is shown of many labels is as of a while ago: count anew now; say how long that is."""
+    rests = 0.0
+    for watched in getattr(results, "_WATCHED", {}).values():
+        for watch in watched.values():
+            rests = watch.results.seconds_to_next
+            watch.wake()
+    return rests
 
 
 def _label(store: Store) -> None:
@@ -215,7 +228,7 @@ def main() -> None:
             while True:
                 name, value = here.recv()
                 found[name] = value
-                print(f"{name:36}{value:10.3f}", flush=True)
+                print(f"{name:42}{value:10.3f}", flush=True)
         except EOFError:
             child.join()
     if options.json:

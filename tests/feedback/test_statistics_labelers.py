@@ -149,3 +149,32 @@ def test_pay_is_by_the_hour_of_activity_and_by_the_label() -> None:
     # 300 s at 18 an hour are 1.50, and three labels at 0.50 are 1.50.
     assert only(labels, paid).cost == pytest.approx(3.0)
     assert only(labels).cost is None
+
+
+def test_the_cost_is_of_time_that_the_servers_clock_allows() -> None:
+    paid = SETTINGS.model_copy(update={"pay_per_hour": 36.0})
+    # Handed out at 0 and kept at 100 s, the browser says 600; the next step 50 s later says 20.
+    first = label(0, created_at=100.0, claimed_at=0.0, seconds=600.0, kind="notes", ranks=None)
+    second = label(0, created_at=150.0, claimed_at=0.0, seconds=20.0)
+    found = only([first, second], paid)
+    assert (found.seconds, found.paid_seconds) == (620.0, 120.0)
+    assert found.cost == pytest.approx(1.2)
+    assert found.clocks_differ
+    assert found.suspicions == ()
+
+
+def test_without_the_servers_time_the_browsers_counts() -> None:
+    unknown = label(0, created_at=100.0, claimed_at=None, seconds=600.0)
+    slow = label(1, created_at=200.0, claimed_at=150.0, seconds=90.0)  # 40 s too many
+    found = only([unknown, slow])
+    assert (found.seconds, found.paid_seconds) == (690.0, 650.0)
+    assert not found.clocks_differ
+
+
+def test_a_correction_keeps_the_time_of_what_it_replaces() -> None:
+    columns = Columns()
+    columns.add(label(0, created_at=100.0, claimed_at=90.0, seconds=60.0), 1)
+    row = columns.strike(1)
+    columns.add(label(0, created_at=900.0, claimed_at=90.0, seconds=60.0), 2, replaces=row)
+    (found,) = work(columns, SETTINGS)
+    assert (found.labels, found.seconds, found.paid_seconds) == (1, 60.0, 10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from hark.evaluation.bradley_terry import FIRST
 from hark.feedback import assignment, items, labelling, sign_in
 from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
+from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.identifiers import new_id
 from hark.feedback.statistics_columns import Columns
 from hark.feedback.statistics_labels import label_of
@@ -83,6 +85,45 @@ def test_votes_give_elo_and_win_rates(client: TestClient, study: Study) -> None:
     (first,) = [one for one in got["matchups"] if one["row"] == "model-a"]
     assert first["estimate"]["value"] == pytest.approx(3.5 / 4)
     assert rated["model-a"]["elo"]["value"] > rated["model-b"]["elo"]["value"]
+
+
+def test_elo_and_win_rates_are_files(workshop: Workshop, study: Study) -> None:
+    client = TestClient(build_application(workshop.store))
+    cookie = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    base = f"/manage/{study.settings.name}/dashboard"
+    got = client.get(f"{base}/models.json", headers=cookie)
+    assert got.headers["content-disposition"].endswith('vote-study-models.json"')
+    assert got.json() == results_of(workshop.store, study).votes.to_json()
+    elo = list(csv.DictReader(client.get(f"{base}/elo.csv", headers=cookie).text.splitlines()))
+    assert [(one["model"], one["wins"], one["ties"]) for one in elo] == [
+        ("model-a", "3", "1"), ("model-b", "0", "1"),
+    ]  # fmt: skip
+    assert (elo[0]["elo"], elo[0]["state"]) == ("1000.0", "exact")
+    text = client.get(f"{base}/win-rates.csv", headers=cookie).text
+    (first, _) = csv.DictReader(text.splitlines())
+    assert (first["row"], float(first["rate"])) == ("model-a", 0.875)
+
+
+def test_dashboard_shows_a_models_agreement_and_says_what_is_undefined(
+    workshop: Workshop, study: Study
+) -> None:
+    scores: dict[str, float] = {}
+    with workshop.store.read() as connection:
+        for item in items.list_items(workshop.store, study.id):
+            ids = items.candidates_of(connection, item.id)[0]
+            scores |= {one.id: float(one.text == "b") for one in ids}
+    for model, given in (("pm-1", scores), ("pm-2", dict(list(scores.items())[:1]))):
+        body = CandidateScores(model=model, scores=given)
+        put_scores(workshop.store, study.id, body, by=workshop.owner.id)
+    client = TestClient(build_application(workshop.store))
+    cookie = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    page = client.get(f"/manage/{study.settings.name}/dashboard/results", headers=cookie).text
+    lines = [" ".join(line.split()) for line in page.split("<tr>")]
+    (first,) = [one for one in lines if "labelers and pm-1" in one]
+    assert "0%" in first
+    (second,) = [one for one in lines if "labelers and pm-2" in one]
+    assert second.count("undefined") == 2
+    assert "undefined: nothing to compare yet" in second
 
 
 def test_labelers_are_listed_by_pseudonym(client: TestClient, study: Study) -> None:

@@ -264,7 +264,7 @@ def read_about(path: Path) -> dict[str, Any]:
         raise DataError(f"'{path}' is no data snapshot: snapshot.json: {error.strerror}") from None
     except ValueError:
         raise DataError(f"'{path}' is no data snapshot: its snapshot.json is not JSON") from None
-    if not isinstance(about, dict) or not {"data", "labels", "left_out"} <= set(about):
+    if not isinstance(about, dict) or not {"data", "labels", "left_out", "settings"} <= set(about):
         raise DataError(f"'{path}' is no data snapshot: its snapshot.json does not describe one")
     return about
 

@@ -80,7 +80,8 @@ def label_of(event: Event | Row[Any]) -> Label:
     ids = tuple(one["id"] for one in candidates)
     client = body.get("client", {})
     milliseconds = client.get("ms_active")
-    written = sum(_length(body["answer"].get(name)) for name in WRITTEN)
+    answer = body["answer"]
+    written = sum(_length(answer[name]) for name in WRITTEN if name in answer)
     assert event.item_id is not None
     order = body["display_order"]
     return Label(
@@ -92,7 +93,7 @@ def label_of(event: Event | Row[Any]) -> Label:
         created_at=event.created_at,
         use=body["use"],
         late=body["late"],
-        answer=body["answer"],
+        answer=answer,
         candidate_ids=ids,
         snapshots=tuple(one["snapshot"] for one in candidates),
         display_order=None if order is None else tuple(order),

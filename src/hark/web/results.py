@@ -198,6 +198,10 @@ class Watch:
         finally:
             self.lock.release()
 
+    def wake(self) -> None:
+        """Compute anew at the next look."""
+        self._rests_until = 0.0
+
     def _look(self, store: Store, study: Study, *, wait: bool) -> Results:
         begun, now = time.thread_time(), store.clock()
         with store.read() as connection:
