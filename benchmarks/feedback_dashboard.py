@@ -187,7 +187,7 @@ def _end_rest() -> float:
 def _label(store: Store) -> None:
     study = studies.find_study(store, STUDY)
     with store.write() as connection:
-        person = accounts.insert_person(connection, "another", "x", "labeler", START)
+        person = accounts.insert_person(connection, f"l{time.time()}", "x", "labeler", START)
     studies.join(store, study.id, person.id)
     held = assignment.claim(store, study.id, person.id)
     assert isinstance(held, Assignment)

@@ -182,7 +182,8 @@ def test_beyond_many_cells_the_interval_is_the_bootstraps_in_closed_form(
     monkeypatch.setattr(intervals, "MOST_CELLS", 1)
     closed = clustered_rate(values, clusters=ways)
     assert closed.value == drawn.value
-    assert drawn.low is not None and drawn.high is not None
+    assert drawn.low is not None
+    assert drawn.high is not None
     assert closed.low == pytest.approx(drawn.low, abs=0.05 * (drawn.high - drawn.low))
     assert closed.high == pytest.approx(drawn.high, abs=0.05 * (drawn.high - drawn.low))
 

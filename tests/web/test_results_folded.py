@@ -1,4 +1,4 @@
-"""Results of a log that was folded in pieces, held against all that it says counted from scratch."""
+"""Results of a log folded in pieces, held against what it says counted from scratch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def label_at_random(workshop: Workshop, study: Study, clock: Clock, draw: random
     store, hands = workshop.store, [workshop.labeler(study) for _ in range(4)]
     with store.write() as connection:
         hands.append(
-            accounts.insert_person(connection, f"researcher-{clock.now}", "x", "researcher", clock.now)
+            accounts.insert_person(
+                connection, f"researcher-{clock.now}", "x", "researcher", clock.now
+            )
         )
     studies.join(store, study.id, hands[-1].id)
     mine: list[tuple[Person, str, list[str]]] = []

@@ -267,4 +267,3 @@ def read_about(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not {"data", "labels", "left_out", "settings"} <= set(about):
         raise DataError(f"'{path}' is no data snapshot: its snapshot.json does not describe one")
     return about
-

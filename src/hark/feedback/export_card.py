@@ -1,4 +1,4 @@
-"""What a data snapshot says of itself to its readers, gathered label by label while it is written."""
+"""What a data snapshot says to its readers, gathered label by label while it is written."""
 
 from __future__ import annotations
 

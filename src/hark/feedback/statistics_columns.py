@@ -46,7 +46,7 @@ class Table:
 
     def __init__(self, **kinds: str) -> None:
         """kinds: of each column, as `array.array` has them."""
-        self._columns = {name: array(kind) for name, kind in kinds.items()}
+        self._columns: dict[str, array[Any]] = {name: array(kind) for name, kind in kinds.items()}
 
     def add(self, **values: float) -> None:
         """One row; every column is given."""
@@ -178,10 +178,9 @@ class Columns:
     ) -> None:
         """One label more. gold: what is known of its item, if that is what the item is for."""
         row, best, among = len(self.labels), UNKNOWN, 0
-        if label.ranks is not None and label.display_order is not None:
-            if label.counts and label.ranks.count(1) == 1:
-                best = label.display_order.index(label.ranks.index(1))
-                among = len(label.ranks)
+        ranks, order = label.ranks, label.display_order
+        if label.counts and ranks is not None and order is not None and ranks.count(1) == 1:
+            best, among = order.index(ranks.index(1)), len(ranks)
         self.labels.add(
             position=position,
             author=_code(self._codes, self.authors, label.author),

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Integer, case, cast, func, select
 
 from hark.feedback.tables import assignments, items
 
+Times = Sequence[float] | NDArray[np.float64]
 HOUR: Final = 3600.0
 STEPS: Final = (60, 300, 900, HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR)
 """Widths of the bars of a history, in seconds."""
@@ -86,9 +88,7 @@ class Filled:
     first_at: float | None
 
 
-def progress(
-    connection: Connection, study_id: str, *, now: float, label_times: Sequence[float]
-) -> Progress:
+def progress(connection: Connection, study_id: str, *, now: float, label_times: Times) -> Progress:
     """Count a study. label_times: when each label was first given, ascending."""
     counted = count_uses(connection, study_id)
     states = _count_states(connection, study_id)
@@ -126,7 +126,7 @@ def pace(filled: Filled, now: float) -> Pace:
     return Pace(per_hour=filled.last_hour / spell * HOUR, because="")
 
 
-def history(times: Sequence[float], now: float) -> History | None:
+def history(times: Times, now: float) -> History | None:
     """Counts in up to 48 spells, of the shortest length that covers all; None without times.
 
     times: ascending.
@@ -142,7 +142,7 @@ def history(times: Sequence[float], now: float) -> History | None:
     return History(start=float(start), seconds=seconds, counts=tuple(counts.tolist()))
 
 
-def _since(times: Sequence[float], start: float) -> int:
+def _since(times: Times, start: float) -> int:
     return len(times) - bisect.bisect_right(times, start)
 
 

@@ -278,11 +278,13 @@ def joined(one: Sequence[Answers], other: Sequence[Answers]) -> list[Answers]:
     for said in other:
         name = (said.question, said.level)
         if name in found:
-            both = {
-                field: np.concatenate([getattr(found[name], field), getattr(said, field)])
-                for field in ("subject", "author", "value")
-            }
-            found[name] = dataclasses.replace(said, **both)
+            both = found[name], said
+            found[name] = dataclasses.replace(
+                said,
+                subject=np.concatenate([given.subject for given in both]),
+                author=np.concatenate([given.author for given in both]),
+                value=np.concatenate([given.value for given in both]),
+            )
         else:
             found[name] = said
     return list(found.values())
@@ -400,7 +402,7 @@ _LOCK = threading.Lock()
 
 
 def results_of(store: Store, study: Study, *, wait: bool = True) -> Results:
-    """What the labels of a study say, for all who look. wait: for a log that is still being read."""
+    """What the labels of a study say, for all who look. wait: until the whole log was read."""
     with _LOCK:
         watch = _WATCHED.setdefault(store, {}).setdefault(study.id, Watch(study.id))
     return watch.look(store, study, wait=wait)

@@ -133,7 +133,7 @@ def list_snapshots(folder: Path, study: str) -> list[Snapshot]:
 
 
 def list_foreign(folder: Path, study: str) -> list[str]:
-    """Directories that are named like snapshots of a study and are none: unfinished, or not ours."""
+    """Directories that are named like snapshots of a study and are none: unfinished, or others'."""
     return [path.name for path in _named_after(folder, study) if _snapshot(path) is None]
 
 
