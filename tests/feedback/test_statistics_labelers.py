@@ -178,3 +178,7 @@ def test_a_correction_keeps_the_time_of_what_it_replaces() -> None:
     columns.add(label(0, created_at=900.0, claimed_at=90.0, seconds=60.0), 2, replaces=row)
     (found,) = work(columns, SETTINGS)
     assert (found.labels, found.seconds, found.paid_seconds) == (1, 60.0, 10.0)
+
+
+def test_nobody_has_done_nothing() -> None:
+    assert work(Columns(), SETTINGS) == []

@@ -123,6 +123,8 @@ def work(columns: Columns, settings: StudySettings) -> list[Work]:
     """The part of each labeler, by pseudonym."""
     labels = columns.labels
     stands = np.flatnonzero(labels["stands"])
+    if not len(stands):
+        return []
     author = labels["author"][stands]
     seconds, paid = columns.seconds()
     counts = labels["counts"][stands] > 0
