@@ -203,12 +203,14 @@ class Watch:
         self._rests_until = 0.0
 
     def _look(self, store: Store, study: Study, *, wait: bool) -> Results:
-        begun, now = time.thread_time(), store.clock()
+        now = store.clock()
         with store.read() as connection:
             most = None if wait else READ_AT_ONCE
             taken = self.columns.fold(connection, self.study_id, most=most)
             unread = 0 if taken != most else self._count_unread(connection)
             self.scores.read(connection, self.study_id)
+            # Reading a long log is done once; what is done again and again sets the rest.
+            begun = time.thread_time()
             known = known_answers(connection, self.study_id, uses=("screening",))
             role_of = roles(connection)
             times = label_times(self.columns)
