@@ -7,6 +7,7 @@ from hark.errors import HarkError
 from hark.evaluation import intervals
 from hark.evaluation.intervals import (
     Estimate,
+    bootstrap_deviation,
     cluster_codes,
     clustered_mean,
     clustered_rate,
@@ -166,3 +167,31 @@ def test_estimates_survive_json_and_say_when_they_are_apart():
     assert high.apart_from(low)
     assert not low.apart_from(low)
     assert not low.apart_from(clustered_mean([]))
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_beyond_many_cells_the_interval_is_the_bootstraps_in_closed_form(
+    monkeypatch: pytest.MonkeyPatch, crossed: bool
+) -> None:
+    draw = np.random.default_rng(3)
+    labelers, prompts = draw.integers(0, 60, 4000), draw.integers(0, 300, 4000)
+    leans = draw.normal(0, 0.15, 60)[labelers] + draw.normal(0, 0.2, 300)[prompts]
+    values = (draw.random(4000) < 0.5 + leans).astype(float)
+    ways = [labelers, prompts] if crossed else [labelers]
+    drawn = clustered_rate(values, clusters=ways, resamples=8000)
+    monkeypatch.setattr(intervals, "MOST_CELLS", 1)
+    closed = clustered_rate(values, clusters=ways)
+    assert closed.value == drawn.value
+    assert drawn.low is not None
+    assert drawn.high is not None
+    assert closed.low == pytest.approx(drawn.low, abs=0.05 * (drawn.high - drawn.low))
+    assert closed.high == pytest.approx(drawn.high, abs=0.05 * (drawn.high - drawn.low))
+
+
+def test_the_deviation_of_a_bootstrap_by_hand() -> None:
+    # Clusters 0: +1 and +1, 1: −2: √(2² + 2²).
+    r = np.array([1.0, 1.0, -2.0])
+    assert bootstrap_deviation(r, [np.array([0, 0, 1])]) == pytest.approx(8**0.5)
+    # Crossed with prompts 0, 1, 0: Σ cells 6, labelers 8 · ½, prompts ((1−2)² + 1²) · ½ = 1.
+    both = [np.array([0, 0, 1]), np.array([0, 1, 0])]
+    assert bootstrap_deviation(r, both) == pytest.approx(11**0.5)

@@ -52,6 +52,17 @@ def test_studies_with_work_come_first(workshop: Workshop) -> None:
     assert [desk.may_work for desk in desks] == [True, False]
 
 
+def test_items_with_known_answers_count_against_no_quota(workshop: Workshop) -> None:
+    study = workshop.study(maximum_labels=2, gold_fraction=1.0)
+    workshop.votes(study, 1, use="gold", gold={"chosen": "0"})
+    workshop.votes(study, 2)
+    person = workshop.labeler(study)
+    for _ in range(2):
+        vote(workshop, claimed(workshop, study, person.id), person.id)
+    desk = desk_of(workshop.store, study.id, person.id)
+    assert (desk.done, desk.of_quota, desk.waiting) == (2, 1, 1)
+
+
 def test_nothing_waits_beyond_the_quota(workshop: Workshop) -> None:
     study = workshop.study(maximum_labels=1)
     workshop.votes(study, 3)

@@ -13,11 +13,13 @@ from tests.feedback.workshop import ATTACK, Clock, Workshop
 from hark.data.formats.reading import read_comparisons, read_demonstrations
 from hark.data.records import Comparison, Message
 from hark.errors import DataError
-from hark.feedback import assignment, items, labelling
+from hark.feedback import assignment, items, labelling, studies
+from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
 from hark.feedback.export import ExportSettings, check_snapshot, export_study
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
+from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
 
 USER = [{"role": "user", "content": "Name a fruit."}]
@@ -332,6 +334,111 @@ def test_a_text_that_a_format_cannot_express_stops_no_export(
     path = exported(workshop, study, tmp_path / "out", format="hh")
     assert len((path / "comparisons.jsonl").read_text().splitlines()) == 1
     assert "* 1 with a text that this format cannot express" in (path / "card.md").read_text()
+
+
+def hash_of(workshop: Workshop, study: Any, folder: Path, **settings: Any) -> str:
+    return exported(workshop, study, folder, **settings).name
+
+
+def test_what_is_no_label_makes_no_other_snapshot(workshop: Workshop, tmp_path: Path) -> None:
+    """Skips and consents change nothing; a retraction does."""
+    study = workshop.study(categories={ATTACK: "Attacks."})
+    workshop.votes(study, 3)
+    kept = answer(workshop, study, "vote", vote_for("a"))
+    before = hash_of(workshop, study, tmp_path)
+    person = workshop.labeler(study)  # who agrees to a category
+    held = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(held, Assignment)
+    assignment.skip(workshop.store, held.id, person.id, "other", client_key="s")
+    assert {one.kind for one in workshop.events(study_id=study.id)} >= {"skip", "consent", "vote"}
+    assert hash_of(workshop, study, tmp_path) == before
+    (line,) = (tmp_path / before / "events.jsonl").read_text().splitlines()
+    assert json.loads(line)["event_id"] == kept
+    answer(workshop, study, "vote", vote_for("b"))
+    assert hash_of(workshop, study, tmp_path) != before
+
+
+@pytest.fixture
+def mixed(workshop: Workshop) -> tuple[Any, list[Person]]:
+    """Three labelers of one item, two of whom have done a gold item: one rightly, one wrongly."""
+    study = workshop.study(overlap=3)
+    workshop.votes(study, 1)
+    people = [workshop.labeler(study) for _ in range(3)]
+    for person in people:
+        choose(workshop, study, person, "a")
+    workshop.votes(study, 1, use="gold", gold={"chosen": "0"})
+    changed = {"gold_fraction": 1.0}
+    studies.change_study(workshop.store, study.id, changed, by=workshop.owner.id)
+    choose(workshop, study, people[0], "a")
+    choose(workshop, study, people[1], "b")
+    return study, people
+
+
+def choose(workshop: Workshop, study: Any, person: Person, text: str) -> None:
+    held = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(held, Assignment)
+    seen = labelling.view(workshop.store, held.id, person.id)
+    ids = {one["text"]: one["id"] for one in seen.candidates}
+    body = {"chosen": ids[text]}
+    labelling.submit(workshop.store, held.id, person.id, "vote", body, client_key=held.id)
+
+
+def labelers_of(path: Path) -> set[str | None]:
+    return {one.labeler for one in comparisons(path)}
+
+
+def test_labels_of_those_turned_away_are_left_out_unless_asked_for(
+    workshop: Workshop, tmp_path: Path, mixed: tuple[Any, list[Person]]
+) -> None:
+    study, (ann, bob, cid) = mixed
+    everyone = exported(workshop, study, tmp_path)
+    assert labelers_of(everyone) == {ann.pseudonym, bob.pseudonym, cid.pseudonym}
+    studies.set_member_state(workshop.store, study.id, bob.id, "rejected", by=workshop.owner.id)
+    path = exported(workshop, study, tmp_path)
+    assert labelers_of(path) == {ann.pseudonym, cid.pseudonym}
+    card = (path / "card.md").read_text()
+    assert "* 1 by labelers who were turned away (1 person)" in card
+    assert "except those of the labelers who are left out" in card
+    about = json.loads((path / "snapshot.json").read_text())
+    assert about["labelers_left_out"] == {"by labelers who were turned away": [bob.pseudonym]}
+    assert bob.pseudonym not in (path / "events.jsonl").read_text()
+    asked = exported(workshop, study, tmp_path, members=["active", "rejected"])
+    assert labelers_of(asked) == labelers_of(everyone)
+
+
+def test_labelers_are_left_out_by_any_name_and_their_logins_stay_at_home(
+    workshop: Workshop, tmp_path: Path, mixed: tuple[Any, list[Person]]
+) -> None:
+    study, (ann, bob, cid) = mixed
+    assert bob.login is not None
+    by_login = exported(workshop, study, tmp_path, without_labelers=[bob.login])
+    for name in (bob.id, bob.pseudonym):
+        assert exported(workshop, study, tmp_path, without_labelers=[name]) == by_login
+    assert labelers_of(by_login) == {ann.pseudonym, cid.pseudonym}
+    for file in by_login.iterdir():
+        assert bob.login not in file.read_text()
+    with pytest.raises(NotFoundError, match="has no labeler 'zoe'"):
+        exported(workshop, study, tmp_path, without_labelers=["zoe"])
+
+
+def test_labelers_are_left_out_by_gold_accuracy_where_they_have_one(
+    workshop: Workshop, tmp_path: Path, mixed: tuple[Any, list[Person]]
+) -> None:
+    study, (ann, _bob, cid) = mixed
+    path = exported(workshop, study, tmp_path, minimum_gold_accuracy=0.6)
+    assert labelers_of(path) == {ann.pseudonym, cid.pseudonym}
+    why = "by labelers with a gold accuracy below 0.6 (1 person)"
+    assert f"* 1 {why}" in (path / "card.md").read_text()
+
+
+def test_settings_that_leave_nobody_out_are_not_named(workshop: Workshop, tmp_path: Path) -> None:
+    """So that a snapshot of an ordinary study has the name it always had."""
+    study = workshop.study()
+    workshop.votes(study, 1)
+    answer(workshop, study, "vote", vote_for("a"))
+    about = json.loads((exported(workshop, study, tmp_path) / "snapshot.json").read_text())
+    assert about["settings"].keys() == {"format", "minimum_strength", "uses"}
+    assert "labelers_left_out" not in about
 
 
 def test_an_unknown_study_is_named(workshop: Workshop, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hark.feedback.gold import Gold
@@ -11,12 +12,13 @@ from hark.feedback.statistics_agreement import (
     Opinion,
     against,
     among,
-    gold_marks,
+    gold_mark,
     gold_opinions,
     model_agreement,
     opinions,
     with_others,
 )
+from hark.feedback.statistics_columns import Columns, answers_of
 from hark.feedback.statistics_labels import Label
 
 
@@ -57,7 +59,7 @@ def test_votes_are_compared_item_by_item() -> None:
         vote("a", "1", 1), vote("b", "1", 1), vote("a", "2", -1), vote("b", "2", -1),
         vote("a", "3", 1), vote("b", "3", -1), vote("a", "4", 1),
     ]  # fmt: skip
-    (found,) = among(opinions(labels), between="labelers")
+    (found,) = among(Columns.of(labels).answers(np.ones(len(labels), bool)), between="labelers")
     assert (found.question, found.level) == ("preference", "nominal")
     assert found.percent.value == pytest.approx(2 / 3)
     # Values 1 three times, −1 three times: D_e = 2·3·3/(6·5) = 0.6; D_o = 2/6; α = 1 − 0.5556.
@@ -66,7 +68,9 @@ def test_votes_are_compared_item_by_item() -> None:
 
 
 def test_one_answer_each_is_undefined_with_its_reason() -> None:
-    (found,) = among(opinions([vote("a", "1", 1), vote("b", "2", 1)]), between="labelers")
+    (found,) = among(
+        answers_of(opinions([vote("a", "1", 1), vote("b", "2", 1)])), between="labelers"
+    )
     assert found.percent.value is None
     assert found.alpha.state == "nothing to compare"
 
@@ -121,21 +125,22 @@ def test_labelers_are_held_against_what_most_researchers_say() -> None:
             vote("r", "3", 1), vote("s", "3", -1),  # no most
         ]
     )  # fmt: skip
-    (found,) = against(ours, theirs, between="labelers and researchers")
+    (found,) = against(answers_of(ours), answers_of(theirs), between="labelers and researchers")
     assert found.percent.value == 0.5
     assert found.percent.units == 2
 
 
 def test_a_preference_model_is_held_against_choices_and_never_ties() -> None:
     labels = [vote("a", "1", 1), vote("b", "1", -1), vote("c", "1", 0)]
-    found = model_agreement(labels, "pm", {"x": 2.0, "y": 1.0})
+    assert [one.ranks for one in labels] == [(1, 2), (2, 1), (1, 1)]
+    found = model_agreement("pm", np.array([1, -1, 0]), np.array([[2.0, 1.0]] * 3))
     assert found.between == "labelers and pm"
     assert found.percent.value == 0.5
     assert found.percent.units == 2
 
 
 def test_a_model_that_says_nothing_of_these_candidates_is_undefined() -> None:
-    found = model_agreement([vote("a", "1", 1)], "pm", {"x": 2.0})
+    found = model_agreement("pm", np.array([1]), np.array([[2.0, np.nan]]))
     assert found.percent.state == "nothing to compare"
 
 
@@ -144,7 +149,9 @@ def test_a_labeler_is_the_same_as_others_in_a_share_of_pairs() -> None:
         vote("a", "1", 1), vote("b", "1", 1), vote("c", "1", -1),
         vote("a", "2", 0), vote("b", "2", 0), vote("d", "3", 1),
     ]  # fmt: skip
-    found = with_others(opinions(labels))
+    columns = Columns.of(labels)
+    (said,) = columns.answers(np.ones(len(labels), bool))
+    found = with_others(said, columns.authors)
     assert found["a"].value == pytest.approx(2 / 3)  # b yes, c no; b yes
     assert found["c"].value == 0.0
     assert found["d"].value is None
@@ -154,8 +161,9 @@ def test_a_labeler_is_the_same_as_others_in_a_share_of_pairs() -> None:
 def test_gold_is_marked_with_a_tie_as_one_half() -> None:
     known = {"1": ("gold", Gold(chosen="0")), "2": ("screening", Gold(chosen="0"))}
     labels = [vote("a", "1", 1), vote("b", "1", 0), vote("c", "1", -1), vote("a", "2", 1)]
-    marks = gold_marks(labels, known)
-    assert [(one.labeler, one.value) for one in marks] == [("a", 1.0), ("b", 0.5), ("c", 0.0)]
+    assert [gold_mark(one, Gold(chosen="0")) for one in labels[:3]] == [1.0, 0.5, 0.0]
+    marks = Columns.of(labels, known).marks
+    assert (marks["row"].tolist(), marks["value"].tolist()) == ([0, 1, 2], [1.0, 0.5, 0.0])
 
 
 def test_known_answers_of_a_screening_test_count_as_a_researcher() -> None:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from hark.feedback.statistics_labelers import Work, at_least, side, work
+from hark.feedback.statistics_columns import Columns
+from hark.feedback.statistics_labelers import Side, Work, at_least, work
 from hark.feedback.statistics_labels import Label
 from hark.feedback.studies import StudySettings
 
 SETTINGS = StudySettings(name="s", title="S", task="vote", instructions="Choose.")
+
+SAID = {"chosen": "x", "strength": 1, "axes": {}}
 
 
 def label(number: int = 0, *, chosen: int | None = 0, shown_first: int = 0, **fields: Any) -> Label:
@@ -39,8 +42,12 @@ def label(number: int = 0, *, chosen: int | None = 0, shown_first: int = 0, **fi
 
 
 def only(labels: list[Label], settings: StudySettings = SETTINGS) -> Work:
-    (found,) = work(labels, settings)
+    (found,) = work(Columns.of(labels), settings)
     return found
+
+
+def side(labels: list[Label]) -> Side | None:
+    return only(labels).side
 
 
 def kinds(found: Work) -> list[str]:
@@ -49,7 +56,7 @@ def kinds(found: Work) -> list[str]:
 
 def test_labels_an_hour_are_of_activity_and_the_median_is_of_whole_labels() -> None:
     notes = label(0, kind="notes", seconds=30.0, ranks=None)
-    summary = label(0, kind="summary", seconds=10.0)  # 40 s with its notes
+    summary = label(0, kind="summary", seconds=10.0, answer=SAID)  # 40 s with its notes
     quick = label(1, seconds=20.0)
     unknown = label(2, seconds=None)
     found = only([notes, summary, quick, unknown])
@@ -119,7 +126,7 @@ def test_one_side_is_suspect_where_chance_and_a_lean_do_not_explain_it(
 def test_with_many_labelers_one_side_must_be_less_likely() -> None:
     one_sided = [label(n) for n in range(8)]  # p = 0.0078 alone
     others = [label(0, author="anon-2")]
-    first, second = work([*one_sided, *others], SETTINGS)
+    first, second = work(Columns.of([*one_sided, *others]), SETTINGS)
     assert first.suspicions == ()  # 2 labelers: 0.0156
     assert second.suspicions == ()
 
@@ -142,3 +149,36 @@ def test_pay_is_by_the_hour_of_activity_and_by_the_label() -> None:
     # 300 s at 18 an hour are 1.50, and three labels at 0.50 are 1.50.
     assert only(labels, paid).cost == pytest.approx(3.0)
     assert only(labels).cost is None
+
+
+def test_the_cost_is_of_time_that_the_servers_clock_allows() -> None:
+    paid = SETTINGS.model_copy(update={"pay_per_hour": 36.0})
+    # Handed out at 0 and kept at 100 s, the browser says 600; the next step 50 s later says 20.
+    first = label(0, created_at=100.0, claimed_at=0.0, seconds=600.0, kind="notes", ranks=None)
+    second = label(0, created_at=150.0, claimed_at=0.0, seconds=20.0)
+    found = only([first, second], paid)
+    assert (found.seconds, found.paid_seconds) == (620.0, 120.0)
+    assert found.cost == pytest.approx(1.2)
+    assert found.clocks_differ
+    assert found.suspicions == ()
+
+
+def test_without_the_servers_time_the_browsers_counts() -> None:
+    unknown = label(0, created_at=100.0, claimed_at=None, seconds=600.0)
+    slow = label(1, created_at=200.0, claimed_at=150.0, seconds=90.0)  # 40 s too many
+    found = only([unknown, slow])
+    assert (found.seconds, found.paid_seconds) == (690.0, 650.0)
+    assert not found.clocks_differ
+
+
+def test_a_correction_keeps_the_time_of_what_it_replaces() -> None:
+    columns = Columns()
+    columns.add(label(0, created_at=100.0, claimed_at=90.0, seconds=60.0), 1)
+    row = columns.strike(1)
+    columns.add(label(0, created_at=900.0, claimed_at=90.0, seconds=60.0), 2, replaces=row)
+    (found,) = work(columns, SETTINGS)
+    assert (found.labels, found.seconds, found.paid_seconds) == (1, 60.0, 10.0)
+
+
+def test_nobody_has_done_nothing() -> None:
+    assert work(Columns(), SETTINGS) == []

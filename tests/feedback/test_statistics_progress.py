@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import assignment, labelling
+from hark.feedback import assignment, events, labelling
 from hark.feedback.assignment import Assignment
-from hark.feedback.statistics_labels import LabelLog
-from hark.feedback.statistics_progress import history, pace, progress
+from hark.feedback.statistics_columns import Columns
+from hark.feedback.statistics_labels import label_of
+from hark.feedback.statistics_progress import Filled, Progress, history, pace, progress
+from hark.feedback.studies import Study
+from hark.web.results import label_times
 
 HOUR = 3600.0
 
@@ -23,14 +27,28 @@ def vote(workshop: Workshop, study_id: str, person_id: str, key: str) -> str:
     ).event.id
 
 
+def filled(times: list[float], now: float) -> Filled:
+    recent = sum(one > now - HOUR for one in times)
+    return Filled(places=len(times), last_hour=recent, first_at=min(times, default=None))
+
+
+def counted(workshop: Workshop, study: Study, now: float) -> Progress:
+    """Of the whole log."""
+    columns = Columns()
+    with workshop.store.read() as connection:
+        columns.fold(connection, study.id)
+        return progress(connection, study.id, now=now, label_times=label_times(columns))
+
+
 def test_pace_is_of_the_last_hour() -> None:
     times = [0.0, 100.0, 4000.0, 5000.0, 6000.0]
-    assert pace(times, 7000.0).per_hour == pytest.approx(3)  # after 3400
+    assert pace(filled(times, 7000.0), 7000.0).per_hour == pytest.approx(3)  # after 3400
 
 
 def test_pace_of_a_study_younger_than_an_hour_is_of_its_age() -> None:
-    assert pace([0.0, 300.0, 600.0], 1800.0).per_hour == pytest.approx(6)
-    assert pace([0.0, 1.0], 1.0).per_hour == pytest.approx(120)  # of a minute, not of a second
+    assert pace(filled([0.0, 300.0, 600.0], 1800.0), 1800.0).per_hour == pytest.approx(6)
+    # of a minute, not of a second
+    assert pace(filled([0.0, 1.0], 1.0), 1.0).per_hour == pytest.approx(120)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +60,7 @@ def test_pace_of_a_study_younger_than_an_hour_is_of_its_age() -> None:
     ],
 )
 def test_pace_is_undefined_with_a_reason(times: list[float], because: str) -> None:
-    found = pace(times, 9001.0)
+    found = pace(filled(times, 9001.0), 9001.0)
     assert found.per_hour is None
     assert found.because == because
 
@@ -69,8 +87,7 @@ def test_places_are_filled_and_the_time_left_follows_from_the_pace(
     clock.now += 600
     vote(workshop, study.id, other.id, "1")
     clock.now += 600
-    with workshop.store.read() as connection:
-        found = progress(connection, study.id, now=clock.now)
+    found = counted(workshop, study, clock.now)
     assert (found.places, found.filled, found.labels) == (6, 2, 2)
     assert found.pace.per_hour == pytest.approx(6)  # two in twenty minutes
     assert found.seconds_left == pytest.approx(4 / 6 * HOUR)
@@ -83,8 +100,7 @@ def test_an_empty_study_has_nothing_left_undefined_time_and_no_history(
     workshop: Workshop, clock: Clock
 ) -> None:
     study = workshop.study("vote")
-    with workshop.store.read() as connection:
-        found = progress(connection, study.id, now=clock.now)
+    found = counted(workshop, study, clock.now)
     assert (found.places, found.uses, found.history) == (0, (), None)
     assert found.seconds_left is None
 
@@ -92,34 +108,33 @@ def test_an_empty_study_has_nothing_left_undefined_time_and_no_history(
 def test_items_without_responses_are_waiting(workshop: Workshop, clock: Clock) -> None:
     study = workshop.study("vote")
     workshop.votes(study, 2, texts=("whole", ""))
-    with workshop.store.read() as connection:
-        (train,) = progress(connection, study.id, now=clock.now).uses
+    (train,) = counted(workshop, study, clock.now).uses
     assert train.waiting == 2
 
 
-def test_a_log_follows_labels_corrections_and_retractions(workshop: Workshop) -> None:
+def test_columns_follow_labels_corrections_and_retractions(workshop: Workshop) -> None:
     study = workshop.study("vote")
     workshop.votes(study, 2)
     person = workshop.labeler(study)
-    log = LabelLog(study.id)
+    columns = Columns()
 
-    def read() -> list[tuple[str, tuple[int, ...] | None]]:
+    def read() -> list[int]:
+        """The preferences that stand."""
         with workshop.store.read() as connection:
-            return [(one.id, one.ranks) for one in log.read(connection)]
+            columns.fold(connection, study.id)
+        said = columns.answers(np.ones(len(columns.labels), bool))
+        return [int(value) for one in said for value in one.value]
 
     assert read() == []
     first = vote(workshop, study.id, person.id, "1")
     second = vote(workshop, study.id, person.id, "2")
-    assert [name for name, _ in read()] == [first, second]
-    corrected = labelling.correct(
-        workshop.store, first, person.id, {"chosen": None}, client_key="3"
-    ).id
-    assert read()[1] == (corrected, (1, 1))
+    before = read()
+    assert len(before) == 2
+    labelling.correct(workshop.store, first, person.id, {"chosen": None}, client_key="3")
+    assert read() == [before[1], 0]
     labelling.correct(workshop.store, second, person.id, None, client_key="4")
-    assert [name for name, _ in read()] == [corrected]
-    with workshop.store.read() as connection:
-        fresh = LabelLog(study.id).read(connection)
-        assert fresh == log.read(connection)
+    assert read() == [0]
+    assert columns.labels["milliseconds"].tolist() == [-1, -1, -1]
 
 
 def test_what_was_read_and_written_is_counted_in_characters(workshop: Workshop) -> None:
@@ -128,6 +143,7 @@ def test_what_was_read_and_written_is_counted_in_characters(workshop: Workshop) 
     person = workshop.labeler(study)
     vote(workshop, study.id, person.id, "1")
     with workshop.store.read() as connection:
-        (label,) = LabelLog(study.id).read(connection)
+        (event,) = events.iterate(connection, study_id=study.id, kinds=("vote",))
+    label = label_of(event)
     assert label.read_characters == len("Question 0") + 2
     assert label.written_characters == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -29,6 +30,16 @@ def test_bars_are_as_tall_as_their_counts() -> None:
     assert float(short["y"]) + float(short["height"]) == pytest.approx(
         float(tall["y"]) + float(tall["height"])
     )
+
+
+@pytest.mark.parametrize("bars", [1, 2, 3, 5, 12, 13, 48])
+@pytest.mark.parametrize("seconds", [60.0, 86400.0])
+def test_times_under_bars_stand_apart_and_inside(bars: int, seconds: float) -> None:
+    drawn = history_chart(History(start=1.8e9, seconds=seconds, counts=(1,) * bars))
+    under = [float(one["x"]) for one in elements(drawn, "tick") if one["text-anchor"] == "start"]
+    assert under
+    assert all(later - one >= 90 for one, later in itertools.pairwise(under))
+    assert under[-1] + 80 <= 720  # "31 Jan 14:05" is 66 wide at 11.5 px
 
 
 def test_an_interval_lies_around_its_value_and_a_missing_one_says_why() -> None:

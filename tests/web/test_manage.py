@@ -327,6 +327,24 @@ def test_pages_are_for_those_whom_they_are_for(workshop: Workshop) -> None:
     assert client.get(f"{of_study}/items").status_code == 303
 
 
+def test_a_directory_that_only_looks_like_a_snapshot_is_named_and_breaks_nothing(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    study = workshop.study("vote")
+    for name, text in (("0123456789ab", None), ("0123456789ac", "{"), ("0123456789ad", "{}")):
+        folder = tmp_path / f"{study.settings.name}-{name}"
+        folder.mkdir()
+        if text is not None:
+            (folder / "snapshot.json").write_text(text)
+    client = TestClient(build_application(workshop.store, settings=WebSettings(exports=tmp_path)))
+    cookie = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    page = client.get(f"/manage/{study.settings.name}/export", headers=cookie)
+    assert page.status_code == 200
+    assert "0 snapshots" in page.text
+    assert "unfinished or not made by hark" in page.text
+    assert page.text.count("vote-study-0123456789a") == 3
+
+
 def test_a_labeler_changes_nothing_and_nobody_does_without_the_token(workshop: Workshop) -> None:
     study = workshop.study("vote")
     client = TestClient(build_application(workshop.store))

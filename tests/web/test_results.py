@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from tests.feedback.workshop import Workshop, vote_item
 from tests.web.managing import cookie_of, person_of_role
 
+from hark.evaluation.bradley_terry import FIRST
 from hark.feedback import assignment, items, labelling, sign_in
 from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
+from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.identifiers import new_id
+from hark.feedback.statistics_columns import Columns
+from hark.feedback.statistics_labels import label_of
 from hark.feedback.studies import Study
 from hark.web.application import build_application
 from hark.web.results import results_of, votes
@@ -81,6 +87,45 @@ def test_votes_give_elo_and_win_rates(client: TestClient, study: Study) -> None:
     assert rated["model-a"]["elo"]["value"] > rated["model-b"]["elo"]["value"]
 
 
+def test_elo_and_win_rates_are_files(workshop: Workshop, study: Study) -> None:
+    client = TestClient(build_application(workshop.store))
+    cookie = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    base = f"/manage/{study.settings.name}/dashboard"
+    got = client.get(f"{base}/models.json", headers=cookie)
+    assert got.headers["content-disposition"].endswith('vote-study-models.json"')
+    assert got.json() == results_of(workshop.store, study).votes.to_json()
+    elo = list(csv.DictReader(client.get(f"{base}/elo.csv", headers=cookie).text.splitlines()))
+    assert [(one["model"], one["wins"], one["ties"]) for one in elo] == [
+        ("model-a", "3", "1"), ("model-b", "0", "1"),
+    ]  # fmt: skip
+    assert (elo[0]["elo"], elo[0]["state"]) == ("1000.0", "exact")
+    text = client.get(f"{base}/win-rates.csv", headers=cookie).text
+    (first, _) = csv.DictReader(text.splitlines())
+    assert (first["row"], float(first["rate"])) == ("model-a", 0.875)
+
+
+def test_dashboard_shows_a_models_agreement_and_says_what_is_undefined(
+    workshop: Workshop, study: Study
+) -> None:
+    scores: dict[str, float] = {}
+    with workshop.store.read() as connection:
+        for item in items.list_items(workshop.store, study.id):
+            ids = items.candidates_of(connection, item.id)[0]
+            scores |= {one.id: float(one.text == "b") for one in ids}
+    for model, given in (("pm-1", scores), ("pm-2", dict(list(scores.items())[:1]))):
+        body = CandidateScores(model=model, scores=given)
+        put_scores(workshop.store, study.id, body, by=workshop.owner.id)
+    client = TestClient(build_application(workshop.store))
+    cookie = {"Cookie": f"hark_session={cookie_of(workshop, workshop.owner)}"}
+    page = client.get(f"/manage/{study.settings.name}/dashboard/results", headers=cookie).text
+    lines = [" ".join(line.split()) for line in page.split("<tr>")]
+    (first,) = [one for one in lines if "labelers and pm-1" in one]
+    assert "0%" in first
+    (second,) = [one for one in lines if "labelers and pm-2" in one]
+    assert second.count("undefined") == 2
+    assert "undefined: nothing to compare yet" in second
+
+
 def test_labelers_are_listed_by_pseudonym(client: TestClient, study: Study) -> None:
     got = client.get(f"/api/v1/studies/{study.settings.name}/labelers").json()
     assert [one["work"]["labels"] for one in got] == [2, 2]
@@ -94,8 +139,8 @@ def test_scores_are_held_against_labelers(
     name = study.settings.name
     scores: dict[str, float] = {}
     with workshop.store.read() as connection:
-        for label in results_of(workshop.store, study).labels:
-            ids = items.candidates_of(connection, label.item_id)[0]
+        for item in items.list_items(workshop.store, study.id):
+            ids = items.candidates_of(connection, item.id)[0]
             scores |= {one.id: 2.0 if one.text == "a" else 1.0 for one in ids}
     given = {"model": "pm-1", "scores": scores}
     assert client.put(f"/api/v1/studies/{name}/scores", json=given).json() == {"kept": 4}
@@ -144,10 +189,10 @@ def test_results_are_computed_once_until_a_label_comes(workshop: Workshop) -> No
     person = workshop.labeler(study)
     vote(workshop, study, person, "a")
     before = results_of(workshop.store, study)
-    assert results_of(workshop.store, study) is before
+    assert results_of(workshop.store, study).votes is before.votes
     vote(workshop, study, person, "b")
     after = results_of(workshop.store, study)
-    assert after is not before
+    assert after.votes is not before.votes
     assert [one.work.labels for one in after.labelers] == [2]
 
 
@@ -157,9 +202,11 @@ def test_votes_say_who_stood_first_and_leave_out_what_does_not_count(workshop: W
     people = [workshop.labeler(study) for _ in range(20)]
     for person in people:
         vote(workshop, study, person, "a")
-    labels = results_of(workshop.store, study).labels
-    cast = votes(labels)
-    assert {one.first for one in cast} == {"model-a", "model-b"}  # both orders were drawn
-    assert all(getattr(one, one.outcome) == "model-a" for one in cast)
-    assert votes([replace(one, late=True) for one in labels]) == []
-    assert votes([replace(one, use="screening") for one in labels]) == []
+    events = workshop.events(study_id=study.id, kinds=("vote",))
+    labels = [label_of(one) for one in events]
+    cast = votes(Columns.of(labels))
+    assert set(cast.first) == {0, 1}  # both orders were drawn
+    winner = np.where(cast.outcome == FIRST, cast.first, cast.second)
+    assert {cast.models[one] for one in winner} == {"model-a"}
+    assert len(votes(Columns.of([replace(one, late=True) for one in labels]))) == 0
+    assert len(votes(Columns.of([replace(one, use="screening") for one in labels]))) == 0

@@ -286,6 +286,29 @@ def export(
         list[Literal["train", "test"]],
         Parameter(help="Items of these uses.", consume_multiple=True, negative=()),
     ] = ["train"],  # noqa: B006 (cyclopts shows it in --help; nobody changes it)
+    members: Annotated[
+        list[Literal["screening", "active", "paused", "rejected"]],
+        Parameter(
+            help="Labels of members in these states; those turned away are rejected.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ] = ["screening", "active", "paused"],  # noqa: B006 (as above)
+    without_labelers: Annotated[
+        list[str],
+        Parameter(
+            help="Leave out the labels of these: pseudonyms, logins or ids.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ] = [],  # noqa: B006 (as above)
+    minimum_gold_accuracy: Annotated[
+        float | None,
+        Parameter(
+            help="Leave out labelers who gave a smaller share of the known answers, 0 to 1.",
+            validator=Number(gte=0, lte=1),
+        ),
+    ] = None,
     output: Annotated[
         Path, Parameter(help="Directory in which the snapshot gets one of its own.")
     ] = Path("snapshots"),
@@ -298,7 +321,14 @@ def export(
     """
     from hark.feedback.export import ExportSettings, export_study, read_about
 
-    asked = ExportSettings(format=format_, minimum_strength=minimum_strength, uses=tuple(uses))
+    asked = ExportSettings(
+        format=format_,
+        minimum_strength=minimum_strength,
+        uses=tuple(uses),
+        members=tuple(members),
+        without_labelers=tuple(without_labelers),
+        minimum_gold_accuracy=minimum_gold_accuracy,
+    )
     with open_store(store) as opened:
         path = export_study(opened, study, output, asked)
     about = read_about(path)

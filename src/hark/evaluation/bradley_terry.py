@@ -58,15 +58,12 @@ class Games:
     @classmethod
     def of(cls, first: Codes, second: Codes, outcome: Codes, *, players: int) -> Games:
         """Gather games [n] into kinds."""
-        rows = np.stack([first, second, outcome], axis=1)
-        kinds, kind = np.unique(rows, axis=0, return_inverse=True)
-        return cls(
-            players=players,
-            first=kinds[:, 0],
-            second=kinds[:, 1],
-            outcome=kinds[:, 2],
-            kind=kind.reshape(-1),
-        )
+        # One number for each kind: a million games sort in a tenth of a second, as rows in many.
+        codes = (np.asarray(first, np.intp) * players + second) * 3 + outcome
+        kinds, kind = np.unique(codes, return_inverse=True)
+        pairs, ended = np.divmod(kinds, 3)
+        one, other = np.divmod(pairs, players)
+        return cls(players=players, first=one, second=other, outcome=ended, kind=kind.reshape(-1))
 
     @property
     def counts(self) -> Array:

@@ -14,13 +14,15 @@ Departures and choices
    labeler), the coarser way alone is resampled; the pigeonhole bootstrap would only widen it.
 3. With cells seen once or twice the pigeonhole bootstrap is conservative (Owen's theorem 1): it
    covers more than it states, never less.
+4. Beyond `MOST_CELLS` cells of the two ways (or clusters of the one) nothing is drawn: the interval
+   is that of a normal with the bootstrap's own variance, which has a closed form.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -30,6 +32,8 @@ from scipy import special
 from hark.errors import HarkError
 
 Array = NDArray[np.float64]
+Cluster = Sequence[Hashable] | NDArray[np.integer[Any]]
+"""For each observation the name, or the number, of its cluster."""
 State = Literal[
     "defined",
     "no observations",
@@ -45,6 +49,8 @@ State = Literal[
 
 BLOCK = 1 << 22
 """Resampling weights held at once; bounds the memory of a bootstrap."""
+MOST_CELLS = 1 << 18
+"""A bootstrap of more takes seconds and much memory, and its percentiles are a normal's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +135,7 @@ def proportion(successes: float, n: int, *, level: float = 0.95) -> Estimate:
 def clustered_mean(
     values: ArrayLike,
     *,
-    clusters: Sequence[Sequence[Hashable]] = (),
+    clusters: Sequence[Cluster] = (),
     weights: ArrayLike | None = None,
     level: float = 0.95,
     resamples: int = 2000,
@@ -153,6 +159,12 @@ def clustered_mean(
     plain: dict[str, Any] = {"value": value, "n": observed.size, "clusters": fewest, "level": level}
     if fewest < 2:
         return Estimate(low=None, high=None, state="one cluster", **plain)
+    if math.prod(int(codes.max()) + 1 for codes in groups) > MOST_CELLS:
+        spread = bootstrap_deviation((observed - value) * heavy / heavy.sum(), groups)
+        if spread <= 1e-12 * np.abs(observed).max():
+            return Estimate(low=None, high=None, state="no variation", **plain)
+        half = -float(special.ndtri(percentile_tail(fewest, level))) * spread
+        return Estimate(low=value - half, high=value + half, **plain)
     columns = np.stack([observed * heavy, heavy], axis=1)
     sums = np.concatenate(list(resampled_sums(columns, groups, resamples=resamples, seed=seed)))
     sums = sums[sums[:, 1] > 0]
@@ -166,7 +178,7 @@ def clustered_mean(
 def clustered_rate(
     values: ArrayLike,
     *,
-    clusters: Sequence[Sequence[Hashable]] = (),
+    clusters: Sequence[Cluster] = (),
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -179,6 +191,8 @@ def clustered_rate(
     estimate = clustered_mean(
         values, clusters=clusters, level=level, resamples=resamples, seed=seed
     )
+    if estimate.low is not None and estimate.high is not None:
+        return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
     if estimate.state != "no variation" or estimate.value not in (0.0, 1.0):
         return estimate
     wilson = proportion(estimate.value * estimate.clusters, estimate.clusters, level=level)
@@ -192,7 +206,7 @@ def clustered_rate(
     )
 
 
-def cluster_codes(clusters: Sequence[Sequence[Hashable]], *, n: int) -> list[NDArray[np.intp]]:
+def cluster_codes(clusters: Sequence[Cluster], *, n: int) -> list[NDArray[np.intp]]:
     """Number the clusters of each way worth resampling: one array [n] of 0, 1, … for each.
 
     Ways of one level are left out unless nothing else remains, and so is a way nested in the other.
@@ -203,8 +217,7 @@ def cluster_codes(clusters: Sequence[Sequence[Hashable]], *, n: int) -> list[NDA
     for way in clusters:
         if len(way) != n:
             raise ValueError(f"{len(way)} cluster names for {n} values: give one for each")
-        numbers: dict[Hashable, int] = {}
-        coded.append(np.array([numbers.setdefault(name, len(numbers)) for name in way], np.intp))
+        coded.append(numbered(way))
     if not coded:
         return [np.arange(n)]
     coded = [codes for codes in coded if codes.max() > 0] or coded[:1]
@@ -216,6 +229,35 @@ def cluster_codes(clusters: Sequence[Sequence[Hashable]], *, n: int) -> list[NDA
         if cells == first.max() + 1:
             return [second]
     return coded
+
+
+def numbered(way: Cluster) -> NDArray[np.intp]:
+    """Clusters by the order in which they come first."""
+    if isinstance(way, np.ndarray):
+        _, firsts, codes = np.unique(way, return_index=True, return_inverse=True)
+        rank = np.empty(len(firsts), np.intp)
+        rank[np.argsort(firsts)] = np.arange(len(firsts))
+        return np.asarray(rank[codes.reshape(-1)])
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in way], np.intp)
+
+
+def bootstrap_deviation(residuals: Array, groups: Sequence[NDArray[np.intp]]) -> float:
+    """The standard deviation of the bootstrap of Σ `residuals`, which add up to 0, in closed form.
+
+    One way of G clusters: the variance is Σ_g r_g². Two, of G and H clusters: with multiplicities
+    of mean 1, variance 1 − 1/G and covariance −1/G,
+    Σ_gh r_gh² + (1 − 1/H) Σ_g r_g² + (1 − 1/G) Σ_h r_h² (Owen 2007, section 4, for finite G and H).
+    """
+    sums = [np.bincount(codes, residuals) for codes in groups]
+    squares = [float(one @ one) for one in sums]
+    if len(groups) == 1:
+        return math.sqrt(squares[0])
+    cells = np.unique(groups[0] * len(sums[1]) + groups[1], return_inverse=True)[1].reshape(-1)
+    both = np.bincount(cells, residuals)
+    shares = [1 - 1 / len(one) for one in sums]
+    variance = float(both @ both) + shares[1] * squares[0] + shares[0] * squares[1]
+    return math.sqrt(variance)
 
 
 def resampled_sums(
@@ -270,7 +312,12 @@ def percentile_interval(
     Plain percentiles of G clusters are short by √((G−1)/G) and know no t quantile; the levels
     Φ(∓√(G/(G−1))·t) put both right and tend to the plain ones as G grows.
     """
-    t = special.stdtrit(clusters - 1, 0.5 + level / 2)
-    tail = float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))
+    tail = percentile_tail(clusters, level)
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def percentile_tail(clusters: int, level: float) -> float:
+    """The lower of the two levels at which `percentile_interval` reads."""
+    t = special.stdtrit(clusters - 1, 0.5 + level / 2)
+    return float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))

@@ -6,14 +6,18 @@ prompt.
 
 from __future__ import annotations
 
-import collections
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hark.evaluation.elo import Vote
-from hark.evaluation.winrate import Judgement, WinRate, win_rate
+import numpy as np
+
+from hark.evaluation.elo import Vote, VoteColumns
+from hark.evaluation.winrate import WinRate, rate_of_outcomes
+
+FOR_THE_FIRST = np.array([1.0, 0.0, 0.5])
+"""What `FIRST`, `SECOND` and `TIE` are worth to the model that was shown first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class Matchup:
 
 
 def matchups(
-    votes: Sequence[Vote],
+    votes: Sequence[Vote] | VoteColumns,
     models: Sequence[str] | None = None,
     *,
     level: float = 0.95,
@@ -39,23 +43,20 @@ def matchups(
     seed: int = 0,
 ) -> list[Matchup]:
     """Every ordered pair of different models, row by row; None for all that were voted on."""
-    if models is None:
-        models = sorted({name for vote in votes for name in (vote.first, vote.second)})
-    judged = collections.defaultdict[tuple[str, str], list[Judgement]](list)
-    for place, vote in enumerate(votes):
-        prompt: Hashable = place if vote.prompt is None else ("", vote.prompt)
-        first = {"first": 1.0, "tie": 0.5, "second": 0.0}[vote.outcome]
-        for row, column, outcome in (
-            (vote.first, vote.second, first),
-            (vote.second, vote.first, 1 - first),
-        ):
-            judgement = Judgement(outcome=outcome, prompt=prompt, labeler=vote.labeler)
-            judged[row, column].append(judgement)
-    return [
-        Matchup(
-            row=row,
-            column=column,
-            rate=win_rate(judged[row, column], level=level, resamples=resamples, seed=seed),
+    cast = votes if isinstance(votes, VoteColumns) else VoteColumns.of(votes)
+    place = {name: number for number, name in enumerate(cast.models)}
+    found = []
+    for row, column in itertools.permutations(cast.models if models is None else models, 2):
+        one, other = place.get(row, -1), place.get(column, -1)
+        ahead = (cast.first == one) & (cast.second == other)
+        these = np.flatnonzero(ahead | (cast.first == other) & (cast.second == one))
+        first_won = FOR_THE_FIRST[cast.outcome[these]]
+        rate = rate_of_outcomes(
+            np.where(ahead[these], first_won, 1 - first_won),
+            [cast.prompt[these], cast.labeler[these]],
+            level=level,
+            resamples=resamples,
+            seed=seed,
         )
-        for row, column in itertools.permutations(models, 2)
-    ]
+        found.append(Matchup(row=row, column=column, rate=rate))
+    return found

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from hark.data.records import Comparison, Dialogue, answered
 from hark.errors import HarkError
-from hark.evaluation.intervals import Estimate, clustered_rate, require_finite
+from hark.evaluation.intervals import Array, Cluster, Estimate, clustered_rate, require_finite
 from hark.evaluation.scores import Labeler, Scorer, score
 
 
@@ -74,6 +74,13 @@ def win_rate(
     if any(judgement.labeler is not None for judgement in judgements):
         # A verdict by nobody in particular is a labeler of its own, alike to no other.
         clusters.append([j.labeler or n for n, j in enumerate(judgements)])
+    return rate_of_outcomes(outcomes, clusters, level=level, resamples=resamples, seed=seed)
+
+
+def rate_of_outcomes(
+    outcomes: Array, clusters: Sequence[Cluster], *, level: float, resamples: int, seed: int
+) -> WinRate:
+    """`win_rate` of [n] outcomes, 1, ½ or 0, with each way of clustering them."""
     return WinRate(
         estimate=clustered_rate(
             outcomes, clusters=clusters, level=level, resamples=resamples, seed=seed

@@ -14,7 +14,10 @@ import collections
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Level = Literal["nominal", "ordinal", "interval"]
 State = Literal["defined", "nothing to compare", "no variation"]
@@ -115,3 +118,71 @@ _DISTANCES: dict[Level, Callable[[Mapping[float, int]], Distance]] = {
     "ordinal": _ordinal,
     "interval": _interval,
 }
+
+
+def agreement_of_counts(
+    counts: NDArray[Any], values: NDArray[Any], level: Level
+) -> tuple[Agreement, Agreement]:
+    """`percent_agreement` and `krippendorff_alpha` of many units at once.
+
+    counts: [units, values], how often each value was given; values: [values], ascending.
+    """
+    given = counts.sum(axis=1)
+    paired, sizes = counts[given > 1].astype(float), given[given > 1].astype(float)
+    shares = (paired * (paired - 1)).sum(axis=1) / (sizes * (sizes - 1))
+    percent = Agreement(
+        value=float(shares.mean()) if len(sizes) else None,
+        state="defined" if len(sizes) else "nothing to compare",
+        units=len(sizes),
+        values=int(sizes.sum()),
+    )
+    # Off the diagonal, Krippendorff's matrix of observed coincidences.
+    coincidences = paired.T @ (paired / (sizes - 1)[:, None])
+    alpha = alpha_of_coincidences(coincidences, paired.sum(axis=0), values, level, len(sizes))
+    return percent, alpha
+
+
+def agreement_of_pairs(
+    pairs: NDArray[Any], values: NDArray[Any], level: Level
+) -> tuple[Agreement, Agreement]:
+    """The same where each unit is a pair of values.
+
+    pairs: [values, values], how often the row's came with the column's.
+    """
+    units = int(pairs.sum())
+    percent = Agreement(
+        value=float(np.trace(pairs)) / units if units else None,
+        state="defined" if units else "nothing to compare",
+        units=units,
+        values=2 * units,
+    )
+    both = (pairs + pairs.T).astype(float)
+    return percent, alpha_of_coincidences(both, both.sum(axis=1), values, level, units)
+
+
+def alpha_of_coincidences(
+    coincidences: NDArray[Any],
+    totals: NDArray[Any],
+    values: NDArray[Any],
+    level: Level,
+    units: int,
+) -> Agreement:
+    """α = 1 − (n − 1) Σ o_vw δ²_vw / Σ n_v n_w δ²_vw.
+
+    coincidences: [values, values], o off the diagonal; totals: [values], n; values: ascending.
+    """
+    n = float(totals.sum())
+    scale = {
+        "nominal": np.arange(len(values)),
+        "ordinal": np.cumsum(totals) - totals / 2,
+        "interval": values,
+    }[level]
+    apart = scale[:, None] - scale
+    squared = (apart != 0).astype(float) if level == "nominal" else apart**2
+    varied = np.count_nonzero(totals) > 1
+    state: State = "defined" if varied else "no variation" if units else "nothing to compare"
+    alpha = None
+    if varied:
+        expected = float(totals @ squared @ totals)
+        alpha = 1 - (n - 1) * float((coincidences * squared).sum()) / expected
+    return Agreement(value=alpha, state=state, units=units, values=int(n))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from hark.feedback import studies
-from hark.feedback.selection import DAY_SECONDS, count_waiting, quota_reached
+from hark.feedback.selection import DAY_SECONDS, count_waiting, quota_used
 from hark.feedback.store import Store
 from hark.feedback.studies import Member, Study
 from hark.feedback.tables import assignments, members
@@ -27,6 +27,8 @@ class Desk:
     done_today: int
     """In the last 24 hours."""
     skipped: int
+    of_quota: int
+    """Items done that count against the most that the study allows each."""
 
     @property
     def may_work(self) -> bool:
@@ -53,7 +55,8 @@ def desk_of(store: Store, study_id: str, person_id: str) -> Desk:
 def _desk(connection: Connection, study_id: str, person_id: str, now: float) -> Desk:
     study = studies.get_study(connection, study_id)
     member = studies.get_member(connection, study_id, person_id)
-    full = member.state == "active" and quota_reached(connection, study, person_id)
+    used, most = quota_used(connection, study, person_id), study.settings.maximum_labels
+    full = member.state == "active" and most is not None and used >= most
     counts = _counts(connection, study_id, person_id)
     return Desk(
         study=study,
@@ -63,6 +66,7 @@ def _desk(connection: Connection, study_id: str, person_id: str, now: float) -> 
         done=counts.get("done", 0) + counts.get("late", 0),
         done_today=sum(_counts(connection, study_id, person_id, since=now - DAY_SECONDS).values()),
         skipped=counts.get("skipped", 0),
+        of_quota=used,
     )
 
 

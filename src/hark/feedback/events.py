@@ -191,6 +191,7 @@ def iterate(
     study_id: str | None = None,
     assignment_id: str | None = None,
     among: Select[tuple[str]] | None = None,
+    of_items: Select[tuple[str]] | None = None,
     author: str | None = None,
     kinds: Iterable[str] | None = None,
     after: int = 0,
@@ -202,6 +203,7 @@ def iterate(
     """Events in the order in which they were kept, or the other way round.
 
     among: ids of the assignments that they are of; quicker than a study where those are few.
+    of_items: ids of the items that they are of.
     after, before: positions; the events up to the first and from the second on are left out.
     current: leave out what has been superseded, and retractions.
     limit: at most so many; who needs fewer than all must say so, or leaves a cursor open.
@@ -216,6 +218,8 @@ def iterate(
         statement = statement.where(events.c.assignment_id == assignment_id)
     if among is not None:
         statement = statement.where(events.c.assignment_id.in_(among))
+    if of_items is not None:
+        statement = statement.where(events.c.item_id.in_(of_items))
     if author is not None:
         statement = statement.where(events.c.author == author)
     if kinds is not None:

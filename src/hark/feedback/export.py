@@ -1,39 +1,39 @@
 """Data snapshots: the labels of a study as training data, hashed and never changed.
 
-A snapshot is a directory named after the hash of what is in it: the data in one format, every event
+A snapshot is a directory named after the hash of what is in it: the data in one format, every label
 behind it, and a card. The same labels make the same snapshot; more labels make another one.
+
+`events.jsonl` holds labels, those left out or superseded too, and retractions, each with all that
+was shown. What else people do (agree to categories, skip, write to a model, take a screening test)
+is no label and makes no other snapshot. Nothing is held in memory but a few numbers for each label.
 """
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import json
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import IO, Annotated, Any, Final, Literal
 
 from pydantic import Field
+from sqlalchemy import Connection, select
 
 from hark.data.formats import registry
 from hark.data.formats.writing import write_records
 from hark.data.records import Comparison, Demonstration
 from hark.errors import DataError, RunError
 from hark.feedback import events, studies
-from hark.feedback.agreement import Agreement, krippendorff_alpha, percent_agreement
 from hark.feedback.events import Event
-from hark.feedback.judgements import (
-    COMPARES,
-    DEMONSTRATES,
-    comparison_of,
-    demonstration_of,
-    preference_units,
-)
+from hark.feedback.export_card import Tally
+from hark.feedback.export_people import left_out_people, pseudonyms_of
+from hark.feedback.judgements import COMPARES, DEMONSTRATES, comparison_of, demonstration_of
 from hark.feedback.store import Store
-from hark.feedback.studies import Study
+from hark.feedback.studies import MemberState, Study
+from hark.feedback.tables import events as events_table
 from hark.runs.files import content_hash
 from hark.settings import Settings
 
@@ -48,6 +48,7 @@ KIND_OF: Final[dict[str, Kind]] = {
     "question": "labels",
 }
 """What comes of a study, by its kind of task; comparisons of the others."""
+IN_LOG: Final = events.LABELS | {"retraction"}
 HASH_CHARACTERS: Final = 12
 
 
@@ -61,18 +62,14 @@ class ExportSettings(Settings):
     """Graded choices below it are left out; HH kept those above the weakest grade (2)."""
     uses: tuple[Literal["train", "test"], ...] = ("train",)
     """Items of these uses; never gold or screening."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """What goes into a snapshot."""
-
-    kind: Kind
-    records: list[Comparison] | list[Demonstration] | list[dict[str, Any]]
-    labels: list[Event]
-    """The event behind each record."""
-    left_out: dict[str, int]
-    """Reason → labels."""
+    members: tuple[MemberState, ...] = ("screening", "active", "paused")
+    """Labels of members in these states; by default of all who were not turned away ("rejected").
+    Annotators whose labels were imported are no members, and theirs are always in."""
+    without_labelers: tuple[str, ...] = ()
+    """Labels of these are left out: by pseudonym, login or id."""
+    minimum_gold_accuracy: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Labels of those who gave a smaller share of the known answers are left out; not of those who
+    have had no gold item."""
 
 
 def export_study(
@@ -80,57 +77,118 @@ def export_study(
 ) -> Path:
     """Write a snapshot below `folder` and return its directory; the same labels give the same one.
 
-    Raises: NotFoundError for an unknown study; DataError if there is nothing to export or its kind
-    cannot be written in this format; RunError if the disk refuses.
+    Raises: NotFoundError for an unknown study or labeler; DataError if there is nothing to export
+    or its kind cannot be written in this format; RunError if the disk refuses.
     """
     settings = settings or ExportSettings()
     study = studies.find_study(store, name)
-    with store.read() as connection:
-        kept = list(events.iterate(connection, study_id=study.id))
-    selection = select_labels(study, kept, settings)
-    if not selection.records:
-        reasons = "; ".join(f"{count} {why}" for why, count in selection.left_out.items())
-        raise DataError(f"study '{name}' has no label to export ({reasons or 'none was given'})")
+    _form_of(KIND_OF.get(study.settings.task, "comparisons"), settings.format)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     except OSError as error:
         raise RunError(f"cannot write below '{folder}': {error.strerror}") from None
     try:
-        _write(aside, study, kept, selection, settings)
+        with store.read() as connection:
+            _write(connection, aside, study, settings)
         return _settle(aside, folder / f"{name}-{content_hash(aside)[:HASH_CHARACTERS]}")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # If there is nothing in it.
 
 
-def select_labels(study: Study, kept: Sequence[Event], settings: ExportSettings) -> Selection:
-    """The labels that count, as records of the study's kind; and why the others do not."""
-    superseded = {one.supersedes for one in kept}
+def _write(connection: Connection, folder: Path, study: Study, settings: ExportSettings) -> None:
+    named = pseudonyms_of(connection, study, settings.without_labelers)
+    settings = settings.model_copy(update={"without_labelers": named})
     kind = KIND_OF.get(study.settings.task, "comparisons")
     form = _form_of(kind, settings.format)
-    left_out: collections.Counter[str] = collections.Counter()
-    records: list[Any] = []
-    labels: list[Event] = []
-    for event in kept:
+    path = folder / f"{kind}.{'parquet' if settings.format == 'parquet' else 'jsonl'}"
+    tally = Tally()
+    with (folder / "events.jsonl").open("w", encoding="utf-8") as log:
+        records = _records(connection, study, settings, form, tally, log)
+        if kind == "labels":
+            _write_lines(path, records)
+        else:
+            write_records(path, records, kind=kind, format=form.name)
+    if not tally.labels:
+        reasons = "; ".join(f"{count} {why}" for why, count in tally.left_out.items())
+        raise DataError(
+            f"study '{study.settings.name}' has no label to export ({reasons or 'none was given'})"
+        )
+    text = tally.card(study, kind=kind, uses=settings.uses, format=settings.format)
+    (folder / "card.md").write_text(text, encoding="utf-8")
+    about = {
+        "data": path.name,
+        "study": study.settings.model_dump(mode="json"),
+        "settings": _said_of(settings),
+        "labels": tally.labels,
+        "left_out": dict(tally.left_out),
+        "files": {one.name: content_hash(one) for one in sorted(folder.iterdir())},
+    }
+    if tally.people_left_out:
+        about["labelers_left_out"] = {
+            why: sorted(names) for why, names in tally.people_left_out.items()
+        }
+    text = json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True)
+    (folder / "snapshot.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _said_of(settings: ExportSettings) -> dict[str, Any]:
+    """The settings as a snapshot names them: who is left out only where somebody asked for it."""
+    of_people = {"members", "without_labelers", "minimum_gold_accuracy"}
+    usual = settings.model_dump(mode="json", exclude=of_people)
+    return usual | settings.model_dump(mode="json", include=of_people, exclude_defaults=True)
+
+
+def _records(
+    connection: Connection,
+    study: Study,
+    settings: ExportSettings,
+    form: Any,
+    tally: Tally,
+    log: IO[str],
+) -> Iterator[Any]:
+    """The labels that count, as records of the study's kind; all labels go to the log."""
+    superseded = _superseded(connection, study)
+    unwanted = left_out_people(
+        connection,
+        study,
+        named=settings.without_labelers,
+        states=settings.members,
+        minimum_gold_accuracy=settings.minimum_gold_accuracy,
+    )
+    for event in events.iterate(connection, study_id=study.id, kinds=IN_LOG):
+        if event.author not in unwanted:
+            log.write(_line(event.to_json()))
         if event.kind not in COMPARES | DEMONSTRATES | JUDGED_OTHERWISE:
             continue
         why = _why_left_out(event, superseded, settings)
-        record = _record(event, study.settings.name) if not why else None
+        who = "" if why else unwanted.get(event.author, "")
+        record = _record(event, study.settings.name) if not (why or who) else None
         if record is not None and form is not None and form.render is not None:
             try:
                 rows = list(form.render(record))
                 why = "" if rows else "ties, which this format does not have"
             except DataError:
                 why = "with a text that this format cannot express"
-        if why:
-            left_out[why] += 1
+        if why or who:
+            tally.leave_out(event, why or who, for_who=bool(who))
         else:
-            records.append(record)
-            labels.append(event)
-    return Selection(kind=kind, records=records, labels=labels, left_out=dict(left_out))
+            tally.take(event)
+            yield record
 
 
-def _why_left_out(event: Event, superseded: set[str | None], settings: ExportSettings) -> str:
+def _superseded(connection: Connection, study: Study) -> set[str]:
+    """Ids of the events that others have taken the place of; few, since people err rarely."""
+    later = events_table.c
+    statement = select(later.supersedes).where(
+        later.study_id == study.id, later.kind.in_(sorted(IN_LOG)), ~events.is_first()
+    )
+    return {one for one in connection.execute(statement).scalars() if one is not None}
+
+
+def _why_left_out(event: Event, superseded: set[str], settings: ExportSettings) -> str:
     if event.id in superseded:
         return "corrected or retracted"
     if event.body["use"] not in settings.uses:
@@ -160,39 +218,13 @@ def _form_of(kind: Kind, format: Format) -> Any:
     return registry.writer(kind, "hark" if format == "parquet" else format)
 
 
-def _write(
-    folder: Path,
-    study: Study,
-    kept: Iterable[Event],
-    selection: Selection,
-    settings: ExportSettings,
-) -> None:
-    ending = "parquet" if settings.format == "parquet" else "jsonl"
-    form = _form_of(selection.kind, settings.format)
-    path = folder / f"{selection.kind}.{ending}"
-    records: Any = selection.records
-    if selection.kind == "labels":
-        _write_lines(path, records)
-    else:
-        write_records(path, records, kind=selection.kind, format=form.name)
-    _write_lines(folder / "events.jsonl", (event.to_json() for event in kept))
-    (folder / "card.md").write_text(card(study, selection, settings), encoding="utf-8")
-    about = {
-        "data": path.name,
-        "study": study.settings.model_dump(mode="json"),
-        "settings": settings.model_dump(mode="json"),
-        "labels": len(selection.labels),
-        "left_out": selection.left_out,
-        "files": {one.name: content_hash(one) for one in sorted(folder.iterdir())},
-    }
-    text = json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True)
-    (folder / "snapshot.json").write_text(text + "\n", encoding="utf-8")
-
-
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.writelines(map(_line, rows))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _settle(aside: Path, path: Path) -> Path:
@@ -232,57 +264,6 @@ def read_about(path: Path) -> dict[str, Any]:
         raise DataError(f"'{path}' is no data snapshot: snapshot.json: {error.strerror}") from None
     except ValueError:
         raise DataError(f"'{path}' is no data snapshot: its snapshot.json is not JSON") from None
-    if not isinstance(about, dict) or not {"data", "labels", "left_out"} <= set(about):
+    if not isinstance(about, dict) or not {"data", "labels", "left_out", "settings"} <= set(about):
         raise DataError(f"'{path}' is no data snapshot: its snapshot.json does not describe one")
     return about
-
-
-def card(study: Study, selection: Selection, settings: ExportSettings) -> str:
-    """What a reader of the data must know, in Markdown; the same for the same labels."""
-    labels, given = selection.labels, study.settings
-    seconds = sorted(
-        label.body["client"]["ms_active"] / 1000
-        for label in labels
-        if label.body.get("client", {}).get("ms_active") is not None
-    )
-    units = preference_units(labels)
-    rows = {
-        "labels": str(len(labels)),
-        "items": str(len({label.item_id for label in labels})),
-        "labelers": str(len({label.author for label in labels})),
-        "first and last label": " to ".join(
-            events.iso_time(one.created_at) for one in (labels[0], labels[-1])
-        ),
-        "models": ", ".join(_snapshots(labels)) or "none named",
-        "median seconds at work": f"{seconds[len(seconds) // 2]:.1f}" if seconds else "not known",
-        "agreement of pairs": _said(percent_agreement(units)),
-        "Krippendorff's alpha (nominal)": _said(krippendorff_alpha(units, "nominal")),
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    left_out = "\n".join(f"* {count} {why}" for why, count in selection.left_out.items())
-    attacked = any(label.body["context"]["task"].get("mode") == "redteam" for label in labels)
-    inverted = (
-        "\nRed-team labelers picked the more harmful response; here the other one is the better.\n"
-        if attacked
-        else ""
-    )
-    return (
-        f"# {given.title}\n\n"
-        f"{selection.kind.capitalize()} of study `{given.name}`, round {given.round}, for "
-        f"{' and '.join(settings.uses)}, in format `{settings.format}`.\n{inverted}\n"
-        f"| | |\n|---|---|\n{table}\n\n## Left out\n\n{left_out or '* nothing'}\n\n"
-        f"## Instructions to the labelers\n\n{given.instructions}\n\n"
-        "Labelers are named by drawn pseudonyms. Every label, superseded ones too, is in "
-        "`events.jsonl`.\n"
-    )
-
-
-def _snapshots(labels: Iterable[Event]) -> list[str]:
-    named = {candidate["snapshot"] for label in labels for candidate in label.body["candidates"]}
-    return sorted(named - {None})
-
-
-def _said(agreement: Agreement) -> str:
-    if agreement.value is None:
-        return f"undefined: {agreement.state}"
-    return f"{agreement.value:.3f} over {agreement.units} pairs"

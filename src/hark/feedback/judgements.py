@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from sqlalchemy import Row
+
 from hark.data.formats.judged import summary_query
 from hark.data.records import Comparison, Demonstration, Dialogue, Message, ask
 from hark.feedback.events import Event
@@ -41,7 +43,7 @@ def comparison_of(event: Event, *, source: str | None = None) -> Comparison:
     )
 
 
-def ranks_of(event: Event, ids: Sequence[str]) -> tuple[int, ...]:
+def ranks_of(event: Event | Row[Any], ids: Sequence[str]) -> tuple[int, ...]:
     """How good each candidate is by a label of a kind in `COMPARES`: 1 is best, ties share a rank.
 
     ids: of the candidates, in the order of the result.

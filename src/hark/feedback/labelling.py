@@ -117,6 +117,8 @@ def submit(
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             body = _body(connection, study, item, row, steps, kind, answer, now)
+            # Whoever had the item before may have worked on it then: no clock tells how long.
+            body["claimed_at"] = row.leased_at if row.lease == 1 else None
             body["client"] = (client or Client()).model_dump(mode="json", exclude_defaults=True)
         new = events.NewEvent(
             kind=kind if kind in ANSWERS else "message",

@@ -16,9 +16,13 @@ DAY_SECONDS: Final = 86400.0
 
 def quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
     """Whether the labeler has done as many items as the study allows each."""
-    if study.settings.maximum_labels is None:
-        return False
-    done = connection.execute(
+    most = study.settings.maximum_labels
+    return most is not None and quota_used(connection, study, person_id) >= most
+
+
+def quota_used(connection: Connection, study: Study, person_id: str) -> int:
+    """Items that the labeler has done and that count: not those with known answers."""
+    return connection.execute(
         select(func.count())
         .select_from(assignments.join(items, assignments.c.item_id == items.c.id))
         .where(
@@ -28,7 +32,6 @@ def quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
             items.c.use.in_(("train", "test")),
         )
     ).scalar_one()
-    return done >= study.settings.maximum_labels
 
 
 def next_item(connection: Connection, study: Study, member: Member, now: float) -> Row[Any] | None:

@@ -8,16 +8,29 @@ against each other. Live dialogues have no subject in common.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from hark.feedback.agreement import Agreement, Level, krippendorff_alpha, percent_agreement
+import numpy as np
+from numpy.typing import NDArray
+
+from hark.feedback.agreement import Agreement, Level, agreement_of_counts, agreement_of_pairs
 from hark.feedback.gold import HARMFUL_FROM, Gold, score
 from hark.feedback.statistics_labels import Label, preferences
 
-PREFERENCE = "preference"
+Array = NDArray[Any]
+PREFERENCE: Final = "preference"
+MAIN: Final = (
+    PREFERENCE,
+    "success of the attack, 0 to 4",
+    "which answer matches",
+    "answer (alone)",
+    "answer (assisted)",
+)
+"""The question that a study is about is the first of these that was answered."""
+MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Odd: multiples of it lie far apart among 64 bits."""
 
 
 class Opinion(NamedTuple):
@@ -43,14 +56,29 @@ class QuestionAgreement:
     alpha: Agreement
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldMark:
-    """A label held against a known answer."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """All answers to one question, by numbers."""
 
-    labeler: str
-    item_id: str
-    value: float
-    """Share that is right, from 0 to 1."""
+    question: str
+    level: Level
+    subject: Array
+    """[n]: the same number for the same subject (`subject_keys`)."""
+    author: Array
+    """[n]."""
+    value: Array
+    """[n]."""
+
+    @property
+    def order(self) -> tuple[int, bool, str]:
+        """What studies are about first, flags last."""
+        place = MAIN.index(self.question) if self.question in MAIN else len(MAIN)
+        return place, self.question.startswith("flag"), self.question
+
+
+def subject_keys(item: Array, place: Array) -> Array:
+    """[n]: one number for each item [n] and place in it [n]."""
+    return np.asarray(item.astype(np.uint64) + place.astype(np.uint64) * MIXER)
 
 
 def opinions(labels: Iterable[Label]) -> list[Opinion]:
@@ -59,14 +87,20 @@ def opinions(labels: Iterable[Label]) -> list[Opinion]:
 
 
 def _opinions(label: Label) -> Iterator[Opinion]:
+    if label.kind != "comparison":
+        for i, j, sign in preferences(label):
+            subject = (label.item_id, i, j)
+            yield Opinion(PREFERENCE, "nominal", subject, label.author, float(sign))
+    yield from opinions_beside_preference(label)
+
+
+def opinions_beside_preference(label: Label) -> Iterator[Opinion]:
+    """What a label says other than which of two candidates is better."""
     answer, item = label.answer, label.item_id
 
     def said(question: str, level: Level, subject: Hashable, value: float) -> Opinion:
         return Opinion(question, level, subject, label.author, float(value))
 
-    if label.kind != "comparison":
-        for i, j, sign in preferences(label):
-            yield said(PREFERENCE, "nominal", (item, i, j), sign)
     place = {name: number for number, name in enumerate(label.candidate_ids)}
     if label.kind == "summary":
         chosen = answer["chosen"]
@@ -94,115 +128,104 @@ def _opinions(label: Label) -> Iterator[Opinion]:
         yield said(f"answer ({label.phase})", "nominal", item, answer["choice"])
 
 
-def among(said: Iterable[Opinion], *, between: str) -> list[QuestionAgreement]:
-    """Agreement of everyone who answered, question by question in the order they come."""
-    units = defaultdict[tuple[str, Level], dict[Hashable, list[float]]](dict)
+def among(said: Iterable[Answers], *, between: str) -> list[QuestionAgreement]:
+    """Agreement of everyone who answered, question by question."""
+    found = []
     for one in said:
-        subjects = units[one.question, one.level]
-        subjects.setdefault(one.subject, []).append(one.value)
-    return [
-        measured(between, question, level, list(subjects.values()))
-        for (question, level), subjects in units.items()
-    ]
+        counts, values = _tabulate(one)[:2]
+        measures = agreement_of_counts(counts, values, one.level)
+        found.append(_measured(between, one.question, one.level, measures))
+    return found
 
 
-def measured(
-    between: str, question: str, level: Level, units: Sequence[Sequence[float]]
+def _measured(
+    between: str, question: str, level: Level, measures: tuple[Agreement, Agreement]
 ) -> QuestionAgreement:
-    """Both coefficients of the same units."""
+    percent, alpha = measures
     return QuestionAgreement(
-        between=between,
-        question=question,
-        level=level,
-        percent=percent_agreement(units),
-        alpha=krippendorff_alpha(units, level),
+        between=between, question=question, level=level, percent=percent, alpha=alpha
     )
 
 
+def _tabulate(said: Answers) -> tuple[Array, Array, Array, Array, Array]:
+    """How often each value was given of each subject, [U, V]; the values [V] and subjects [U], both
+    ascending; and for each answer its row and column."""
+    subjects, row = np.unique(said.subject, return_inverse=True)
+    values, column = np.unique(said.value, return_inverse=True)
+    cells = np.bincount(row * len(values) + column, minlength=len(subjects) * len(values))
+    return cells.reshape(len(subjects), len(values)), values, subjects, row, column
+
+
 def against(
-    labelers: Iterable[Opinion], others: Iterable[Opinion], *, between: str
+    labelers: Iterable[Answers], others: Iterable[Answers], *, between: str
 ) -> list[QuestionAgreement]:
     """Each labeler's answer paired with what the others say of the same subject.
 
     Where the others disagree, what most of them say counts; where no answer has the most, none.
     """
-    votes = defaultdict[tuple[str, Hashable], Counter[float]](Counter)
-    for one in others:
-        votes[one.question, one.subject][one.value] += 1
-    units = defaultdict[tuple[str, Level], list[tuple[float, float]]](list)
+    by_question = {(one.question, one.level): one for one in others}
+    found = []
     for one in labelers:
-        pairs = units[one.question, one.level]
-        ruling = _most_frequent(votes.get((one.question, one.subject), Counter()))
-        if ruling is not None:
-            pairs.append((one.value, ruling))
-    return [measured(between, question, level, pairs) for (question, level), pairs in units.items()]
+        theirs = by_question.get((one.question, one.level))
+        ours, ruling = np.zeros(0), np.zeros(0)
+        if theirs is not None:
+            counts, values, subjects = _tabulate(theirs)[:3]
+            clear = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
+            place = np.minimum(np.searchsorted(subjects, one.subject), len(subjects) - 1)
+            ruled = (subjects[place] == one.subject) & clear[place]
+            ours = one.value[ruled]
+            ruling = values[counts.argmax(axis=1)][place[ruled]]
+        measures = _of_pairs(ours, ruling, one.level)
+        found.append(_measured(between, one.question, one.level, measures))
+    return found
 
 
-def _most_frequent(votes: Counter[float]) -> float | None:
-    ranked = votes.most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
-        return None
-    return ranked[0][0]
+def _of_pairs(ours: Array, theirs: Array, level: Level) -> tuple[Agreement, Agreement]:
+    values, codes = np.unique(np.concatenate([ours, theirs]), return_inverse=True)
+    size = len(values)
+    cells = np.bincount(codes[: len(ours)] * size + codes[len(ours) :], minlength=size * size)
+    return agreement_of_pairs(cells.reshape(size, size), values, level)
 
 
-def model_agreement(
-    labels: Iterable[Label], model: str, scores: Mapping[str, float]
-) -> QuestionAgreement:
+def model_agreement(model: str, signs: Array, scores: Array) -> QuestionAgreement:
     """Labelers' preferences paired with the order of a model's scores; labelers' ties left out.
 
-    scores: candidate's id → score.
+    signs: [n], 1 where a labeler holds the first of two candidates for better, −1 the second, 0 a
+    tie; scores: [n, 2] of both, NaN where the model says nothing.
     """
-    units: list[tuple[float, float]] = []
-    for label in labels:
-        known = [scores.get(name) for name in label.candidate_ids]
-        for i, j, sign in preferences(label):
-            ours, theirs = known[i], known[j]
-            if sign and ours is not None and theirs is not None:
-                units.append((float(sign), float((ours > theirs) - (ours < theirs))))
-    return measured(f"labelers and {model}", PREFERENCE, "nominal", units)
+    told = (signs != 0) & ~np.isnan(scores).any(axis=1)
+    order = np.sign(scores[told, 0] - scores[told, 1])
+    measures = _of_pairs(signs[told].astype(float), order, "nominal")
+    return _measured(f"labelers and {model}", PREFERENCE, "nominal", measures)
 
 
-def with_others(said: Iterable[Opinion]) -> dict[str, Agreement]:
+def with_others(said: Answers, authors: Sequence[str]) -> dict[str, Agreement]:
     """For each labeler the share of pairs with others' answers to the same that are the same.
 
-    Every pair of answers weighs the same.
+    Every pair of answers weighs the same. authors: names by number.
     """
-    subjects = defaultdict[tuple[str, Hashable], list[Opinion]](list)
-    for one in said:
-        subjects[one.question, one.subject].append(one)
-    pairs, agreed, units = Counter[str](), Counter[str](), Counter[str]()
-    for ours in subjects.values():
-        counts = Counter(one.value for one in ours)
-        for one in ours:
-            pairs[one.author] += len(ours) - 1
-            agreed[one.author] += counts[one.value] - 1
-            units[one.author] += len(ours) > 1
+    counts, _, _, row, column = _tabulate(said)
+    others = counts.sum(axis=1)[row] - 1
+    size = len(authors)
+    pairs = np.bincount(said.author, others, size)
+    agreed = np.bincount(said.author, counts[row, column] - 1, size)
+    units = np.bincount(said.author, others > 0, size)
     return {
-        author: Agreement(
-            value=agreed[author] / pairs[author] if pairs[author] else None,
-            state="defined" if pairs[author] else "nothing to compare",
-            units=units[author],
-            values=pairs[author],
+        authors[one]: Agreement(
+            value=float(agreed[one] / pairs[one]) if pairs[one] else None,
+            state="defined" if pairs[one] else "nothing to compare",
+            units=int(units[one]),
+            values=int(pairs[one]),
         )
-        for author in pairs
+        for one in np.unique(said.author)
     }
 
 
-def gold_marks(
-    labels: Iterable[Label], known: Mapping[str, tuple[str, Gold]], *, use: str = "gold"
-) -> list[GoldMark]:
-    """Every label of an item of this use, held against the item's known answer."""
-    marks = []
-    for label in labels:
-        found = known.get(label.item_id)
-        if found is None or found[0] != use or not label.counts:
-            continue
-        right = score(label.answer, found[1], label.candidate_ids)
-        shares = [one for one in (right.preference, right.flags) if one is not None]
-        if shares:
-            value = sum(shares) / len(shares)
-            marks.append(GoldMark(labeler=label.author, item_id=label.item_id, value=value))
-    return marks
+def gold_mark(label: Label, gold: Gold) -> float | None:
+    """Share of the known answer that a label gave, from 0 to 1; None if it says nothing of it."""
+    right = score(label.answer, gold, label.candidate_ids)
+    shares = [one for one in (right.preference, right.flags) if one is not None]
+    return sum(shares) / len(shares) if shares else None
 
 
 def gold_opinions(known: Mapping[str, tuple[str, Gold]], *, use: str) -> list[Opinion]:

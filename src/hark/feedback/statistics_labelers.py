@@ -14,17 +14,17 @@ Suspicion is a reason to look, never a verdict, and changes nothing by itself.
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
-from hark.feedback.statistics_labels import Label
+from hark.feedback.statistics_columns import Columns
 from hark.feedback.studies import StudySettings
 
+Array = NDArray[Any]
 FASTEST_READING: Final = 60.0
 """Characters a second."""
 FEWEST_LABELS: Final = 8
@@ -35,6 +35,10 @@ MOST_PASTED: Final = 0.5
 LEAST_ONE_SIDED: Final = 0.75
 SIGNIFICANCE: Final = 0.01
 """Over all labelers of a study together."""
+CLOCKS_APART: Final = 1.25
+CLOCKS_SECONDS: Final = 60.0
+"""A browser that says more than so many times, and seconds above, what the server's clock allows is
+wrong by more than a page that was slow to load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,12 @@ class Work:
     untimed: int
     """Labels of which the browser did not say how long they took."""
     seconds: float
-    """Of activity, in all."""
+    """Of activity in all, as the browser says."""
+    paid_seconds: float
+    """The same, each step at most as long as the server's clock allows: since the item was handed
+    out, or the step before came. The cost is of these."""
+    clocks_differ: bool
+    """Whether the browser says much more than the server's clock allows."""
     median_seconds: float | None
     """Of a label with all steps on its way; None if no time is known."""
     labels_per_hour: float | None
@@ -85,79 +94,109 @@ class Work:
     suspicions: tuple[Suspicion, ...]
 
 
-def work(labels: Iterable[Label], settings: StudySettings) -> list[Work]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Steps:
+    """What stands of one labeler's labels and the steps that led to them, in columns."""
+
+    counts: Array
+    """[n]: whether it is a label."""
+    seconds: Array
+    """[n]: as the browser says; NaN where it does not."""
+    paid_seconds: Array
+    """[n]: at most as the server's clock allows."""
+    spent: Array
+    """[n]: of a label with all steps on its way; NaN for other steps and where it is not known."""
+    read: Array
+    written: Array
+    pasted: Array
+    best: Array
+    """[n]: where on the screen the best stood; below 0 where nothing is said of a single best."""
+    among: Array
+    """[n]: so many candidates."""
+
+    def of(self, rows: Array) -> Steps:
+        """Some of them."""
+        return Steps(**{one.name: getattr(self, one.name)[rows] for one in fields(Steps)})
+
+
+def work(columns: Columns, settings: StudySettings) -> list[Work]:
     """The part of each labeler, by pseudonym."""
-    by_author = defaultdict[str, list[Label]](list)
-    for label in labels:
-        by_author[label.author].append(label)
-    return [
-        _work(author, by_author[author], settings, labelers=len(by_author))
-        for author in sorted(by_author)
+    labels = columns.labels
+    stands = np.flatnonzero(labels["stands"])
+    if not len(stands):
+        return []
+    author = labels["author"][stands]
+    seconds, paid = columns.seconds()
+    counts = labels["counts"][stands] > 0
+    everyone = Steps(
+        counts=counts,
+        seconds=seconds[stands],
+        paid_seconds=paid[stands],
+        spent=_seconds_of_labels(labels["assignment"][stands], counts, seconds[stands]),
+        **{name: labels[name][stands] for name in ("read", "written", "pasted", "best", "among")},
+    )
+    order = np.argsort(author, kind="stable")
+    codes, starts = np.unique(author[order], return_index=True)
+    found = [
+        _work(columns.authors[code], everyone.of(rows), settings, labelers=len(codes))
+        for code, rows in zip(codes, np.split(order, starts[1:]), strict=True)
     ]
+    return sorted(found, key=lambda one: one.labeler)
 
 
-def _work(labeler: str, steps: Sequence[Label], settings: StudySettings, labelers: int) -> Work:
-    labels = [one for one in steps if one.counts]
-    seconds = sum(one.seconds or 0.0 for one in steps)
-    timed = sum(one.seconds is not None for one in labels)
-    spent = _seconds_of_labels(steps)
+def _work(labeler: str, steps: Steps, settings: StudySettings, labelers: int) -> Work:
+    seconds, paid = float(np.nansum(steps.seconds)), float(np.nansum(steps.paid_seconds))
+    labels = int(steps.counts.sum())
+    timed = int((steps.counts & ~np.isnan(steps.seconds)).sum())
+    spent = steps.spent[~np.isnan(steps.spent)]
     speed = _reading_speed(steps)
-    written = sum(one.written_characters for one in steps)
-    pasted = sum(one.pasted_characters for one in steps)
-    one_side = side(labels)
+    written, pasted = int(steps.written.sum()), int(steps.pasted.sum())
+    one_side = side(steps)
     return Work(
         labeler=labeler,
-        labels=len(labels),
-        untimed=len(labels) - timed,
+        labels=labels,
+        untimed=labels - timed,
         seconds=seconds,
-        median_seconds=statistics.median(spent) if spent else None,
+        paid_seconds=paid,
+        clocks_differ=seconds > CLOCKS_APART * paid + CLOCKS_SECONDS,
+        median_seconds=float(np.median(spent)) if len(spent) else None,
         labels_per_hour=timed / seconds * 3600 if seconds else None,
         characters_per_second=speed,
         written_characters=written,
         pasted_share=pasted / written if written else None,
         side=one_side,
-        cost=cost(settings, labels=len(labels), seconds=seconds),
-        suspicions=tuple(_suspicions(steps, speed, written, pasted, one_side, labelers)),
+        cost=cost(settings, labels=labels, seconds=paid),
+        suspicions=tuple(_suspicions(speed, written, pasted, one_side, labelers)),
     )
 
 
-def _seconds_of_labels(steps: Sequence[Label]) -> list[float]:
-    """The time of each label together with the steps that led to it."""
-    spent: list[float] = []
-    underway = defaultdict[str, float](float)
-    for one in steps:
-        underway[one.assignment_id] += one.seconds or 0.0
-        if one.counts:
-            total = underway.pop(one.assignment_id)
-            if one.seconds is not None:
-                spent.append(total)
-    return spent
+def _seconds_of_labels(assignment: Array, counts: Array, seconds: Array) -> Array:
+    """[n]: the time of each label together with the steps that led to it."""
+    order = np.argsort(assignment, kind="stable")
+    begins = np.ones(len(order), bool)
+    begins[1:] = (np.diff(assignment[order]) != 0) | counts[order][:-1]
+    part = np.cumsum(begins) - 1
+    totals = np.bincount(part, np.nan_to_num(seconds[order]))
+    spent = np.empty(len(order))
+    spent[order] = totals[part] if len(order) else 0.0
+    return np.where(counts & ~np.isnan(seconds), spent, np.nan)
 
 
-def _reading_speed(steps: Sequence[Label]) -> float | None:
+def _reading_speed(steps: Steps) -> float | None:
     # A millisecond at least: a program may claim to have taken none.
-    speeds = [
-        one.read_characters / max(one.seconds, 0.001)
-        for one in steps
-        if one.seconds is not None and one.read_characters
-    ]
-    return statistics.median(speeds) if len(speeds) >= FEWEST_LABELS else None
+    known = ~np.isnan(steps.seconds) & (steps.read > 0)
+    speeds = steps.read[known] / np.maximum(steps.seconds[known], 0.001)
+    return float(np.median(speeds)) if len(speeds) >= FEWEST_LABELS else None
 
 
-def side(labels: Iterable[Label]) -> Side | None:
+def side(steps: Steps) -> Side | None:
     """Whether the best stands first, or last, more often than by lot; None without comparisons."""
-    first = last = count = 0
-    chance = 0.0
-    for label in labels:
-        if label.ranks is None or label.display_order is None or label.ranks.count(1) != 1:
-            continue
-        place = label.display_order.index(label.ranks.index(1))
-        first += place == 0
-        last += place == len(label.ranks) - 1
-        chance = max(chance, 1 / len(label.ranks))
-        count += 1
-    if not count:
+    told = steps.best >= 0
+    if not told.any():
         return None
+    best, among = steps.best[told].astype(int), steps.among[told].astype(int)
+    first, last, count = int((best == 0).sum()), int((best == among - 1).sum()), len(best)
+    chance = 1 / int(among.min())
     p = min(1.0, 2 * at_least(max(first, last), count, chance))
     return Side(first=first, last=last, labels=count, chance=chance, p=p)
 
@@ -176,7 +215,6 @@ def cost(settings: StudySettings, *, labels: int, seconds: float) -> float | Non
 
 
 def _suspicions(
-    steps: Sequence[Label],
     speed: float | None,
     written: int,
     pasted: int,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from hark.feedback import events
 from hark.feedback.accounts import Role
@@ -64,6 +63,9 @@ class Label:
     written_characters: int
     pasted_characters: int
     """At most `written_characters`."""
+    claimed_at: float | None = None
+    """When the item was handed out, by the server's clock; None if that was not kept, or if it had
+    gone back in between."""
 
     @property
     def counts(self) -> bool:
@@ -71,48 +73,15 @@ class Label:
         return self.kind not in ON_THE_WAY
 
 
-class LabelLog:
-    """The labels and messages of a study that stand, kept in memory and brought up to date.
-
-    A dashboard looks every few seconds, and a study may have a hundred thousand labels.
-    """
-
-    def __init__(self, study_id: str) -> None:
-        self.study_id = study_id
-        self._labels: dict[str, Label] = {}
-        self._position = 0
-        self._read: tuple[Label, ...] = ()
-        self._lock = threading.Lock()
-
-    def read(self, connection: Connection) -> tuple[Label, ...]:
-        """The labels as they are now, in the order in which they were kept."""
-        with self._lock:
-            before = self._position
-            # Within a study no event becomes visible after a later one.
-            for event in events.iterate(
-                connection, study_id=self.study_id, kinds=FOLLOWED, after=self._position
-            ):
-                self._take(event)
-            if self._position != before:
-                self._read = tuple(self._labels.values())
-            return self._read
-
-    def _take(self, event: Event) -> None:
-        if event.supersedes is not None:
-            self._labels.pop(event.supersedes, None)
-        if event.kind != "retraction":
-            self._labels[event.id] = label_of(event)
-        self._position = event.position
-
-
-def label_of(event: Event) -> Label:
-    """What statistics need of an event."""
+def label_of(event: Event | Row[Any]) -> Label:
+    """What statistics need of an event, or of its row."""
     body = event.body
     candidates: list[dict[str, Any]] = body["candidates"]
     ids = tuple(one["id"] for one in candidates)
     client = body.get("client", {})
     milliseconds = client.get("ms_active")
-    written = sum(_length(body["answer"].get(name)) for name in WRITTEN)
+    answer = body["answer"]
+    written = sum(_length(answer[name]) for name in WRITTEN if name in answer)
     assert event.item_id is not None
     order = body["display_order"]
     return Label(
@@ -124,7 +93,7 @@ def label_of(event: Event) -> Label:
         created_at=event.created_at,
         use=body["use"],
         late=body["late"],
-        answer=body["answer"],
+        answer=answer,
         candidate_ids=ids,
         snapshots=tuple(one["snapshot"] for one in candidates),
         display_order=None if order is None else tuple(order),
@@ -134,10 +103,11 @@ def label_of(event: Event) -> Label:
         read_characters=_read(event),
         written_characters=written,
         pasted_characters=min(written, client.get("pasted_characters") or 0),
+        claimed_at=body.get("claimed_at"),
     )
 
 
-def _read(event: Event) -> int:
+def _read(event: Event | Row[Any]) -> int:
     task = event.body["context"]["task"]
     again = event.kind == "qa_answer" and event.body["context"]["phase"] != task["phases"][0]
     length = 0 if again else sum(_length(task[name]) for name in READ_FOR.get(event.kind, ()))
@@ -160,9 +130,11 @@ def roles(connection: Connection) -> dict[str, Role]:
     return {row.pseudonym: row.role for row in connection.execute(select(people))}
 
 
-def known_answers(connection: Connection, study_id: str) -> dict[str, tuple[str, Gold]]:
-    """Item → its use and its known answer, of the items that have one."""
-    wanted = (items.c.study_id == study_id) & (items.c.use.in_(("gold", "screening")))
+def known_answers(
+    connection: Connection, study_id: str, *, uses: Collection[str] = ("gold", "screening")
+) -> dict[str, tuple[str, Gold]]:
+    """Item → its use and its known answer, of the items of these uses that have one."""
+    wanted = (items.c.study_id == study_id) & items.c.use.in_(uses)
     return dict(_known(row) for row in connection.execute(select(items).where(wanted)) if row.gold)
 
 

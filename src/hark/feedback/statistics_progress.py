@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Integer, case, cast, func, select
 
-from hark.feedback.events import LABELS, is_first
-from hark.feedback.statistics_labels import ON_THE_WAY
-from hark.feedback.tables import assignments, events, items
+from hark.feedback.tables import assignments, items
 
+Times = Sequence[float] | NDArray[np.float64]
 HOUR: Final = 3600.0
 STEPS: Final = (60, 300, 900, HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR)
 """Widths of the bars of a history, in seconds."""
@@ -78,74 +79,83 @@ class Progress:
     history: History | None
 
 
-def progress(connection: Connection, study_id: str, *, now: float) -> Progress:
-    """Count a study."""
-    uses = _count_uses(connection, study_id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """Places whose label is there."""
+
+    places: int
+    last_hour: int
+    first_at: float | None
+
+
+def progress(connection: Connection, study_id: str, *, now: float, label_times: Times) -> Progress:
+    """Count a study. label_times: when each label was first given, ascending."""
+    counted = count_uses(connection, study_id)
     states = _count_states(connection, study_id)
     places = _count_places(connection, study_id)
-    filled = _finish_times(connection, study_id)
-    labelled = _label_times(connection, study_id)
+    filled = _count_filled(connection, study_id, now)
     rate = pace(filled, now)
-    left = places - len(filled)
+    left = places - filled.places
     seconds_left = 0.0 if not left else left / rate.per_hour * HOUR if rate.per_hour else None
     return Progress(
-        uses=tuple(uses),
+        uses=tuple(counted),
         places=places,
-        filled=len(filled),
+        filled=filled.places,
         open=states.get("open", 0),
         skipped=states.get("skipped", 0),
         late=states.get("late", 0),
-        labels=len(labelled),
-        labels_last_hour=_since(labelled, now - HOUR),
-        labels_last_day=_since(labelled, now - 24 * HOUR),
+        labels=len(label_times),
+        labels_last_hour=_since(label_times, now - HOUR),
+        labels_last_day=_since(label_times, now - 24 * HOUR),
         pace=rate,
         seconds_left=seconds_left if places else None,
-        history=history(labelled, now),
+        history=history(label_times, now),
     )
 
 
-def pace(times: Sequence[float], now: float) -> Pace:
-    """How many of these times fall into the last hour, or since the first if that is less.
+def pace(filled: Filled, now: float) -> Pace:
+    """How many places were filled in the last hour, or since the first if that is less.
 
-    times: ascending. A minute at least is taken, so that one label does not make sixty an hour.
+    A minute at least is taken, so that one label does not make sixty an hour.
     """
-    recent = _since(times, now - HOUR)
-    if not recent:
+    if not filled.last_hour or filled.first_at is None:
         return Pace(per_hour=None, because="nothing was finished in the last hour")
-    if len(times) < 2:
+    if filled.places < 2:
         return Pace(per_hour=None, because="only one place is filled")
-    spell = min(HOUR, max(60.0, now - times[0]))
-    return Pace(per_hour=recent / spell * HOUR, because="")
+    spell = min(HOUR, max(60.0, now - filled.first_at))
+    return Pace(per_hour=filled.last_hour / spell * HOUR, because="")
 
 
-def history(times: Sequence[float], now: float) -> History | None:
+def history(times: Times, now: float) -> History | None:
     """Counts in up to 48 spells, of the shortest length that covers all; None without times.
 
     times: ascending.
     """
-    if not times:
+    if not len(times):
         return None
     seconds = next(
         (float(step) for step in STEPS if (now - times[0]) // step + 2 <= MOST_BARS), STEPS[-1]
     )
     start = times[0] // seconds * seconds
-    counts = [0] * (int((max(now, times[-1]) - start) // seconds) + 1)
-    for time in times:
-        counts[int((time - start) // seconds)] += 1
-    return History(start=start, seconds=seconds, counts=tuple(counts))
+    spells = int((max(now, times[-1]) - start) // seconds) + 1
+    counts = np.bincount(((np.asarray(times) - start) // seconds).astype(int), minlength=spells)
+    return History(start=float(start), seconds=seconds, counts=tuple(counts.tolist()))
 
 
-def _since(times: Sequence[float], start: float) -> int:
+def _since(times: Times, start: float) -> int:
     return len(times) - bisect.bisect_right(times, start)
 
 
-def _count_uses(connection: Connection, study_id: str) -> list[UseCount]:
-    done = (
-        select(assignments.c.item_id, func.count().label("done"))
-        .where(assignments.c.study_id == study_id, assignments.c.state == "done")
-        .group_by(assignments.c.item_id)
-        .subquery()
+def count_uses(connection: Connection, study_id: str) -> list[UseCount]:
+    """Items and labels of each use."""
+    ours = items.c.study_id == study_id
+    held = connection.execute(
+        select(items.c.use, func.count())
+        .join(assignments, assignments.c.item_id == items.c.id)
+        .where(assignments.c.study_id == study_id, assignments.c.state == "open")
+        .group_by(items.c.use)
     )
+    in_hand = {use: count for use, count in held}  # noqa: C416 (rows are not tuples to mypy)
     rows = connection.execute(
         select(
             items.c.use,
@@ -153,10 +163,9 @@ def _count_uses(connection: Connection, study_id: str) -> list[UseCount]:
             func.sum(cast(~items.c.votable, Integer)).label("waiting"),
             func.sum(case((items.c.fill == "begun", 1), else_=0)).label("begun"),
             func.sum(case((items.c.fill == "full", 1), else_=0)).label("full"),
-            func.sum(func.coalesce(done.c.done, 0)).label("labelled"),
+            func.sum(items.c.taken).label("taken"),
         )
-        .outerjoin(done, done.c.item_id == items.c.id)
-        .where(items.c.study_id == study_id)
+        .where(ours)
         .group_by(items.c.use)
     )
     found = {
@@ -166,7 +175,7 @@ def _count_uses(connection: Connection, study_id: str) -> list[UseCount]:
             waiting=int(row.waiting),
             begun=int(row.begun),
             full=int(row.full),
-            labelled=int(row.labelled),
+            labelled=int(row.taken) - in_hand.get(row.use, 0),
         )
         for row in rows
     }
@@ -187,28 +196,17 @@ def _count_places(connection: Connection, study_id: str) -> int:
     return int(connection.execute(total).scalar_one() or 0)
 
 
-def _finish_times(connection: Connection, study_id: str) -> list[float]:
-    statement = (
-        select(assignments.c.finished_at)
-        .where(
+def _count_filled(connection: Connection, study_id: str, now: float) -> Filled:
+    finished = assignments.c.finished_at
+    row = connection.execute(
+        select(
+            func.count().label("places"),
+            func.sum(case((finished > now - HOUR, 1), else_=0)).label("last_hour"),
+            func.min(finished).label("first_at"),
+        ).where(
             assignments.c.study_id == study_id,
             assignments.c.state == "done",
             assignments.c.slot.is_not(None),
         )
-        .order_by(assignments.c.finished_at)
-    )
-    return [float(one) for one in connection.execute(statement).scalars()]
-
-
-def _label_times(connection: Connection, study_id: str) -> list[float]:
-    """When each label was first given; a correction is not another one."""
-    statement = (
-        select(events.c.created_at)
-        .where(
-            events.c.study_id == study_id,
-            events.c.kind.in_(sorted(LABELS - ON_THE_WAY)),
-            is_first(),
-        )
-        .order_by(events.c.created_at)
-    )
-    return [float(one) for one in connection.execute(statement).scalars()]
+    ).one()
+    return Filled(places=row.places, last_hour=int(row.last_hour or 0), first_at=row.first_at)

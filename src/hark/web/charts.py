@@ -20,6 +20,8 @@ WIDTH: Final = 720.0
 LEFT, RIGHT = 56.0, 20.0
 """Room beside the field of a chart, in units of the drawing."""
 TOP, BOTTOM = 14.0, 30.0
+TIME_WIDTH: Final = 100.0
+"""Room for "31 Jan 14:05" and a gap, as the widest fonts draw it."""
 ROW: Final = 30.0
 """Height of one line of a chart of intervals."""
 
@@ -93,10 +95,13 @@ def history_chart(history: History) -> Markup:
         when = clock_time(history.start + number * history.seconds, history.seconds)
         if count:
             drawing.box(x + 1, TOP + field - tall, width - 2, tall, "bar", f"{when}: {count}")
-    every = max(1, math.ceil(len(counts) / 6))
+    # Labels stand no nearer to each other than one is wide, however few bars there are.
+    every = max(1, math.ceil(TIME_WIDTH / width))
     for number in range(0, len(counts), every):
-        when = clock_time(history.start + number * history.seconds, history.seconds)
-        drawing.text(LEFT + number * width + 1, height - 10, when, "tick")
+        x = LEFT + number * width + 1
+        if x + TIME_WIDTH <= WIDTH + RIGHT:
+            when = clock_time(history.start + number * history.seconds, history.seconds)
+            drawing.text(x, height - 10, when, "tick")
     return drawing.markup()
 
 

@@ -36,7 +36,8 @@ def make_export(
 @router.get("/studies/{name}/exports", responses=refusals(401, 403, 404, 409))
 def list_exports(request: Request, _caller: Manager, study: Managed) -> list[ExportBody]:
     """The data snapshots that there are of a study."""
-    return [_export_body(path) for path in _snapshots(_folder(request), study)]
+    found = _snapshots(_folder(request), study)
+    return [_export_body(path) for path in found if (path / "snapshot.json").is_file()]
 
 
 @router.get(

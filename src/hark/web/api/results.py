@@ -11,7 +11,7 @@ from hark.evaluation.intervals import Estimate
 from hark.feedback import candidate_scores, studies
 from hark.feedback.candidate_scores import CandidateScores
 from hark.feedback.statistics_agreement import QuestionAgreement
-from hark.feedback.statistics_progress import Progress, progress
+from hark.feedback.statistics_progress import Progress
 from hark.feedback.studies import Study
 from hark.web.api.descriptions import KNOWN, StudyName, refusals
 from hark.web.api.seen import Managed
@@ -36,6 +36,8 @@ class AgreementReply:
     questions: list[QuestionAgreement]
     gold_accuracy: Estimate
     """Share of the known answers given; clustered by labeler and item."""
+    as_of: float
+    """Seconds since 1970; of many labels these are not counted anew at every request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +50,16 @@ class Kept:
 @router.get("/studies/{name}/progress", responses=refusals(401, 403, 404))
 def read_progress(store: Place, study: Watched) -> Progress:
     """Items, places, labels, pace, and the time left at that pace."""
-    with store.read() as connection:
-        return progress(connection, study.id, now=store.clock())
+    return results_of(store, study).progress
 
 
 @router.get("/studies/{name}/agreement", responses=refusals(401, 403, 404))
 def read_agreement(store: Place, study: Watched) -> AgreementReply:
     """Percent agreement and Krippendorff's alpha for each question; undefined has its reason."""
     results = results_of(store, study)
-    return AgreementReply(questions=results.agreement, gold_accuracy=results.gold_accuracy)
+    return AgreementReply(
+        questions=results.agreement, gold_accuracy=results.gold_accuracy, as_of=results.as_of
+    )
 
 
 @router.get("/studies/{name}/labelers", responses=refusals(401, 403, 404))
@@ -68,11 +71,7 @@ def read_labelers(store: Place, study: Watched) -> list[LabelerResult]:
 @router.get("/studies/{name}/votes", responses=refusals(401, 403, 404))
 def read_votes(store: Place, study: Watched) -> dict[str, Any]:
     """Elo of the models that candidates name, and their win rates, with clustered intervals."""
-    votes = results_of(store, study).votes
-    return {
-        "ratings": votes.ratings.to_json(),
-        "matchups": [one.to_json() for one in votes.matchups],
-    }
+    return results_of(store, study).votes.to_json()
 
 
 @router.put("/studies/{name}/scores", responses=refusals(400, 401, 403, 404))

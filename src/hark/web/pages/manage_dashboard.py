@@ -12,7 +12,6 @@ from hark.evaluation.elo import Ratings
 from hark.evaluation.intervals import Estimate
 from hark.feedback.agreement import Agreement
 from hark.feedback.statistics_agreement import QuestionAgreement
-from hark.feedback.statistics_progress import progress
 from hark.web import charts
 from hark.web.charts import Mark
 from hark.web.identity import Place, Staff
@@ -41,15 +40,12 @@ def show_dashboard(caller: Staff, study: Shown) -> HTMLResponse:
 @router.get("/{name}/dashboard/progress")
 def show_progress(store: Place, caller: Staff, study: Shown) -> HTMLResponse:
     """Counts, pace and history."""
-    now = store.clock()
-    with store.read() as connection:
-        counted = progress(connection, study.id, now=now)
-    results = results_of(store, study)
+    results = results_of(store, study, wait=False)
+    counted = results.progress
     return show(
         "dashboard_progress.html",
         caller,
         study=study,
-        now=now,
         progress=counted,
         results=results,
         bar=charts.progress_bar(counted.filled, counted.open, counted.places),
@@ -64,7 +60,7 @@ def show_progress(store: Place, caller: Staff, study: Shown) -> HTMLResponse:
 @router.get("/{name}/dashboard/results")
 def show_results(store: Place, caller: Staff, study: Shown) -> HTMLResponse:
     """Agreement, labelers, and how models fare."""
-    results = results_of(store, study)
+    results = results_of(store, study, wait=False)
     ratings = results.votes.ratings
     return show(
         "dashboard_results.html",

@@ -15,7 +15,7 @@ from hark.errors import DataError
 from hark.feedback import items, registers
 from hark.feedback.item_files import read_items
 from hark.feedback.items import NewItem
-from hark.feedback.statistics_progress import progress
+from hark.feedback.statistics_progress import count_uses
 from hark.web.identity import Manager, Place
 from hark.web.pages.manage_frame import (
     ManageRoute,
@@ -44,7 +44,7 @@ def show_items(
     start = max(0, start)
     rows, total = registers.list_items(store, study.id, use=use, state=state, start=start)
     with store.read() as connection:
-        counted = progress(connection, study.id, now=store.clock())
+        counts = count_uses(connection, study.id)
     return show(
         "items.html",
         caller,
@@ -58,7 +58,7 @@ def show_items(
         state=state,
         uses=USES,
         states=STATES,
-        counts=counted.uses,
+        counts=counts,
         gist=gist,
         example=example(study.settings.task),
     )

@@ -8,14 +8,13 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
-from sqlalchemy import select
 from starlette.datastructures import UploadFile
 
 from hark.errors import DataError
 from hark.feedback import candidate_scores
+from hark.feedback.candidate_rows import candidate_rows
 from hark.feedback.candidate_scores import CandidateScores
 from hark.feedback.store import Store
-from hark.feedback.tables import candidates, items
 from hark.web.identity import Manager, Place
 from hark.web.pages.manage_frame import ManageRoute, Sent, Shown, file_of, go
 
@@ -24,7 +23,7 @@ router = APIRouter(route_class=ManageRoute)
 
 @router.get("/{name}/candidates.jsonl")
 def fetch_candidates(store: Place, _caller: Manager, study: Shown) -> StreamingResponse:
-    """Every candidate with its task, for a model to score: one JSON object a line."""
+    """Every candidate with what it answers, for a model to score: one JSON object a line."""
     headers = {
         "Content-Disposition": f'attachment; filename="{study.settings.name}-candidates.jsonl"'
     }
@@ -33,16 +32,9 @@ def fetch_candidates(store: Place, _caller: Manager, study: Shown) -> StreamingR
 
 
 def _lines(store: Store, study_id: str) -> Iterator[str]:
-    statement = (
-        select(candidates.c.id, candidates.c.body, items.c.content)
-        .join(items, items.c.id == candidates.c.item_id)
-        .where(items.c.study_id == study_id)
-        .order_by(items.c.position, candidates.c.place)
-    )
     with store.read() as connection:
-        for row in connection.execute(statement, execution_options={"yield_per": 500}):
-            line = {"candidate": row.id, "task": row.content, "text": row.body["text"]}
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+        for row in candidate_rows(connection, study_id):
+            yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 @router.post("/{name}/scores")
