@@ -281,14 +281,6 @@ def test_what_a_labeler_sees_names_no_model_and_no_gold(workshop: Workshop) -> N
     assert receipt.event.to_json()["client"] == {"key": "k", "ms_active": 900, "ui": "test"}
 
 
-def test_display_orders_are_random_and_stay(workshop: Workshop) -> None:
-    """1000 fair coins: 500 heads expected, standard deviation 16."""
-    orders = [labelling.display_order(f"assignment {n}", 0, 2) for n in range(1000)]
-    assert 420 < orders.count([0, 1]) < 580
-    assert labelling.display_order("a", 3, 9) == labelling.display_order("a", 3, 9)
-    assert sorted(labelling.display_order("a", 3, 9)) == list(range(9))
-
-
 # Studies and items -------------------------------------------------------------------------------
 
 

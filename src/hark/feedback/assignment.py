@@ -20,6 +20,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, case, insert, or_, select, update
 
 from hark.feedback import accounts, events, studies
+from hark.feedback.chance import chance_of
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import Item, get_item
 from hark.feedback.records import FreeText, Record
@@ -72,6 +73,7 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
     Raises: NotAllowedError if they do not take part (any more); ConflictError if the study is not
     open.
     """
+    chance = chance_of(store)
     with store.write() as connection:
         now = store.clock()
         study = studies.lock_study(connection, study_id)
@@ -84,7 +86,7 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
             return held
         if member.state == "active" and quota_reached(connection, study, person_id):
             return Nothing(because="quota reached")
-        item = next_item(connection, study, member, now)
+        item = next_item(connection, chance, study, member, now)
         if item is not None:
             return _hand_out(connection, study, item, person_id, now)
         if member.state == "screening":
@@ -188,6 +190,7 @@ def _hand_out(
         "item_id": item.id,
         "person_id": person_id,
         "lease": 1,
+        "keyed": True,
         **values,
     }
     kept = connection.execute(insert(assignments).values(row).returning(assignments)).one()

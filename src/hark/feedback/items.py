@@ -7,6 +7,7 @@ can be read are never replaced, for there may be labels of them.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -184,7 +185,7 @@ def rows_of(study: Study, item: NewItem, position: int, now: float) -> ItemRows:
         "fill": "fresh",
     }
     categories = [{"item_id": item_id, "category": one} for one in sorted(set(item.categories))]
-    kept = [one.model_copy(update={"id": new_id()}) for one in item.candidates]
+    kept = _with_ids(item.candidates)
     drawn = _generation(item_id, None, 0, 0, kept, now)
     return ItemRows(item=row, categories=categories, candidates=drawn, kept=kept)
 
@@ -263,6 +264,11 @@ def _check_live(connection: Connection, item: Item, assignment_id: str | None) -
             raise NotFoundError(f"there is no assignment '{assignment_id}' of item '{item.id}'")
 
 
+def _with_ids(given: Sequence[Candidate]) -> list[Candidate]:
+    # Labelers see these ids: ones that sort by age would tell in what order responses are kept.
+    return [one.model_copy(update={"id": str(uuid.uuid4())}) for one in given]
+
+
 def _generation(
     item_id: str,
     assignment_id: str | None,
@@ -296,7 +302,7 @@ def _insert_generation(
     given: Sequence[Candidate],
     now: float,
 ) -> list[Candidate]:
-    kept = [one.model_copy(update={"id": new_id()}) for one in given]
+    kept = _with_ids(given)
     rows = _generation(item_id, assignment_id, turn, generation, kept, now)
     connection.execute(insert(candidates), rows)
     return kept

@@ -6,7 +6,6 @@ the same key and gets the same answer, however often.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -25,6 +24,7 @@ from hark.feedback.assignment import (
     step_kinds,
     steps_of,
 )
+from hark.feedback.chance import Chance, chance_of, display_order
 from hark.feedback.dialogues import LiveDialogue, dialogue_of
 from hark.feedback.events import Event
 from hark.feedback.items import Item, candidates_of, get_item, warnings_of
@@ -102,6 +102,7 @@ def submit(
     Raises: NotFoundError for somebody else's assignment; InvalidLabelError for an answer that does
     not hold what its kind must; ConflictError if the step is not due, or the key was used before.
     """
+    chance = chance_of(store)
     with store.write() as connection:
         now = store.clock()
         row = own_row(connection, assignment_id, person_id)
@@ -116,7 +117,7 @@ def submit(
         else:
             if row.state == "expired":
                 row = regain(connection, study, row, now)
-            body = _body(connection, study, item, row, steps, kind, answer, now)
+            body = _body(connection, chance, study, item, row, steps, kind, answer, now)
             body["client"] = (client or Client()).model_dump(mode="json", exclude_defaults=True)
         new = events.NewEvent(
             kind=kind if kind in ANSWERS else "message",
@@ -137,6 +138,7 @@ def submit(
 
 def _body(
     connection: Connection,
+    chance: Chance,
     study: Study,
     item: Item,
     row: Row[Any],
@@ -166,7 +168,7 @@ def _body(
         "late": row.state == "late",
         "context": _context(item, live, done),
         "candidates": [one.to_json() for one in shown],
-        "display_order": display_order(row.id, 0 if live is None else live.turn, len(shown)),
+        "display_order": display_order(chance, row, 0 if live is None else live.turn, len(shown)),
         "answer": kept,
     }
     if timed_out:
@@ -218,13 +220,6 @@ def _timed_out(item: Item, row: Row[Any], done: Sequence[str], now: float) -> bo
     if row.step_started_at is None:
         raise ConflictError("this question has a time limit: open it before answering")
     return now > row.step_started_at + seconds + GRACE_SECONDS
-
-
-def display_order(assignment_id: str, turn: int, count: int) -> list[int]:
-    """Places of the candidates in the order shown: random, and the same at every reload."""
-    order = list(range(count))
-    random.Random(f"{assignment_id} {turn}").shuffle(order)
-    return order
 
 
 def _advance(
@@ -340,6 +335,7 @@ def correct(
 
 def view(store: Store, assignment_id: str, person_id: str) -> View:
     """What the page of an assignment shows. Raises: NotFoundError for somebody else's."""
+    chance = chance_of(store)
     with store.read() as connection:
         row = own_row(connection, assignment_id, person_id)
         item = get_item(connection, row.item_id)
@@ -349,7 +345,7 @@ def view(store: Store, assignment_id: str, person_id: str) -> View:
         shown = _shown_candidates(connection, item, live)
         study = studies.get_study(connection, row.study_id)
         categories = warnings_of(connection, study, item.id)
-    order = display_order(assignment_id, 0 if live is None else live.turn, len(shown))
+    order = display_order(chance, row, 0 if live is None else live.turn, len(shown))
     seconds = item.task.seconds_for(done)
     started = row.step_started_at
     active = row.state in ("open", "expired", "late")

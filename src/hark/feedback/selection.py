@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, true
 
+from hark.feedback.chance import Chance
 from hark.feedback.items import Use
 from hark.feedback.studies import Member, Study
 from hark.feedback.tables import assignments, item_categories, items, member_categories
@@ -31,13 +31,15 @@ def quota_reached(connection: Connection, study: Study, person_id: str) -> bool:
     return done >= study.settings.maximum_labels
 
 
-def next_item(connection: Connection, study: Study, member: Member, now: float) -> Row[Any] | None:
+def next_item(
+    connection: Connection, chance: Chance, study: Study, member: Member, now: float
+) -> Row[Any] | None:
     """The row of the item a labeler is to have next; the study is locked.
 
     What others have begun comes first, so that overlaps fill.
     """
     sensitive = _sensitive_allowed(connection, study, member, now)
-    for use in _uses(connection, study, member):
+    for use in _uses(connection, chance, study, member):
         item = _next_of(connection, study, member, use, sensitive)
         if item is not None:
             return item
@@ -73,21 +75,15 @@ def count_waiting(
     return connection.execute(statement).scalar_one()
 
 
-def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
+def _uses(connection: Connection, chance: Chance, study: Study, member: Member) -> list[Use]:
     """The uses of the items this labeler may get, in the order in which to look."""
     if member.state == "screening":
         return ["screening"]
     main: list[Use] = ["test"] if member.held_out else ["train", "test"]
     mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
     count = connection.execute(select(func.count()).where(mine)).scalar_one()
-    is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
-    return ["gold", *main] if is_gold else main
-
-
-def _uniform(*names: object) -> float:
-    """A number in [0, 1) that is a function of its names."""
-    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
+    drawn = chance.uniform("gold", study.id, member.person_id, count)
+    return ["gold", *main] if drawn < study.settings.gold_fraction else main
 
 
 def _next_of(

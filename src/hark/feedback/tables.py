@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -171,6 +172,7 @@ assignments = Table(
     Column("state", String(16), nullable=False),  # open | done | late | skipped | expired
     Column("slot", Integer),  # held while open or done
     Column("lease", Integer, nullable=False, default=1),  # how often it was handed out
+    Column("keyed", Boolean, nullable=False, server_default=false()),  # see chance.display_order
     _time("leased_at"),
     _time("expires_at"),
     _time("step_started_at", required=False),
