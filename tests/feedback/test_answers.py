@@ -167,7 +167,7 @@ def test_nothing_is_said_of_a_broken_response() -> None:
 
 def test_time_that_ran_out_needs_no_choice() -> None:
     answer = {"choice": None, "confidence": None}
-    assert read("question", "qa_answer", "", answer, timed_out=True).choice is None
+    assert read("question", "qa_answer", "", answer, time_is_over=True).choice is None
 
 
 def test_every_label_has_its_record() -> None:

@@ -134,7 +134,7 @@ class AuditAnswer(Record):
 
 
 class QuestionAnswer(Record):
-    """An option, and how sure the labeler is; no option only where time ran out."""
+    """An option, and how sure the labeler is; either may be missing only where time ran out."""
 
     choice: Annotated[int, Field(strict=True, ge=0)] | None
     confidence: Literal[25, 42, 60, 80, 100] | None
@@ -176,11 +176,11 @@ def read_answer(
     task: Task,
     candidates: Sequence[Candidate],
     *,
-    timed_out: bool = False,
+    time_is_over: bool = False,
 ) -> Record:
     """An answer of this kind to what was shown: the task and the candidates.
 
-    timed_out: the server's clock says that the time for it has run out.
+    time_is_over: by the server's clock, so that a question's answer is taken as it stands.
     Raises: InvalidLabelError if it lacks something, or names what was not shown.
     """
     if kind not in ANSWERS:
@@ -196,7 +196,7 @@ def read_answer(
     if check := _CHECKS.get(kind):
         check(answer, task, ids)
     if isinstance(answer, QuestionAnswer):
-        _check_choice(answer, task, timed_out)
+        _check_choice(answer, task, time_is_over)
     return answer
 
 
@@ -312,13 +312,13 @@ _CHECKS: dict[str, Callable[[Any, Any, Sequence[str]], None]] = {
 }
 
 
-def _check_choice(answer: QuestionAnswer, task: Task, timed_out: bool) -> None:
+def _check_choice(answer: QuestionAnswer, task: Task, time_is_over: bool) -> None:
     assert isinstance(task, QuestionTask)
     if answer.choice is not None and answer.choice >= len(task.options):
         raise InvalidLabelError(
             f"option {answer.choice} is none of {len(task.options)}, counted from 0"
         )
-    if not timed_out and (answer.choice is None or answer.confidence is None):
+    if not time_is_over and (answer.choice is None or answer.confidence is None):
         raise InvalidLabelError(
             f"choose an option and one of the confidences {', '.join(map(str, CONFIDENCES))}"
         )

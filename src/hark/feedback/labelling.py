@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection, Row, update
@@ -36,7 +36,8 @@ from hark.feedback.tables import assignments
 from hark.feedback.tasks import FINAL_LABELS, TASK
 
 GRACE_SECONDS: Final = 5.0
-"""After a time limit, for what the browser sends by itself when time runs out."""
+"""After a time limit, for what the browser sends by itself when time runs out: the answer as it
+stands then, whole or not (2211.03540, section 3: on expiry the selected choice is submitted)."""
 
 
 class Client(Record):
@@ -156,10 +157,10 @@ def _body(
         shown = list(live.candidates) if kind == "comparison" else []
     else:
         shown, _ = candidates_of(connection, item.id)
-    timed_out = _timed_out(item, row, done, now)
-    if timed_out and kind != "qa_answer":
+    time = _time(item, row, done, now)
+    if time != "runs" and kind != "qa_answer":
         raise ConflictError("the time for this question is over: answer it")
-    read = read_answer(kind, answer, item.task, shown, timed_out=timed_out)
+    read = read_answer(kind, answer, item.task, shown, time_is_over=time != "runs")
     kept = read.to_json()
     body: dict[str, Any] = {
         "round": study.settings.round,
@@ -171,7 +172,9 @@ def _body(
         "display_order": display_order(chance, row, 0 if live is None else live.turn, len(shown)),
         "answer": kept,
     }
-    if timed_out:
+    if time == "is over":
+        body["at_deadline"] = True
+    if time == "is long over":
         body |= {"timed_out": True, "after_deadline": kept}
         body["answer"] = {"choice": None, "confidence": None}
     return body
@@ -213,13 +216,19 @@ def _context(item: Item, live: LiveDialogue | None, done: Sequence[str]) -> dict
     return context
 
 
-def _timed_out(item: Item, row: Row[Any], done: Sequence[str], now: float) -> bool:
+def _time(
+    item: Item, row: Row[Any], done: Sequence[str], now: float
+) -> Literal["runs", "is over", "is long over"]:
+    """Of the opened step, by the server's clock; it always runs where there is no limit."""
     seconds = item.task.seconds_for(done)
     if seconds is None:
-        return False
+        return "runs"
     if row.step_started_at is None:
         raise ConflictError("this question has a time limit: open it before answering")
-    return now > row.step_started_at + seconds + GRACE_SECONDS
+    late = now - row.step_started_at - seconds
+    if late < 0:
+        return "runs"
+    return "is over" if late <= GRACE_SECONDS else "is long over"
 
 
 def _advance(

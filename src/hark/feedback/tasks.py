@@ -278,6 +278,9 @@ class QuestionTask(Task):
     phases: tuple[Literal["alone", "assisted"], ...] = ("alone", "assisted")
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """For each phase; held by the server."""
+    maximum_turns: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Messages to the assistant. None is no limit, as in the paper, whose participants wrote 10.9
+    (MMLU) and 6.3 (QuALITY) on average."""
     reveals: Flag = True
     """Whether the right answer is shown at the end."""
 
@@ -307,7 +310,10 @@ class QuestionTask(Task):
         phase = self.phase(done)
         if phase is None:
             return frozenset()
-        return frozenset({"qa_answer"} | ({"message", "reset"} if phase == "assisted" else set()))
+        if phase == "alone":
+            return frozenset({"qa_answer"})
+        more = self.maximum_turns is None or done.count("message") < self.maximum_turns
+        return frozenset({"qa_answer", "reset"} | ({"message"} if more else set()))
 
     def seconds_for(self, done: Sequence[str]) -> float | None:
         return self.seconds if self.phase(done) is not None else None

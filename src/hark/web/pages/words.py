@@ -95,7 +95,8 @@ def _audited(label: OwnLabel, answer: dict[str, Any]) -> str:
 def _answered(label: OwnLabel, answer: dict[str, Any]) -> str:
     if answer["choice"] is None:
         return "nothing in time"
-    return f"{label.task['options'][answer['choice']]} ({answer['confidence']} %)"
+    sure = answer["confidence"]
+    return label.task["options"][answer["choice"]] + ("" if sure is None else f" ({sure} %)")
 
 
 def _noted(_label: OwnLabel, answer: dict[str, Any]) -> str:
