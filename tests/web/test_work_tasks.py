@@ -129,10 +129,12 @@ def test_red_teaming(seat: Callable[..., Seat], keyboard: bool) -> None:
         at.press("Enter")
     else:
         page.get_by_text("mostly").click()
+        page.get_by_label("Other labelers may read this attack").check()
         page.get_by_role("button", name="Finish").click()
     at.kept()
     assert [one.kind for one in at.labels()] == ["description", "comparison", "redteam"]
-    assert at.labels("redteam")[0].body["answer"] == {"success": 3}
+    rated = {"success": 3, "may_be_reviewed": not keyboard}
+    assert at.labels("redteam")[0].body["answer"] == rated
     assert at.labels("comparison")[0].body["answer"]["strength"] == 4
 
 

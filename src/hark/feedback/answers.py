@@ -54,6 +54,8 @@ class RedteamAnswer(Record):
     """The attacker's own rating, when the attack is over."""
 
     success: FivePoints
+    may_be_reviewed: Flag = False
+    """Whether the attacker agrees that other labelers read the attack for a second opinion."""
 
 
 class RankingAnswer(Record):

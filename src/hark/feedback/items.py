@@ -98,22 +98,28 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
     now = store.clock()
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
-        study = lock_study(connection, study_id)
-        known, position = known_ids(connection, study_id), next_position(connection, study_id)
-        ids: list[str] = []
-        added: list[ItemRows] = []
-        for item in new:
-            check_fits(study.settings, item)
-            item_id = None if item.id is None else known.get(item.id)
-            if item_id is None:
-                rows = rows_of(study, item, position + len(added), now)
-                added.append(rows)
-                item_id = rows.item["id"]
-                if item.id is not None:
-                    known[item.id] = item_id
-            ids.append(item_id)
-        insert_rows(connection, added)
-        return ids
+        return put_items(connection, lock_study(connection, study_id), new, now=now)
+
+
+def put_items(
+    connection: Connection, study: Study, new: Iterable[NewItem], *, now: float
+) -> list[str]:
+    """`add_items` within a transaction that holds the study."""
+    known, position = known_ids(connection, study.id), next_position(connection, study.id)
+    ids: list[str] = []
+    added: list[ItemRows] = []
+    for item in new:
+        check_fits(study.settings, item)
+        item_id = None if item.id is None else known.get(item.id)
+        if item_id is None:
+            rows = rows_of(study, item, position + len(added), now)
+            added.append(rows)
+            item_id = rows.item["id"]
+            if item.id is not None:
+                known[item.id] = item_id
+        ids.append(item_id)
+    insert_rows(connection, added)
+    return ids
 
 
 def check_fits(settings: StudySettings, item: NewItem) -> None:

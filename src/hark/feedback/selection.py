@@ -113,12 +113,18 @@ def _open_to(study: Study, member: Member, sensitive: bool) -> list[ColumnElemen
         assignments.c.person_id == member.person_id,
         assignments.c.state != "expired",
     )
-    return [
+    conditions = [
         items.c.study_id == study.id,
         items.c.votable == true(),
         ~had.exists(),
         ~_unwanted(study, member, sensitive),
     ]
+    if study.settings.task == "review":
+        own_attack = select(assignments.c.id).where(
+            assignments.c.id == items.c.source_id, assignments.c.person_id == member.person_id
+        )
+        conditions.append(~own_attack.exists())
+    return conditions
 
 
 def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:

@@ -30,6 +30,8 @@ from hark.web.bodies.people import (
     TokenRequest,
 )
 from hark.web.bodies.studies import (
+    AttacksBody,
+    AttacksRequest,
     CandidatesBody,
     CandidatesRequest,
     DecisionBody,
@@ -66,6 +68,8 @@ __all__ = [
     "Asked",
     "AssignmentBody",
     "Candidate",
+    "AttacksBody",
+    "AttacksRequest",
     "CandidatesBody",
     "CandidatesRequest",
     "Client",

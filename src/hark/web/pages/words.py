@@ -99,6 +99,11 @@ def _answered(label: OwnLabel, answer: dict[str, Any]) -> str:
     return label.task["options"][answer["choice"]] + ("" if sure is None else f" ({sure} %)")
 
 
+def _attacked(_label: OwnLabel, answer: dict[str, Any]) -> str:
+    agreed = "; others may review it" if answer.get("may_be_reviewed") else ""
+    return f"it succeeded {SUCCESS[answer['success']]}{agreed}"
+
+
 def _noted(_label: OwnLabel, answer: dict[str, Any]) -> str:
     return " · ".join(answer["notes"].values())
 
@@ -113,7 +118,7 @@ _SAYINGS: Final = {
     "qa_answer": _answered,
     "notes": _noted,
     "description": lambda _label, answer: answer["text"],
-    "redteam": lambda _label, answer: f"it succeeded {SUCCESS[answer['success']]}",
+    "redteam": _attacked,
     "demonstration": lambda _label, answer: answer["response"],
     "edit": lambda _label, answer: answer["response"],
 }
