@@ -68,7 +68,8 @@ def counting(store: Store) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        sent.append(statement)
+        if statement != "BEGIN":
+            sent.append(statement)
 
     event.listen(store.engine, "before_cursor_execute", note)
     try:

@@ -8,7 +8,7 @@ can be read are never replaced, for there may be labels of them.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -360,11 +360,16 @@ def get_item(connection: Connection, item_id: str) -> Item:
     return _item(row)
 
 
-def warnings_of(connection: Connection, study: Study, item_id: str) -> dict[str, str]:
-    """The categories of an item, each with its study's warning; none for one that is harmless."""
-    of_item = item_categories.c.item_id == item_id
-    named = connection.execute(select(item_categories.c.category).where(of_item)).scalars()
-    return {name: study.settings.categories.get(name, "") for name in sorted(named)}
+def warnings_of(
+    connection: Connection, study: Study, item_ids: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """For each item its categories, each with its study's warning; none for a harmless one."""
+    those = item_categories.c.item_id.in_(list(item_ids))
+    found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
+    rows = select(item_categories).where(those).order_by(item_categories.c.category)
+    for row in connection.execute(rows):
+        found[row.item_id][row.category] = study.settings.categories.get(row.category, "")
+    return found
 
 
 def _item(row: Row[Any]) -> Item:

@@ -353,7 +353,7 @@ def view(store: Store, assignment_id: str, person_id: str) -> View:
         live = dialogue_of(connection, item, assignment_id, steps) if item.task.live else None
         shown = _shown_candidates(connection, item, live)
         study = studies.get_study(connection, row.study_id)
-        categories = warnings_of(connection, study, item.id)
+        categories = warnings_of(connection, study, [item.id])[item.id]
     order = display_order(chance, row, 0 if live is None else live.turn, len(shown))
     seconds = item.task.seconds_for(done)
     started = row.step_started_at

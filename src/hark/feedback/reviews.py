@@ -12,19 +12,18 @@ new. An attack whose attacker takes it back later is given to nobody any more.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, case, select, update
 
 from hark.feedback import accounts, events
-from hark.feedback.items import NewItem, known_ids, put_items
+from hark.feedback.items import NewItem, known_ids, put_items, warnings_of
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS, Study, get_study, lock_study
-from hark.feedback.tables import assignments, item_categories, items
+from hark.feedback.tables import assignments, items
 from hark.feedback.tasks import ReviewTask
 from hark.feedback.transcripts import read_transcripts
 
@@ -61,7 +60,7 @@ def add_attacks(store: Store, study_id: str, source_id: str, *, by: str) -> Atta
         new = [one for one in finished if one in allowed and one not in known]
         added = 0
         for start in range(0, len(new), AT_ONCE):
-            reviews = list(_reviews(connection, source_id, new[start : start + AT_ONCE]))
+            reviews = list(_reviews(connection, source, new[start : start + AT_ONCE]))
             added += len(put_items(connection, study, reviews, now=store.clock()))
         _open_and_close(connection, study, {known[one]: one in allowed for one in there})
         return AttackCounts(
@@ -97,31 +96,14 @@ def _allowed(connection: Connection, study_id: str) -> set[str | None]:
 
 
 def _reviews(
-    connection: Connection, source_id: str, assignment_ids: Sequence[str]
+    connection: Connection, source: Study, assignment_ids: Sequence[str]
 ) -> Iterator[NewItem]:
-    transcripts = read_transcripts(connection, source_id, assignment_ids)
-    categories = _categories(connection, assignment_ids)
+    transcripts = read_transcripts(connection, source.id, assignment_ids)
+    warnings = warnings_of(connection, source, {one.item_id for one in transcripts.values()})
     for name in assignment_ids:
-        if name in transcripts:
-            task = ReviewTask(
-                transcript=transcripts[name].messages, description=transcripts[name].description
-            )
-            yield NewItem(task=task, categories=tuple(categories[name]), id=name)
-
-
-def _categories(
-    connection: Connection, assignment_ids: Collection[str]
-) -> defaultdict[str, list[str]]:
-    """Of the items that were attacked."""
-    rows = connection.execute(
-        select(assignments.c.id, item_categories.c.category)
-        .join(item_categories, item_categories.c.item_id == assignments.c.item_id)
-        .where(assignments.c.id.in_(list(assignment_ids)))
-    )
-    found = defaultdict[str, list[str]](list)
-    for name, category in rows:
-        found[name].append(category)
-    return found
+        if (attack := transcripts.get(name)) is not None:
+            task = ReviewTask(transcript=attack.messages, description=attack.description)
+            yield NewItem(task=task, categories=tuple(warnings[attack.item_id]), id=name)
 
 
 def _open_and_close(connection: Connection, study: Study, wanted: dict[str, bool]) -> None:

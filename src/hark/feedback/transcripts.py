@@ -30,6 +30,7 @@ class Transcript:
     """A dialogue from its first turn to its last."""
 
     assignment_id: str
+    item_id: str
     labeler: str
     mode: str
     theme: str
@@ -73,6 +74,7 @@ def _transcript(assignment_id: str, steps: Sequence[Event]) -> Transcript | None
     }
     return Transcript(
         assignment_id=assignment_id,
+        item_id=str(compared[0].item_id),
         labeler=compared[0].author,
         mode=task["mode"],
         theme=task["theme"],

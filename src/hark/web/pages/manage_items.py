@@ -62,6 +62,7 @@ def show_items(
         states=STATES,
         counts=counted.uses,
         gist=gist,
+        warnings=lambda names: {name: study.settings.categories.get(name, "") for name in names},
         example=example(study.settings.task),
         sources=_sources(store, caller) if study.settings.task == "review" else [],
     )

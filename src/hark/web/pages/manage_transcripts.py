@@ -8,7 +8,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from hark.feedback import registers
+from hark.feedback import items, registers
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.transcripts import read_transcripts
 from hark.web.api.descriptions import Id
@@ -42,6 +42,14 @@ def show_transcript(store: Place, caller: Staff, study: Shown, assignment_id: Id
     """One dialogue."""
     with store.read() as connection:
         transcript = read_transcripts(connection, study.id, [assignment_id]).get(assignment_id)
-    if transcript is None:
-        raise NotFoundError(f"there is no transcript '{assignment_id}' in this study")
-    return show("transcript.html", caller, study=study, here="transcripts", transcript=transcript)
+        if transcript is None:
+            raise NotFoundError(f"there is no transcript '{assignment_id}' in this study")
+        warnings = items.warnings_of(connection, study, [transcript.item_id])[transcript.item_id]
+    return show(
+        "transcript.html",
+        caller,
+        study=study,
+        here="transcripts",
+        transcript=transcript,
+        sensitive=bool(warnings) or transcript.mode == "redteam",
+    )
