@@ -104,8 +104,16 @@ class SummaryAnswer(Record):
 
     chosen: Name | None
     strength: FivePoints
-    axes: dict[Name, dict[Name, Likert]]
-    """For each summary, every axis of the task."""
+    axes: dict[Name, dict[Name, Likert]] = Field(default_factory=dict)
+    """For each summary, every axis of the task: of labels from before axes were a task of their
+    own, and of nothing that is asked for now."""
+
+
+class AxesAnswer(Record):
+    """Ratings of one summary beside its post."""
+
+    ratings: dict[Name, Likert]
+    """For every axis of the task."""
 
 
 class VoteAnswer(Record):
@@ -162,6 +170,7 @@ ANSWERS: dict[str, type[Record]] = {
     "edit": EditAnswer,
     "notes": NotesAnswer,
     "summary": SummaryAnswer,
+    "axes": AxesAnswer,
     "vote": VoteAnswer,
     "review": ReviewAnswer,
     "audit": AuditAnswer,
@@ -202,7 +211,7 @@ def read_answer(
     return answer
 
 
-JUDGES_CANDIDATES = frozenset({"comparison", "ranking", "notes", "summary", "vote"})
+JUDGES_CANDIDATES = frozenset({"comparison", "ranking", "notes", "summary", "axes", "vote"})
 
 
 def _check_shown(chosen: str | None, ids: Collection[str]) -> None:
@@ -286,9 +295,16 @@ def _check_summary(answer: Any, task: Any, ids: Sequence[str]) -> None:
         raise InvalidLabelError(
             "the middle of the scale (strength 0) chooses none, and every other point chooses one"
         )
-    _check_covers(answer.axes, ids if task.axes else (), "a set of ratings")
+    if answer.axes:
+        _check_covers(answer.axes, ids, "a set of ratings")
     for ratings in answer.axes.values():
         _check_covers(ratings, task.axes, "a rating")
+
+
+def _check_axes(answer: Any, task: Any, ids: Sequence[str]) -> None:
+    assert isinstance(answer, AxesAnswer)
+    assert isinstance(task, SummaryTask)
+    _check_covers(answer.ratings, task.axes, "a rating")
 
 
 def _check_review(answer: Any, task: Any, ids: Sequence[str]) -> None:
@@ -310,6 +326,7 @@ _CHECKS: dict[str, Callable[[Any, Any, Sequence[str]], None]] = {
     "demonstration": _check_demonstration,
     "notes": _check_notes,
     "summary": _check_summary,
+    "axes": _check_axes,
     "review": _check_review,
 }
 

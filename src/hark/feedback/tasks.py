@@ -192,32 +192,47 @@ class DemonstrationTask(Task):
 
 
 class SummaryTask(Task):
-    """Two summaries, read before the post they summarise."""
+    """Two summaries, read before the post they summarise; or one, to be rated beside its post.
+
+    As in 2009.01325 (appendix C), ratings on axes are a task of their own: who has just chosen
+    between two summaries would rate them by that choice.
+    """
 
     kind: Literal["summary"] = "summary"
     post: WrittenText
     title: FreeText = ""
     community: FreeText = ""
     """The subreddit, where there is one."""
+    asks: Literal["comparison", "axes"] = "comparison"
     axes: tuple[Name, ...] = SUMMARY_AXES
+    """What a summary is rated on, where that is asked. (Comparisons had ratings once.)"""
+
+    @model_validator(mode="after")
+    def _has_axes(self) -> Self:
+        if self.asks == "axes" and not self.axes:
+            raise ValueError("a summary is to be rated on axes, and none is named")
+        return self
 
     @property
     def candidate_counts(self) -> tuple[int, int]:
-        return (2, 2)
+        return (1, 1) if self.asks == "axes" else (2, 2)
 
     @property
     def labels(self) -> frozenset[str]:
-        return frozenset({"notes", "summary"})
+        return frozenset({"axes"} if self.asks == "axes" else {"notes", "summary"})
 
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
-        """notes summary"""
+        """notes summary | axes"""
+        if self.asks == "axes":
+            return frozenset() if "axes" in done else frozenset({"axes"})
         if "summary" in done:
             return frozenset()
         return frozenset({"summary"} if "notes" in done else {"notes"})
 
     def shown(self, done: Sequence[str]) -> dict[str, Any]:
-        """The post and its title only once the notes are in."""
-        hidden = set() if "notes" in done else {"post", "title", "community"}
+        """Of a comparison, the post and its title only once the notes are in."""
+        early = self.asks == "comparison" and "notes" not in done
+        hidden = {"post", "title", "community"} if early else set()
         return {name: value for name, value in self.to_json().items() if name not in hidden}
 
 

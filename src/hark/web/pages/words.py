@@ -26,6 +26,7 @@ LABELS: Final = {
     "edit": "Mended draft",
     "notes": "Notes on summaries",
     "summary": "Choice between two summaries",
+    "axes": "Ratings of a summary",
     "vote": "Vote",
     "review": "Review of an attack",
     "audit": "Audit of a question",
@@ -70,6 +71,10 @@ def _compared(label: OwnLabel, answer: dict[str, Any]) -> str:
     return f"{_letter(label, answer['chosen'])} is {STRENGTHS[answer['strength']]} {word}"
 
 
+def _rated(_label: OwnLabel, answer: dict[str, Any]) -> str:
+    return ", ".join(f"{axis} {value} of 7" for axis, value in answer["ratings"].items())
+
+
 def _voted(label: OwnLabel, answer: dict[str, Any]) -> str:
     if answer["chosen"] is None:
         return "both are bad" if answer["both_bad"] else "a tie"
@@ -111,6 +116,7 @@ def _noted(_label: OwnLabel, answer: dict[str, Any]) -> str:
 _SAYINGS: Final = {
     "comparison": _compared,
     "summary": _compared,
+    "axes": _rated,
     "vote": _voted,
     "ranking": _ranked,
     "review": _reviewed,
