@@ -17,12 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from hark.feedback import accounts, events, studies
 from hark.feedback.chance import chance_of
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import Item, get_item
+from hark.feedback.queue import fill_of, requeue
 from hark.feedback.records import FreeText, Record
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.selection import next_item, quota_reached, rests
@@ -140,15 +141,14 @@ def _return_items(connection: Connection, which: ColumnElement[bool]) -> int:
 
 
 def _count_holder(connection: Connection, item_id: str, change: Literal[1, -1]) -> None:
-    """One holder more or less of an item, and how full it is then."""
-    taken = items.c.taken + change
-    fill = case(
-        (or_(items.c.slots.is_(None), taken <= 0), "fresh"),
-        (taken < items.c.slots, "begun"),
-        else_="full",
-    )
-    changed = {"taken": taken, "fill": fill}
-    connection.execute(update(items).where(items.c.id == item_id).values(changed))
+    """One holder more or less of an item, and how full it is then; the study is locked."""
+    this = items.c.id == item_id
+    item = connection.execute(select(items).where(this)).one()
+    taken = item.taken + change
+    fill = fill_of(taken, item.slots)
+    connection.execute(update(items).where(this).values(taken=taken, fill=fill))
+    if change == -1 or fill != item.fill:
+        requeue(connection, item.study_id, [item_id])
 
 
 def _held(connection: Connection, study_id: str, person_id: str) -> Assignment | None:

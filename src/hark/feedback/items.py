@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, Table, func, insert, select, update
 from hark.feedback import accounts
 from hark.feedback.gold import Gold, check_gold
 from hark.feedback.identifiers import new_id
+from hark.feedback.queue import next_numbers, requeue
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
@@ -197,7 +198,11 @@ def rows_of(study: Study, item: NewItem, position: int, now: float) -> ItemRows:
 
 
 def insert_rows(connection: Connection, rows: Sequence[ItemRows]) -> None:
-    """Keep new items."""
+    """Keep new items of a study, which is locked."""
+    if rows:
+        numbers = next_numbers(connection, rows[0].item["study_id"], len(rows))
+        for one, number in zip(rows, numbers, strict=True):
+            one.item["queue"] = number
     tables: list[tuple[Table, list[dict[str, Any]]]] = [
         (items, [one.item for one in rows]),
         (item_categories, [category for one in rows for category in one.categories]),
@@ -251,6 +256,7 @@ def put_candidates(
         if assignment_id is None:
             votable = is_votable(item.task, given)
             connection.execute(update(items).where(items.c.id == item_id).values(votable=votable))
+            requeue(connection, item.study_id, [item_id])
         return kept
 
 

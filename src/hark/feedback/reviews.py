@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import Connection, select, update
 
 from hark.feedback import accounts, events
 from hark.feedback.items import NewItem, known_ids, put_items, warnings_of
+from hark.feedback.queue import fill_of, requeue
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS, Study, get_study, lock_study
@@ -109,11 +110,11 @@ def _reviews(
 def _open_and_close(connection: Connection, study: Study, wanted: dict[str, bool]) -> None:
     """Let items be given to as many as the study asks, or to nobody who does not have them."""
     overlap = study.settings.overlap
-    for wants in (True, False):
-        ids = [item_id for item_id, wanted_one in wanted.items() if wanted_one is wants]
-        slots = overlap if wants else items.c.taken
-        changes = items.c.slots < overlap if wants else items.c.slots > items.c.taken
-        fill = case((items.c.taken >= slots, "full"), (items.c.taken > 0, "begun"), else_="fresh")
-        for start in range(0, len(ids), AT_ONCE):
-            those = items.c.id.in_(ids[start : start + AT_ONCE]) & changes
-            connection.execute(update(items).where(those).values(slots=slots, fill=fill))
+    ours = select(items.c.id, items.c.taken, items.c.slots).where(items.c.study_id == study.id)
+    for row in connection.execute(ours).all():
+        if row.id in wanted and row.slots is not None:
+            slots = max(row.slots, overlap) if wanted[row.id] else row.taken
+            if slots != row.slots:
+                values = {"slots": slots, "fill": fill_of(row.taken, slots)}
+                connection.execute(update(items).where(items.c.id == row.id).values(values))
+                requeue(connection, study.id, [row.id])

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, true
 
+from hark.feedback import queue
 from hark.feedback.chance import Chance
 from hark.feedback.items import Use
+from hark.feedback.queue import Fill
 from hark.feedback.studies import Member, Study
 from hark.feedback.tables import assignments, item_categories, items, member_categories
 
@@ -80,6 +82,8 @@ def _uses(connection: Connection, chance: Chance, study: Study, member: Member) 
     if member.state == "screening":
         return ["screening"]
     main: list[Use] = ["test"] if member.held_out else ["train", "test"]
+    if not study.settings.gold_fraction:
+        return main
     mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
     count = connection.execute(select(func.count()).where(mine)).scalar_one()
     drawn = chance.uniform("gold", study.id, member.person_id, count)
@@ -90,20 +94,44 @@ def _next_of(
     connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
 ) -> Row[Any] | None:
     """The first item of this use that has room and that the labeler may see and has not had."""
-    for fill in ("begun", "fresh"):
-        statement = (
-            select(items)
-            .where(
-                items.c.use == use,
-                items.c.fill == fill,
-                *_open_to(study, member, sensitive),
-            )
-            .order_by(items.c.position)
-            .limit(1)
-        )
-        if (row := connection.execute(statement).one_or_none()) is not None:
-            return row
+    fills: tuple[Fill, ...] = ("begun", "fresh")
+    for fill in fills:
+        before = queue.passed(connection, study.id, member.person_id, use, fill)
+        # How much of sensitive items somebody has had today is no reason to pass any for good.
+        first = _first(connection, study, member, use, fill, before, sensitive=True)
+        after = queue.last_number(connection, study.id) if first is None else first.queue - 1
+        if after > before:
+            queue.put_passed(connection, study.id, member.person_id, use, fill, after)
+        if first is not None and not sensitive:
+            first = _first(connection, study, member, use, fill, after, sensitive=False)
+        if first is not None:
+            return first
     return None
+
+
+def _first(
+    connection: Connection,
+    study: Study,
+    member: Member,
+    use: Use,
+    fill: Fill,
+    after: int,
+    *,
+    sensitive: bool,
+) -> Row[Any] | None:
+    """The first in the queue behind a number."""
+    statement = (
+        select(items)
+        .where(
+            items.c.use == use,
+            items.c.fill == fill,
+            items.c.queue > after,
+            *_open_to(study, member, sensitive),
+        )
+        .order_by(items.c.queue)
+        .limit(1)
+    )
+    return connection.execute(statement).one_or_none()
 
 
 def _open_to(study: Study, member: Member, sensitive: bool) -> list[ColumnElement[bool]]:

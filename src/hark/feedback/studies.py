@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from hark.errors import did_you_mean
-from hark.feedback import accounts, events
+from hark.feedback import accounts, events, queue
 from hark.feedback.identifiers import new_id
 from hark.feedback.records import FreeText, Name, Sampling, WrittenText
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
@@ -339,6 +339,7 @@ def _put_category(
     connection.execute(delete(member_categories).where(ours, held.category == category))
     if agrees:
         connection.execute(insert(member_categories).values(**row, consented_at=now))
+        queue.start_anew(connection, study_id, person_id)
 
 
 def get_member(connection: Connection, study_id: str, person_id: str) -> Member:
