@@ -78,7 +78,9 @@ def test_an_item_in_hand_when_the_key_came_keeps_the_order_it_was_shown_in(
             connection.execute(update(assignments).where(before).values(keyed=False))
         order = [0, 1]
         random.Random(f"{held.id} 0").shuffle(order)  # as versions before the key had it
-        texts = [one["text"] for one in labelling.view(workshop.store, held.id, person.id).candidates]
+        texts = [
+            one["text"] for one in labelling.view(workshop.store, held.id, person.id).candidates
+        ]
         assert texts == ["ab"[place] for place in order]
 
 

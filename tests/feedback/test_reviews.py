@@ -76,9 +76,7 @@ class Range:
             assert view.categories == WARNING, "it stays hidden until one asks to see it"
             shown.append(view.task)
             answer = {"success": 2, "tags": []}
-            labelling.submit(
-                self.store, held.id, person.id, "review", answer, client_key=new_id()
-            )
+            labelling.submit(self.store, held.id, person.id, "review", answer, client_key=new_id())
 
 
 @pytest.fixture

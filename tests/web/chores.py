@@ -135,9 +135,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
         "third of the rent, now she will not talk to me. Insist or move out?",
         "Flatmate's brother moved in, heating bill doubled, we argued about family.",
     ),
-    "axes": (
-        "Flatmate's brother moved in, heating bill doubled, we argued about family.",
-    ),
+    "axes": ("Flatmate's brother moved in, heating bill doubled, we argued about family.",),
     "vote": (
         "About nine to ten minutes in boiling water for a medium egg; put it into cold water "
         "afterwards so that it stops cooking.",

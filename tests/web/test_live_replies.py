@@ -102,7 +102,9 @@ KEY = Chance("a key")
 def test_one_snapshot_answers_twice_and_a_retry_asks_the_same_pair() -> None:
     assert draw_snapshots(KEY, ("a",), 2, "x") == ["a", "a"]
     drawn = [draw_snapshots(KEY, ("a", "b", "c"), 2, f"turn {number}") for number in range(60)]
-    assert drawn == [draw_snapshots(KEY, ("a", "b", "c"), 2, f"turn {number}") for number in range(60)]
+    assert drawn == [
+        draw_snapshots(KEY, ("a", "b", "c"), 2, f"turn {number}") for number in range(60)
+    ]
     assert {frozenset(pair) for pair in drawn} == {
         frozenset(pair) for pair in (("a", "b"), ("a", "c"), ("b", "c"))
     }

@@ -34,9 +34,7 @@ def hold(workshop: Workshop, task: dict[str, Any], **settings: Any) -> tuple[Per
     return person, held
 
 
-def test_ones_own_labels_and_their_corrections(
-    page: Page, server: str, workshop: Workshop
-) -> None:
+def test_ones_own_labels_and_their_corrections(page: Page, server: str, workshop: Workshop) -> None:
     at = Seat(page, server, workshop, "review")
     at.arrive(keyboard=False)
     at.unveil(keyboard=True)
@@ -81,13 +79,9 @@ def test_demonstrations_to_grade_and_lists_of_items(
 ) -> None:
     prompt = [{"role": "user", "content": "Reply to: " + WORDS}]
     screening = {"flag_agreement": None, "ranking_agreement": None, "demonstration_grade": 6}
-    person, held = hold(
-        workshop, {"kind": "demonstration", "prompt": prompt}, screening=screening
-    )
+    person, held = hold(workshop, {"kind": "demonstration", "prompt": prompt}, screening=screening)
     answer = {"response": "Please stop."}
-    labelling.submit(
-        workshop.store, held.id, person.id, "demonstration", answer, client_key="k"
-    )
+    labelling.submit(workshop.store, held.id, person.id, "demonstration", answer, client_key="k")
     sign_in_page(page, server, workshop, workshop.owner)
     for path, words in (("members", "Please stop."), ("items", WORDS)):
         page.goto(f"{server}/manage/a-study/{path}")

@@ -18,6 +18,7 @@ from tests.feedback.workshop import Workshop
 from tests.web.conftest import QUIET, find_chromium, serving
 from tests.web.seat import PASSWORD, WIDE, Seat
 
+from hark.feedback import studies
 from hark.feedback.tables import assignments
 from hark.web.application import build_application
 
@@ -331,6 +332,30 @@ def test_the_turns_with_the_assistant_end(seat: Callable[..., Seat]) -> None:
     at.kept()
     (label,) = at.labels("qa_answer")
     assert label.body["answer"] == {"choice": 1, "confidence": 60}
+
+
+def test_who_is_turned_away_is_told_and_keeps_what_they_typed(
+    seat: Callable[..., Seat], workshop: Workshop
+) -> None:
+    at = seat("demonstration")
+    page = at.page
+    page.get_by_label("Response").fill(WORDS)
+    with workshop.store.read() as connection:
+        (person_id,) = connection.execute(select(assignments.c.person_id)).scalars()
+    studies.set_member_state(
+        workshop.store, at.study.id, person_id, "rejected", by=workshop.owner.id
+    )
+    page.get_by_role("button", name="Send", exact=True).click()
+    told = "your part in this study has ended, so that this answer is not taken"
+    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_text("What you typed is kept in this browser.")).to_be_visible()
+    expect(page.get_by_label("Response")).to_have_value(WORDS)
+    assert not at.labels()
+    # Readmitted, they send the same words.
+    studies.set_member_state(workshop.store, at.study.id, person_id, "active", by=workshop.owner.id)
+    page.reload()
+    at.kept()
+    assert at.labels("demonstration")[0].body["answer"]["response"] == WORDS
 
 
 def test_a_draft_waits_for_its_author_to_log_in_again(

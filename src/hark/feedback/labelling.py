@@ -28,6 +28,7 @@ from hark.feedback.chance import Chance, chance_of, display_order
 from hark.feedback.dialogues import LiveDialogue, dialogue_of
 from hark.feedback.events import Event
 from hark.feedback.items import Item, candidates_of, get_item, warnings_of
+from hark.feedback.naming import names_model
 from hark.feedback.records import Candidate, FreeText, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.store import Store
@@ -116,6 +117,7 @@ def submit(
         if any(one.client_key == client_key for one in steps):
             body: dict[str, Any] = {}  # A retry: `append` gives back what it compares.
         else:
+            _check_takes_part(connection, study, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             body = _body(connection, chance, study, item, row, steps, kind, answer, now)
@@ -135,6 +137,14 @@ def submit(
             steps.append(kept)
             row = _advance(connection, study, item, row, steps, now)
         return _receipt(item, row, steps, kept)
+
+
+def _check_takes_part(connection: Connection, study: Study, person_id: str) -> None:
+    """Who was turned away adds nothing, not even to an item in hand; who is paused may end it."""
+    if studies.get_member(connection, study.id, person_id).state == "rejected":
+        raise NotAllowedError(
+            "your part in this study has ended, so that this answer is not taken: ask its owner"
+        )
 
 
 def _body(
@@ -172,6 +182,8 @@ def _body(
         "display_order": display_order(chance, row, 0 if live is None else live.turn, len(shown)),
         "answer": kept,
     }
+    if any(names_model(one) for one in shown):
+        body["names_model"] = True
     if time == "is over":
         body["at_deadline"] = True
     if time == "is long over":
@@ -272,6 +284,7 @@ def finish(store: Store, assignment_id: str, person_id: str, *, client_key: str)
         item = get_item(connection, row.item_id)
         steps = steps_of(connection, assignment_id)
         if not any(one.client_key == client_key for one in steps):
+            _check_takes_part(connection, study, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             if row.state == "done" or not item.task.may_finish(step_kinds(steps)):

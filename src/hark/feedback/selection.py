@@ -168,9 +168,10 @@ def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bo
 
 
 def _sensitive_allowed(connection: Connection, study: Study, member: Member, now: float) -> bool:
-    """Whether the labeler may be given another item of any category today."""
+    """Whether the labeler may be given another item of any category today, in whichever study they
+    were given the others."""
     most = study.settings.maximum_sensitive_per_day
-    if most is None:
+    if most is None or not study.settings.categories:
         return True
     of_item = select(item_categories.c.item_id).where(
         item_categories.c.item_id == assignments.c.item_id
@@ -180,7 +181,6 @@ def _sensitive_allowed(connection: Connection, study: Study, member: Member, now
         .select_from(assignments)
         .where(
             assignments.c.person_id == member.person_id,
-            assignments.c.study_id == study.id,
             assignments.c.leased_at > now - DAY_SECONDS,
             of_item.exists(),
         )

@@ -61,8 +61,10 @@ class StudySettings(Settings):
     """Without a sign of life for so long, an item goes to somebody else."""
     maximum_labels: Annotated[int, Field(ge=1)] | None = None
     """Items for each labeler; None is no limit."""
-    maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
-    """Items of any category that a labeler is given in 24 hours; None is no limit."""
+    maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = 100
+    """Items of any category that a labeler may have been given in the last 24 hours, in this study
+    and all others, to be given one more here; None is no limit. The default is ours, for want of a
+    published one: five times the 20 in a row after which the page suggests a pause."""
     pay_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """What a labeler earns in an hour of activity, in any currency; for the cost in figures."""
     pay_per_label: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

@@ -193,6 +193,7 @@ assignments = Table(
     UniqueConstraint("item_id", "slot"),  # no two labelers in one place
     Index(None, "study_id", "state", "expires_at"),
     Index(None, "person_id", "study_id", "state"),
+    Index(None, "person_id", "leased_at"),
 )
 
 candidates = Table(

@@ -109,9 +109,7 @@ def messages_of(task: AnyTask) -> tuple[Turn, ...]:
     return task.prompt
 
 
-def draw_snapshots(
-    chance: Chance, snapshots: tuple[str, ...], count: int, what: str
-) -> list[str]:
+def draw_snapshots(chance: Chance, snapshots: tuple[str, ...], count: int, what: str) -> list[str]:
     """Which snapshots answer: different ones as long as there are any, in random order.
 
     what: the draw is a function of it.

@@ -15,6 +15,7 @@ depends_on = None
 
 BEFORE = "ix_items_study_id_use_votable_fill_position"
 NOW = "ix_items_study_id_use_votable_fill_queue"
+SEEN = "ix_assignments_person_id_leased_at"
 PLACE = ["study_id", "use", "votable", "fill"]
 
 
@@ -31,6 +32,7 @@ def upgrade() -> None:
     )
     op.drop_index(BEFORE, table_name="items")
     op.create_index(NOW, "items", [*PLACE, "queue"])
+    op.create_index(SEEN, "assignments", ["person_id", "leased_at"])
     op.create_table(
         "queue_places",
         sa.Column("study_id", sa.String(length=64), nullable=False),
@@ -57,4 +59,5 @@ def downgrade() -> None:
     op.create_index(BEFORE, "items", [*PLACE, "position"])
     op.drop_column("studies", "queued")
     op.drop_column("items", "queue")
+    op.drop_index(SEEN, table_name="assignments")
     op.drop_column("assignments", "keyed")
