@@ -60,7 +60,7 @@ GOOD: list[tuple[str, str, str, dict[str, Any]]] = [
     ("draft", "edit", "", {"response": "Hi!"}),
     ("summary", "notes", "ab", {"notes": {"a": "dogs", "b": "cats"}}),
     ("summary", "summary", "ab", SUMMARY),
-    ("summary", "summary", "ab", {**SUMMARY, "axes": {one: RATINGS for one in "ab"}}),
+    ("summary", "summary", "ab", {**SUMMARY, "axes": dict.fromkeys("ab", RATINGS)}),
     ("axes", "axes", "a", {"ratings": RATINGS}),
     ("summary", "summary", "ab", {**SUMMARY, "chosen": None, "strength": 0}),
     ("vote", "vote", "ab", {"chosen": None, "both_bad": True}),

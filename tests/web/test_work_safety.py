@@ -351,6 +351,12 @@ def test_who_is_turned_away_is_told_and_keeps_what_they_typed(
     expect(page.get_by_text("What you typed is kept in this browser.")).to_be_visible()
     expect(page.get_by_label("Response")).to_have_value(WORDS)
     assert not at.labels()
+    other = workshop.study("vote", name="another")
+    workshop.votes(other, 1)
+    studies.join(workshop.store, other.id, person_id)
+    page.goto(f"{at.server}/study/another/work")
+    expect(page.get_by_text("Question 0")).to_be_visible()
+    page.goto(f"{at.server}/study/a-study/work")
     # Readmitted, they send the same words.
     studies.set_member_state(workshop.store, at.study.id, person_id, "active", by=workshop.owner.id)
     page.reload()

@@ -1,9 +1,9 @@
 """The queue in which the items of a study wait for labelers, and how far each labeler is in it.
 
 An item gets a new number, behind all others, whenever a labeler could want it who could not before:
-when it is added or readable, when others have begun it, and when it is given back. So whatever a
-labeler has passed (had, or will not be given) stays behind them, and a claim looks for the next item
-from where the last one ended: by index, however many items the labeler has done.
+when it is added or becomes readable, when others have begun it, and when it is given back. So
+whatever a labeler has passed (had, or will not be given) stays behind them, and a claim looks for
+the next item from where the last one ended: by index, however many items the labeler has done.
 
 All of this happens under the lock of the study.
 """

@@ -67,9 +67,9 @@ from hark.web.bodies.work import (
 __all__ = [
     "Asked",
     "AssignmentBody",
-    "Candidate",
     "AttacksBody",
     "AttacksRequest",
+    "Candidate",
     "CandidatesBody",
     "CandidatesRequest",
     "Client",

@@ -1,8 +1,8 @@
 """What is to be drawn: the responses of a turn that waits for models, or of an item.
 
 Everything random is a function of what it is for and of the server's key, so that whoever draws
-again after a crash asks the same models, and nobody else can tell which they are. Only the seeds of the draws go on with each generation: the same ones would be cut
-off again.
+again after a crash asks the same models, and nobody else can tell which they are. Only the seeds of
+the draws go on with each generation: the same ones would be cut off again.
 """
 
 from __future__ import annotations

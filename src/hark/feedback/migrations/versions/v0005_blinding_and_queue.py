@@ -21,8 +21,9 @@ PLACE = ["study_id", "use", "votable", "fill"]
 
 def upgrade() -> None:
     """Mark the assignments that there are; items wait in the order of their positions."""
-    keyed = sa.Column("keyed", sa.Boolean(), nullable=False, server_default=sa.false())
-    op.add_column("assignments", keyed)
+    op.add_column(
+        "assignments", sa.Column("keyed", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     for table, name in (("items", "queue"), ("studies", "queued")):
         op.add_column(table, sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.execute("UPDATE items SET queue = position + 1")
