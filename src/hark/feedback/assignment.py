@@ -159,7 +159,8 @@ def _held(connection: Connection, study_id: str, person_id: str) -> Assignment |
             assignments.c.person_id == person_id,
             assignments.c.state == "open",
         )
-        .order_by(assignments.c.leased_at)
+        # A sum, so that SQLite finds the few by their state, and not all in the order of time.
+        .order_by(assignments.c.leased_at + 0)
         .limit(1)
     ).one_or_none()
     return None if row is None else _assignment(row)
