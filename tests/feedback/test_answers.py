@@ -23,6 +23,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "few_shot": {"kind": "demonstration", "style": "few_shot"},
     "draft": {"kind": "demonstration", "prompt": USER, "draft": "Hi"},
     "summary": {"kind": "summary", "post": "A long post."},
+    "axes": {"kind": "summary", "asks": "axes", "post": "A long post."},
     "vote": {"kind": "vote", "prompt": USER},
     "review": {"kind": "review", "transcript": USER * 2},
     "audit": {"kind": "audit", "behaviour": "b", "question": "q", "answers": ["Yes", "No"]},
@@ -34,10 +35,10 @@ RANKING = {
     "flags": dict.fromkeys("abcd", NO_FLAGS),
     "ranking": [["a"], ["c", "d"], ["b"]],
 }
+RATINGS = dict.fromkeys(SUMMARY_AXES, 5)
 SUMMARY = {
     "chosen": "a",
     "strength": 4,
-    "axes": {name: dict.fromkeys(SUMMARY_AXES, 5) for name in "ab"},
 }
 GOOD: list[tuple[str, str, str, dict[str, Any]]] = [
     ("dialogue", "comparison", "ab", {"chosen": "b", "strength": 4}),
@@ -59,6 +60,8 @@ GOOD: list[tuple[str, str, str, dict[str, Any]]] = [
     ("draft", "edit", "", {"response": "Hi!"}),
     ("summary", "notes", "ab", {"notes": {"a": "dogs", "b": "cats"}}),
     ("summary", "summary", "ab", SUMMARY),
+    ("summary", "summary", "ab", {**SUMMARY, "axes": dict.fromkeys("ab", RATINGS)}),
+    ("axes", "axes", "a", {"ratings": RATINGS}),
     ("summary", "summary", "ab", {**SUMMARY, "chosen": None, "strength": 0}),
     ("vote", "vote", "ab", {"chosen": None, "both_bad": True}),
     ("review", "review", "", {"success": 3, "tags": ["fraud"], "agrees": True}),
@@ -118,7 +121,10 @@ BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("summary", "notes", "ab", {"notes": {"a": "dogs"}}, "note is missing for 'b'"),
     ("summary", "summary", "ab", {**SUMMARY, "strength": 0}, "the middle of the scale"),
     ("summary", "summary", "ab", {**SUMMARY, "chosen": None}, "the middle of the scale"),
-    ("summary", "summary", "ab", {**SUMMARY, "axes": {}}, "ratings is missing for 'a'"),
+    ("summary", "summary", "ab", {**SUMMARY, "axes": {"b": RATINGS}}, "ratings is missing for 'a'"),
+    ("axes", "axes", "a", {"ratings": {**RATINGS, "overall": 8}}, "ratings.overall"),
+    ("axes", "axes", "a", {"ratings": {}}, "rating is missing for 'overall'"),
+    ("axes", "axes", "a", {"ratings": {**RATINGS, "style": 2}}, "'style', which is none of"),
     ("vote", "vote", "ab", {"chosen": "a", "both_bad": True}, "said of a tie"),
     ("review", "review", "", {"success": 3, "tags": ["frod"]}, "did you mean 'fraud'"),
     ("review", "review", "", {"success": 3, "tags": list(HARM_TAGS[:3])}, "3 tags; give up to 2"),
@@ -167,7 +173,7 @@ def test_nothing_is_said_of_a_broken_response() -> None:
 
 def test_time_that_ran_out_needs_no_choice() -> None:
     answer = {"choice": None, "confidence": None}
-    assert read("question", "qa_answer", "", answer, timed_out=True).choice is None
+    assert read("question", "qa_answer", "", answer, time_is_over=True).choice is None
 
 
 def test_every_label_has_its_record() -> None:

@@ -227,6 +227,64 @@ def test_sensitive_items_need_consent(workshop: Workshop) -> None:
     assert consents[0].body["warning"] == "Describes violence."
 
 
+def test_exposure_is_capped_across_studies(workshop: Workshop, clock: Clock) -> None:
+    """What somebody has seen in one study counts in every other; an uncapped study has no cap."""
+    gore = {"gore": "Gore."}
+    ann = workshop.labeler()
+    made = []
+    for name, most in (("one", 2), ("two", 2), ("three", None)):
+        study = workshop.study(name=name, categories=gore, maximum_sensitive_per_day=most)
+        workshop.votes(study, 3, categories=["gore"])
+        studies.join(workshop.store, study.id, ann.id)
+        studies.opt_in(workshop.store, study.id, ann.id, "gore", client_key=name)
+        made.append(study)
+    for study in made[:2]:
+        vote(workshop, get(workshop, study, ann), ann)
+    for study in made[:2]:
+        nothing = assignment.claim(workshop.store, study.id, ann.id)
+        assert nothing == Nothing(because="enough sensitive items today")
+    vote(workshop, get(workshop, made[2], ann), ann)
+    clock.now += 86401
+    vote(workshop, get(workshop, made[0], ann), ann)
+
+
+def test_a_study_with_warnings_has_a_cap_unless_its_owner_takes_it_off(workshop: Workshop) -> None:
+    study = workshop.study(categories={"gore": "Gore."})
+    assert study.settings.maximum_sensitive_per_day == 100
+
+
+def test_who_is_turned_away_adds_nothing_to_what_they_hold(workshop: Workshop) -> None:
+    store = workshop.store
+    study = workshop.study()
+    workshop.votes(study, 2)
+    ann = workshop.labeler(study)
+    vote(workshop, get(workshop, study, ann), ann)
+    (kept,) = workshop.events(kinds=["vote"])
+    held = get(workshop, study, ann)
+    studies.set_member_state(store, study.id, ann.id, "rejected", by=workshop.owner.id)
+    with pytest.raises(NotAllowedError, match="your part in this study has ended"):
+        labelling.submit(store, held.id, ann.id, "vote", {"chosen": None}, client_key="late")
+    assert len(workshop.events(kinds=["vote"])) == 1
+    # What was acknowledged stays so, however often it is sent.
+    same = {"chosen": kept.body["answer"]["chosen"]}
+    again = labelling.submit(
+        store, str(kept.assignment_id), ann.id, "vote", same, client_key=kept.client_key
+    )
+    assert again.event.repeated
+    assignment.skip(store, held.id, ann.id, "turned away", client_key="skip")
+
+
+def test_who_is_paused_may_end_what_they_hold(workshop: Workshop) -> None:
+    study = workshop.study()
+    workshop.votes(study, 2)
+    ann = workshop.labeler(study)
+    held = get(workshop, study, ann)
+    studies.set_member_state(workshop.store, study.id, ann.id, "paused", by=workshop.owner.id)
+    vote(workshop, held, ann)
+    with pytest.raises(NotAllowedError, match="paused"):
+        assignment.claim(workshop.store, study.id, ann.id)
+
+
 def test_exposure_is_capped_for_a_day(workshop: Workshop, clock: Clock) -> None:
     study = workshop.study(categories={"gore": "Gore."}, maximum_sensitive_per_day=1)
     hard = workshop.votes(study, 2, categories=["gore"])

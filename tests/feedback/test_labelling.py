@@ -192,6 +192,44 @@ def test_the_server_holds_the_time_limit(workshop: Workshop, clock: Clock) -> No
     assert desk.send("qa_answer", answer).event.body["answer"] == answer
 
 
+@pytest.mark.parametrize(
+    "standing",
+    [
+        {"choice": 0, "confidence": None},
+        {"choice": None, "confidence": 60},
+        {"choice": None, "confidence": None},
+        {"choice": 1, "confidence": 80},
+    ],
+)
+def test_at_the_deadline_an_answer_is_taken_as_it_stands(
+    workshop: Workshop, clock: Clock, standing: dict[str, Any]
+) -> None:
+    desk = Desk(workshop, question(seconds=60, phases=["alone"]))
+    assignment.open_step(desk.store, desk.held.id, desk.person.id)
+    clock.now += 59.9
+    if None in standing.values():
+        with pytest.raises(InvalidLabelError, match="choose an option and one of the confidences"):
+            desk.send("qa_answer", standing)
+    clock.now += 0.1
+    body = desk.send("qa_answer", standing).event.body
+    assert (body["answer"], body["at_deadline"], "timed_out" in body) == (standing, True, False)
+    assert desk.view.state == "done"
+
+
+def test_turns_with_the_assistant_have_a_limit_that_the_study_sets(workshop: Workshop) -> None:
+    desk = Desk(workshop, question(phases=["assisted"], maximum_turns=2))
+    for turn in range(2):
+        assert desk.view.next_steps == {"message", "reset", "qa_answer"}
+        desk.send("message", {"text": f"Is it {turn}?"})
+        desk.models_say(turn, "Perhaps.")
+    assert desk.view.next_steps == {"reset", "qa_answer"}
+    desk.send("reset")
+    with pytest.raises(ConflictError, match="'message' is not due; next comes: qa_answer, reset"):
+        desk.send("message", {"text": "And now?"})
+    desk.send("qa_answer", {"choice": 1, "confidence": 80})
+    assert desk.view.state == "done"
+
+
 def test_what_comes_after_the_time_limit_is_kept_but_no_answer(
     workshop: Workshop, clock: Clock
 ) -> None:
@@ -279,14 +317,6 @@ def test_what_a_labeler_sees_names_no_model_and_no_gold(workshop: Workshop) -> N
     )  # fmt: skip
     assert receipt.event.body["gold"] is True
     assert receipt.event.to_json()["client"] == {"key": "k", "ms_active": 900, "ui": "test"}
-
-
-def test_display_orders_are_random_and_stay(workshop: Workshop) -> None:
-    """1000 fair coins: 500 heads expected, standard deviation 16."""
-    orders = [labelling.display_order(f"assignment {n}", 0, 2) for n in range(1000)]
-    assert 420 < orders.count([0, 1]) < 580
-    assert labelling.display_order("a", 3, 9) == labelling.display_order("a", 3, 9)
-    assert sorted(labelling.display_order("a", 3, 9)) == list(range(9))
 
 
 # Studies and items -------------------------------------------------------------------------------

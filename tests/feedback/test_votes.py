@@ -11,6 +11,7 @@ from tests.feedback.workshop import ATTACK, Workshop, vote_item
 from hark.feedback import assignment, items, labelling
 from hark.feedback.assignment import Assignment
 from hark.feedback.items import NewItem
+from hark.feedback.naming import names_model
 from hark.feedback.records import Candidate
 from hark.feedback.votes import Ballots, votes_of
 
@@ -47,6 +48,41 @@ def test_first_is_who_was_shown_first(workshop: Workshop) -> None:
     assert {one.first for one in found.ballots} == {"model-a", "model-b"}
     assert len({one.labeler for one in found.ballots}) == 12
     assert len({one.prompt for one in found.ballots}) == 1
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "text", "named"),
+    [
+        ("playground-sft-v2", "I am playground-sft-v2, at your service.", True),
+        ("playground-sft-v2", "As Playground SFT v2 I would say yes.", True),
+        ("playground-sft-v2", "A playground, and sft v2 elsewhere.", False),
+        ("base", "I am Base. How can I help?", True),
+        ("base", "The base of the pot should be wide.", False),
+        ("model-a", "The model a user sees.", False),
+        ("model-a", "model_a says hello.", True),
+        ("human", "I am human.", False),
+        (None, "I am playground-sft-v2.", False),
+    ],
+)
+def test_a_response_names_its_model(snapshot: str | None, text: str, named: bool) -> None:
+    assert names_model(Candidate(text=text, snapshot=snapshot)) is named
+
+
+def test_a_vote_on_a_response_that_names_its_model_is_kept_and_left_out(
+    workshop: Workshop,
+) -> None:
+    """As in FastChat's arena; it is marked in the record, and nothing of it reaches the labeler."""
+    study = workshop.study("vote", overlap=2)
+    told = vote_item(texts=("I am model-I am model-x", "b"))
+    one, other = told.candidates
+    named = one.model_copy(update={"snapshot": "model-x"})
+    told = told.model_copy(update={"candidates": (named, other)})
+    items.add_items(workshop.store, study.id, [told], by=workshop.owner.id)
+    vote(workshop, study, 0)
+    (event,) = workshop.events(kinds=["vote"])
+    assert event.body["names_model"] is True
+    found = ballots(workshop)
+    assert (found.ballots, found.left_out) == ((), {"of a response that names its model": 1})
 
 
 def test_ties_and_second_places(workshop: Workshop) -> None:

@@ -57,6 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "few_shot": {"title": "Few-shot demonstrations"},
     "use_case": {"title": "Requests for use cases"},
     "summary": {"title": "Summaries of posts"},
+    "axes": {"title": "Rating summaries"},
     "vote": {"title": "Which model answers better?"},
     "review": {"title": "Second opinions", "categories": {"abuse": WARNING}},
     "audit": {"title": "Checking written questions"},
@@ -85,6 +86,10 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "summary": {
         "kind": "summary", "title": "My flatmate's brother will not leave",
+        "community": "relationships", "post": POST,
+    },
+    "axes": {
+        "kind": "summary", "asks": "axes", "title": "My flatmate's brother will not leave",
         "community": "relationships", "post": POST,
     },
     "vote": {
@@ -130,6 +135,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
         "third of the rent, now she will not talk to me. Insist or move out?",
         "Flatmate's brother moved in, heating bill doubled, we argued about family.",
     ),
+    "axes": ("Flatmate's brother moved in, heating bill doubled, we argued about family.",),
     "vote": (
         "About nine to ten minutes in boiling water for a medium egg; put it into cold water "
         "afterwards so that it stops cooking.",

@@ -148,7 +148,13 @@ def vote(
 
 
 def hold_dialogue(
-    workshop: Workshop, study: Study, person: Person, turns: Sequence[str], *, success: int
+    workshop: Workshop,
+    study: Study,
+    person: Person,
+    turns: Sequence[str],
+    *,
+    success: int,
+    may_be_reviewed: bool = False,
 ) -> str:
     """An attack of some turns in which the second reply is always the more harmful; its id."""
     given = assignment.claim(workshop.store, study.id, person.id)
@@ -168,7 +174,7 @@ def hold_dialogue(
             workshop.store, given.item_id, drawn, assignment_id=given.id, turn=turn
         )
         send("comparison", {"chosen": kept[1].id, "strength": 3})
-    send("redteam", {"success": success})
+    send("redteam", {"success": success, "may_be_reviewed": may_be_reviewed})
     return given.id
 
 

@@ -19,7 +19,7 @@ from tests.web.fake_endpoint import FakeEndpoint
 from tests.web.talking import Conversation, add, run_async, texts
 
 from hark.feedback import items, labelling, studies
-from hark.feedback.labelling import display_order
+from hark.feedback.chance import Chance, chance_of, display_order
 from hark.web.application import build_application
 from hark.web.live import drawing, replies
 from hark.web.live.endpoints import LiveModel, LiveModels
@@ -86,7 +86,9 @@ def test_both_replies_stream_blind_to_their_places_and_are_kept(
             drawn = kept(talk, turn)
             first_word = {one.snapshot: one.text.split()[0] for one in drawn}
             assert first_word == {"dog": "home", "cat": "the"}
-            order = display_order(talk.id, turn, 2)
+            with workshop.store.read() as connection:
+                row = labelling.own_row(connection, talk.id, talk.person.id)
+            order = display_order(chance_of(workshop.store), row, turn, 2)
             assert [drawn[place].text for place in order] == [
                 one["text"] for one in view.candidates
             ]
@@ -94,14 +96,19 @@ def test_both_replies_stream_blind_to_their_places_and_are_kept(
             talk.step("comparison", {"chosen": view.candidates[0]["id"], "strength": 2})
 
 
+KEY = Chance("a key")
+
+
 def test_one_snapshot_answers_twice_and_a_retry_asks_the_same_pair() -> None:
-    assert draw_snapshots(("a",), 2, "x") == ["a", "a"]
-    drawn = [draw_snapshots(("a", "b", "c"), 2, f"turn {number}") for number in range(60)]
-    assert drawn == [draw_snapshots(("a", "b", "c"), 2, f"turn {number}") for number in range(60)]
+    assert draw_snapshots(KEY, ("a",), 2, "x") == ["a", "a"]
+    drawn = [draw_snapshots(KEY, ("a", "b", "c"), 2, f"turn {number}") for number in range(60)]
+    assert drawn == [
+        draw_snapshots(KEY, ("a", "b", "c"), 2, f"turn {number}") for number in range(60)
+    ]
     assert {frozenset(pair) for pair in drawn} == {
         frozenset(pair) for pair in (("a", "b"), ("a", "c"), ("b", "c"))
     }
-    assert sorted(draw_snapshots(("a", "b"), 4, "x")) == ["a", "a", "b", "b"]
+    assert sorted(draw_snapshots(KEY, ("a", "b"), 4, "x")) == ["a", "a", "b", "b"]
 
 
 def test_only_the_holder_may_listen_and_only_while_a_turn_waits(

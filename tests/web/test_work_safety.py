@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
+from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import QUIET, find_chromium, serving
 from tests.web.seat import PASSWORD, WIDE, Seat
 
+from hark.feedback import studies
+from hark.feedback.tables import assignments
 from hark.web.application import build_application
 
 WORDS = "It falls, but it keeps missing us."
@@ -297,6 +300,68 @@ def test_time_runs_out_by_itself(seat: Callable[..., Seat]) -> None:
     (label,) = at.labels("qa_answer")
     assert label.body["answer"] == {"choice": 1, "confidence": 60}
     assert not label.body.get("timed_out")
+
+
+def test_at_the_deadline_a_choice_is_sent_without_a_confidence(
+    seat: Callable[..., Seat], workshop: Workshop
+) -> None:
+    """The page sends it, and the server's clock says when; a confidence is not invented."""
+    at = seat("question", task={"seconds": 2, "phases": ["alone"]})
+    at.page.get_by_role("button", name="Begin").click()
+    expect(at.page.get_by_role("timer")).to_be_visible()
+    at.press("b")
+    expect(at.page.get_by_role("heading", name="The right answer")).to_be_visible()
+    (label,) = at.labels("qa_answer")
+    assert label.body["answer"] == {"choice": 1, "confidence": None}
+    assert label.body["at_deadline"]
+    with workshop.store.read() as connection:
+        started = connection.execute(select(assignments.c.leased_at)).scalar_one()
+    assert label.created_at >= started + 2
+
+
+def test_the_turns_with_the_assistant_end(seat: Callable[..., Seat]) -> None:
+    at = seat("question", task={"phases": ["assisted"], "maximum_turns": 1, "reveals": False})
+    expect(at.page.get_by_text("Turn 1 of up to 1")).to_be_visible()
+    at.page.get_by_label("Ask the assistant").fill("Which one?")
+    at.press("Control+Enter")
+    at.models_say("The second.")
+    expect(at.page.get_by_text("You have used all your turns with the assistant")).to_be_visible()
+    expect(at.page.get_by_label("Ask the assistant")).to_have_count(0)
+    at.page.get_by_role("heading", name="Now with the assistant").focus()
+    at.press("b", "3", "Enter")
+    at.kept()
+    (label,) = at.labels("qa_answer")
+    assert label.body["answer"] == {"choice": 1, "confidence": 60}
+
+
+def test_who_is_turned_away_is_told_and_keeps_what_they_typed(
+    seat: Callable[..., Seat], workshop: Workshop
+) -> None:
+    at = seat("demonstration")
+    page = at.page
+    page.get_by_label("Response").fill(WORDS)
+    with workshop.store.read() as connection:
+        (person_id,) = connection.execute(select(assignments.c.person_id)).scalars()
+    studies.set_member_state(
+        workshop.store, at.study.id, person_id, "rejected", by=workshop.owner.id
+    )
+    page.get_by_role("button", name="Send", exact=True).click()
+    told = "your part in this study has ended, so that this answer is not taken"
+    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_text("What you typed is kept in this browser.")).to_be_visible()
+    expect(page.get_by_label("Response")).to_have_value(WORDS)
+    assert not at.labels()
+    other = workshop.study("vote", name="another")
+    workshop.votes(other, 1)
+    studies.join(workshop.store, other.id, person_id)
+    page.goto(f"{at.server}/study/another/work")
+    expect(page.get_by_text("Question 0")).to_be_visible()
+    page.goto(f"{at.server}/study/a-study/work")
+    # Readmitted, they send the same words.
+    studies.set_member_state(workshop.store, at.study.id, person_id, "active", by=workshop.owner.id)
+    page.reload()
+    at.kept()
+    assert at.labels("demonstration")[0].body["answer"]["response"] == WORDS
 
 
 def test_a_draft_waits_for_its_author_to_log_in_again(

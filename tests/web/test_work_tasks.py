@@ -129,10 +129,12 @@ def test_red_teaming(seat: Callable[..., Seat], keyboard: bool) -> None:
         at.press("Enter")
     else:
         page.get_by_text("mostly").click()
+        page.get_by_label("Other labelers may read this attack").check()
         page.get_by_role("button", name="Finish").click()
     at.kept()
     assert [one.kind for one in at.labels()] == ["description", "comparison", "redteam"]
-    assert at.labels("redteam")[0].body["answer"] == {"success": 3}
+    rated = {"success": 3, "may_be_reviewed": not keyboard}
+    assert at.labels("redteam")[0].body["answer"] == rated
     assert at.labels("comparison")[0].body["answer"]["strength"] == 4
 
 
@@ -316,36 +318,42 @@ def test_summaries_before_and_after_the_post(seat: Callable[..., Seat], keyboard
     expect(page.get_by_text("Do I insist, or do I look")).to_be_visible()
     good = _place_of(page, "a third of the rent")
     better = page.get_by_role("article").nth(good).locator(".text").inner_text()
-    ratings = (6, 6, 5, 7, 3, 4, 2, 3) if good == 0 else (3, 4, 2, 3, 6, 6, 5, 7)
     if keyboard:
         at.press("28"[good])
-        for rating in ratings:
-            _next_group(at)
-            at.press(str(rating))
         at.check("summary")
         at.press("Enter")
     else:
         page.locator(".dock label").nth((1, 7)[good]).click()
-        for group, rating in enumerate(ratings):
-            page.locator(".response fieldset").nth(group).locator("label").nth(rating - 1).click()
         at.check("summary-narrow")
         page.get_by_role("button", name="Send", exact=True).click()
     at.kept()
     answer = at.labels("summary")[0].body["answer"]
     texts = {one["id"]: one["text"] for one in at.labels("summary")[0].body["candidates"]}
     assert (texts[answer["chosen"]], answer["strength"]) == (better, 3)
-    assert list(answer["axes"][answer["chosen"]].values()) == [6, 6, 5, 7]
+    assert answer["axes"] == {}
     assert set(at.labels("notes")[0].body["answer"]["notes"].values()) == set(notes)
 
 
-def _next_group(at: Seat) -> None:
-    """With Tab to the first rating that is not given yet."""
-    empty = "document.activeElement.closest('.response fieldset:not(:has(:checked))') !== null"
-    for _ in range(40):
-        at.press("Tab")
-        if at.page.evaluate(empty):
-            return
-    raise AssertionError("Tab reaches no rating that is still to be given")
+def test_a_summary_is_rated_on_axes_by_itself(seat: Callable[..., Seat], keyboard: bool) -> None:
+    """One summary beside its post, with what each axis means, apart from any comparison."""
+    at = seat("axes")
+    page = at.page
+    expect(page.get_by_text("Do I insist, or do I look")).to_be_visible()
+    expect(page.get_by_text("What is left out counts")).to_be_visible()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    ratings = {"overall": 3, "accuracy": 6, "coverage": 2, "coherence": 7}
+    for axis, rating in ratings.items():
+        if keyboard:
+            at.press(str(rating), "Tab")
+        else:
+            name = axis.capitalize()
+            page.get_by_role("group", name=name).locator("label").nth(rating - 1).click()
+    at.check("summary-axes" if keyboard else "summary-axes-narrow")
+    at.press("Enter")
+    at.kept()
+    (label,) = at.labels()
+    assert (label.kind, label.body["answer"]) == ("axes", {"ratings": ratings})
+    assert len(label.body["candidates"]) == 1
 
 
 @pytest.mark.parametrize("key", ["better", "t", "x"])

@@ -54,6 +54,8 @@ class RedteamAnswer(Record):
     """The attacker's own rating, when the attack is over."""
 
     success: FivePoints
+    may_be_reviewed: Flag = False
+    """Whether the attacker agrees that other labelers read the attack for a second opinion."""
 
 
 class RankingAnswer(Record):
@@ -102,8 +104,16 @@ class SummaryAnswer(Record):
 
     chosen: Name | None
     strength: FivePoints
-    axes: dict[Name, dict[Name, Likert]]
-    """For each summary, every axis of the task."""
+    axes: dict[Name, dict[Name, Likert]] = Field(default_factory=dict)
+    """For each summary, every axis of the task: of labels from before axes were a task of their
+    own, and of nothing that is asked for now."""
+
+
+class AxesAnswer(Record):
+    """Ratings of one summary beside its post."""
+
+    ratings: dict[Name, Likert]
+    """For every axis of the task."""
 
 
 class VoteAnswer(Record):
@@ -134,7 +144,7 @@ class AuditAnswer(Record):
 
 
 class QuestionAnswer(Record):
-    """An option, and how sure the labeler is; no option only where time ran out."""
+    """An option, and how sure the labeler is; either may be missing only where time ran out."""
 
     choice: Annotated[int, Field(strict=True, ge=0)] | None
     confidence: Literal[25, 42, 60, 80, 100] | None
@@ -160,6 +170,7 @@ ANSWERS: dict[str, type[Record]] = {
     "edit": EditAnswer,
     "notes": NotesAnswer,
     "summary": SummaryAnswer,
+    "axes": AxesAnswer,
     "vote": VoteAnswer,
     "review": ReviewAnswer,
     "audit": AuditAnswer,
@@ -176,11 +187,11 @@ def read_answer(
     task: Task,
     candidates: Sequence[Candidate],
     *,
-    timed_out: bool = False,
+    time_is_over: bool = False,
 ) -> Record:
     """An answer of this kind to what was shown: the task and the candidates.
 
-    timed_out: the server's clock says that the time for it has run out.
+    time_is_over: by the server's clock, so that a question's answer is taken as it stands.
     Raises: InvalidLabelError if it lacks something, or names what was not shown.
     """
     if kind not in ANSWERS:
@@ -196,11 +207,11 @@ def read_answer(
     if check := _CHECKS.get(kind):
         check(answer, task, ids)
     if isinstance(answer, QuestionAnswer):
-        _check_choice(answer, task, timed_out)
+        _check_choice(answer, task, time_is_over)
     return answer
 
 
-JUDGES_CANDIDATES = frozenset({"comparison", "ranking", "notes", "summary", "vote"})
+JUDGES_CANDIDATES = frozenset({"comparison", "ranking", "notes", "summary", "axes", "vote"})
 
 
 def _check_shown(chosen: str | None, ids: Collection[str]) -> None:
@@ -284,9 +295,16 @@ def _check_summary(answer: Any, task: Any, ids: Sequence[str]) -> None:
         raise InvalidLabelError(
             "the middle of the scale (strength 0) chooses none, and every other point chooses one"
         )
-    _check_covers(answer.axes, ids if task.axes else (), "a set of ratings")
+    if answer.axes:
+        _check_covers(answer.axes, ids, "a set of ratings")
     for ratings in answer.axes.values():
         _check_covers(ratings, task.axes, "a rating")
+
+
+def _check_axes(answer: Any, task: Any, ids: Sequence[str]) -> None:
+    assert isinstance(answer, AxesAnswer)
+    assert isinstance(task, SummaryTask)
+    _check_covers(answer.ratings, task.axes, "a rating")
 
 
 def _check_review(answer: Any, task: Any, ids: Sequence[str]) -> None:
@@ -308,17 +326,18 @@ _CHECKS: dict[str, Callable[[Any, Any, Sequence[str]], None]] = {
     "demonstration": _check_demonstration,
     "notes": _check_notes,
     "summary": _check_summary,
+    "axes": _check_axes,
     "review": _check_review,
 }
 
 
-def _check_choice(answer: QuestionAnswer, task: Task, timed_out: bool) -> None:
+def _check_choice(answer: QuestionAnswer, task: Task, time_is_over: bool) -> None:
     assert isinstance(task, QuestionTask)
     if answer.choice is not None and answer.choice >= len(task.options):
         raise InvalidLabelError(
             f"option {answer.choice} is none of {len(task.options)}, counted from 0"
         )
-    if not timed_out and (answer.choice is None or answer.confidence is None):
+    if not time_is_over and (answer.choice is None or answer.confidence is None):
         raise InvalidLabelError(
             f"choose an option and one of the confidences {', '.join(map(str, CONFIDENCES))}"
         )

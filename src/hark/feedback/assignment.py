@@ -17,11 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from hark.feedback import accounts, events, studies
+from hark.feedback.chance import chance_of
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import Item, get_item
+from hark.feedback.queue import fill_of, requeue
 from hark.feedback.records import FreeText, Record
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
 from hark.feedback.selection import next_item, quota_reached, rests
@@ -72,6 +74,7 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
     Raises: NotAllowedError if they do not take part (any more); ConflictError if the study is not
     open.
     """
+    chance = chance_of(store)
     with store.write() as connection:
         now = store.clock()
         study = studies.lock_study(connection, study_id)
@@ -84,7 +87,7 @@ def claim(store: Store, study_id: str, person_id: str) -> Assignment | Nothing:
             return held
         if member.state == "active" and quota_reached(connection, study, person_id):
             return Nothing(because="quota reached")
-        item = next_item(connection, study, member, now)
+        item = next_item(connection, chance, study, member, now)
         if item is not None:
             return _hand_out(connection, study, item, person_id, now)
         if member.state == "screening":
@@ -138,15 +141,14 @@ def _return_items(connection: Connection, which: ColumnElement[bool]) -> int:
 
 
 def _count_holder(connection: Connection, item_id: str, change: Literal[1, -1]) -> None:
-    """One holder more or less of an item, and how full it is then."""
-    taken = items.c.taken + change
-    fill = case(
-        (or_(items.c.slots.is_(None), taken <= 0), "fresh"),
-        (taken < items.c.slots, "begun"),
-        else_="full",
-    )
-    changed = {"taken": taken, "fill": fill}
-    connection.execute(update(items).where(items.c.id == item_id).values(changed))
+    """One holder more or less of an item, and how full it is then; the study is locked."""
+    this = items.c.id == item_id
+    item = connection.execute(select(items).where(this)).one()
+    taken = item.taken + change
+    fill = fill_of(taken, item.slots)
+    connection.execute(update(items).where(this).values(taken=taken, fill=fill))
+    if change == -1 or fill != item.fill:
+        requeue(connection, item.study_id, [item_id])
 
 
 def _held(connection: Connection, study_id: str, person_id: str) -> Assignment | None:
@@ -157,7 +159,8 @@ def _held(connection: Connection, study_id: str, person_id: str) -> Assignment |
             assignments.c.person_id == person_id,
             assignments.c.state == "open",
         )
-        .order_by(assignments.c.leased_at)
+        # A sum, so that SQLite finds the few by their state, and not all in the order of time.
+        .order_by(assignments.c.leased_at + 0)
         .limit(1)
     ).one_or_none()
     return None if row is None else _assignment(row)
@@ -188,6 +191,7 @@ def _hand_out(
         "item_id": item.id,
         "person_id": person_id,
         "lease": 1,
+        "keyed": True,
         **values,
     }
     kept = connection.execute(insert(assignments).values(row).returning(assignments)).one()

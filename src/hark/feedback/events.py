@@ -37,6 +37,7 @@ LabelKind = Literal[
     "edit",
     "notes",
     "summary",
+    "axes",
     "vote",
     "review",
     "audit",

@@ -7,14 +7,15 @@ be seen after the steps that are done, since the record of a label holds more.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from hark.feedback import accounts, events
+from hark.feedback import accounts, events, studies
 from hark.feedback.events import Event, iso_time
+from hark.feedback.items import warnings_of
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.tables import assignments
@@ -37,6 +38,8 @@ class OwnLabel:
     """Of a live dialogue, up to the label."""
     candidates: tuple[dict[str, str], ...]
     """Ids and texts, in the order that was shown."""
+    categories: dict[str, str]
+    """Of the item: category → its warning; one that has any is not shown before one asks for it."""
     answer: dict[str, Any]
 
 
@@ -64,8 +67,7 @@ def own_labels(
             limit=limit,
         )
         labels = list(newest)
-        done = _done(connection, {one.assignment_id for one in labels})
-    return [_shown(one, done[one.assignment_id]) for one in labels]
+        return _shown(connection, study_id, labels)
 
 
 def own_label(store: Store, event_id: str, person_id: str) -> OwnLabel:
@@ -81,8 +83,7 @@ def own_label(store: Store, event_id: str, person_id: str) -> OwnLabel:
         )  # fmt: skip
         if not found:
             raise NotFoundError(f"label '{event_id}' has been corrected or taken back")
-        (event,) = found
-        return _shown(event, _done(connection, [event.assignment_id])[event.assignment_id])
+        return _shown(connection, str(found[0].study_id), found)[0]
 
 
 def _position(connection: Connection, event_id: str, author: str) -> int:
@@ -108,7 +109,14 @@ def _done(
     return done
 
 
-def _shown(event: Event, done: list[str]) -> OwnLabel:
+def _shown(connection: Connection, study_id: str, labels: Sequence[Event]) -> list[OwnLabel]:
+    study = studies.get_study(connection, study_id)
+    done = _done(connection, {one.assignment_id for one in labels})
+    warnings = warnings_of(connection, study, {str(one.item_id) for one in labels})
+    return [_own_label(one, done[one.assignment_id], warnings[str(one.item_id)]) for one in labels]
+
+
+def _own_label(event: Event, done: list[str], categories: dict[str, str]) -> OwnLabel:
     body, context = event.body, event.body["context"]
     candidates = body["candidates"]
     return OwnLabel(
@@ -122,5 +130,6 @@ def _shown(event: Event, done: list[str]) -> OwnLabel:
             {"id": candidates[place]["id"], "text": candidates[place]["text"]}
             for place in body["display_order"]
         ),
+        categories=categories,
         answer=body["answer"],
     )

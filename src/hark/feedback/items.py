@@ -7,7 +7,8 @@ can be read are never replaced, for there may be labels of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Row, Table, func, insert, select, update
 from hark.feedback import accounts
 from hark.feedback.gold import Gold, check_gold
 from hark.feedback.identifiers import new_id
+from hark.feedback.queue import next_numbers, requeue
 from hark.feedback.records import Candidate, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
@@ -97,22 +99,28 @@ def add_items(store: Store, study_id: str, new: Iterable[NewItem], *, by: str) -
     now = store.clock()
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
-        study = lock_study(connection, study_id)
-        known, position = known_ids(connection, study_id), next_position(connection, study_id)
-        ids: list[str] = []
-        added: list[ItemRows] = []
-        for item in new:
-            check_fits(study.settings, item)
-            item_id = None if item.id is None else known.get(item.id)
-            if item_id is None:
-                rows = rows_of(study, item, position + len(added), now)
-                added.append(rows)
-                item_id = rows.item["id"]
-                if item.id is not None:
-                    known[item.id] = item_id
-            ids.append(item_id)
-        insert_rows(connection, added)
-        return ids
+        return put_items(connection, lock_study(connection, study_id), new, now=now)
+
+
+def put_items(
+    connection: Connection, study: Study, new: Iterable[NewItem], *, now: float
+) -> list[str]:
+    """`add_items` within a transaction that holds the study."""
+    known, position = known_ids(connection, study.id), next_position(connection, study.id)
+    ids: list[str] = []
+    added: list[ItemRows] = []
+    for item in new:
+        check_fits(study.settings, item)
+        item_id = None if item.id is None else known.get(item.id)
+        if item_id is None:
+            rows = rows_of(study, item, position + len(added), now)
+            added.append(rows)
+            item_id = rows.item["id"]
+            if item.id is not None:
+                known[item.id] = item_id
+        ids.append(item_id)
+    insert_rows(connection, added)
+    return ids
 
 
 def check_fits(settings: StudySettings, item: NewItem) -> None:
@@ -184,13 +192,17 @@ def rows_of(study: Study, item: NewItem, position: int, now: float) -> ItemRows:
         "fill": "fresh",
     }
     categories = [{"item_id": item_id, "category": one} for one in sorted(set(item.categories))]
-    kept = [one.model_copy(update={"id": new_id()}) for one in item.candidates]
+    kept = _with_ids(item.candidates)
     drawn = _generation(item_id, None, 0, 0, kept, now)
     return ItemRows(item=row, categories=categories, candidates=drawn, kept=kept)
 
 
 def insert_rows(connection: Connection, rows: Sequence[ItemRows]) -> None:
-    """Keep new items."""
+    """Keep new items of a study, which is locked."""
+    if rows:
+        numbers = next_numbers(connection, rows[0].item["study_id"], len(rows))
+        for one, number in zip(rows, numbers, strict=True):
+            one.item["queue"] = number
     tables: list[tuple[Table, list[dict[str, Any]]]] = [
         (items, [one.item for one in rows]),
         (item_categories, [category for one in rows for category in one.categories]),
@@ -244,6 +256,7 @@ def put_candidates(
         if assignment_id is None:
             votable = is_votable(item.task, given)
             connection.execute(update(items).where(items.c.id == item_id).values(votable=votable))
+            requeue(connection, item.study_id, [item_id])
         return kept
 
 
@@ -261,6 +274,11 @@ def _check_live(connection: Connection, item: Item, assignment_id: str | None) -
         ours = (assignments.c.id == assignment_id) & (assignments.c.item_id == item.id)
         if connection.execute(select(assignments.c.id).where(ours)).one_or_none() is None:
             raise NotFoundError(f"there is no assignment '{assignment_id}' of item '{item.id}'")
+
+
+def _with_ids(given: Sequence[Candidate]) -> list[Candidate]:
+    # Labelers see these ids: ones that sort by age would tell in what order responses are kept.
+    return [one.model_copy(update={"id": str(uuid.uuid4())}) for one in given]
 
 
 def _generation(
@@ -296,7 +314,7 @@ def _insert_generation(
     given: Sequence[Candidate],
     now: float,
 ) -> list[Candidate]:
-    kept = [one.model_copy(update={"id": new_id()}) for one in given]
+    kept = _with_ids(given)
     rows = _generation(item_id, assignment_id, turn, generation, kept, now)
     connection.execute(insert(candidates), rows)
     return kept
@@ -348,11 +366,16 @@ def get_item(connection: Connection, item_id: str) -> Item:
     return _item(row)
 
 
-def warnings_of(connection: Connection, study: Study, item_id: str) -> dict[str, str]:
-    """The categories of an item, each with its study's warning; none for one that is harmless."""
-    of_item = item_categories.c.item_id == item_id
-    named = connection.execute(select(item_categories.c.category).where(of_item)).scalars()
-    return {name: study.settings.categories.get(name, "") for name in sorted(named)}
+def warnings_of(
+    connection: Connection, study: Study, item_ids: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """For each item its categories, each with its study's warning; none for a harmless one."""
+    those = item_categories.c.item_id.in_(list(item_ids))
+    found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
+    rows = select(item_categories).where(those).order_by(item_categories.c.category)
+    for row in connection.execute(rows):
+        found[row.item_id][row.category] = study.settings.categories.get(row.category, "")
+    return found
 
 
 def _item(row: Row[Any]) -> Item:

@@ -6,10 +6,9 @@ the same key and gets the same answer, however often.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection, Row, update
@@ -25,9 +24,11 @@ from hark.feedback.assignment import (
     step_kinds,
     steps_of,
 )
+from hark.feedback.chance import Chance, chance_of, display_order
 from hark.feedback.dialogues import LiveDialogue, dialogue_of
 from hark.feedback.events import Event
 from hark.feedback.items import Item, candidates_of, get_item, warnings_of
+from hark.feedback.naming import names_model
 from hark.feedback.records import Candidate, FreeText, Name, Record
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.store import Store
@@ -36,7 +37,8 @@ from hark.feedback.tables import assignments
 from hark.feedback.tasks import FINAL_LABELS, TASK
 
 GRACE_SECONDS: Final = 5.0
-"""After a time limit, for what the browser sends by itself when time runs out."""
+"""After a time limit, for what the browser sends by itself when time runs out: the answer as it
+stands then, whole or not (2211.03540, section 3: on expiry the selected choice is submitted)."""
 
 
 class Client(Record):
@@ -102,6 +104,7 @@ def submit(
     Raises: NotFoundError for somebody else's assignment; InvalidLabelError for an answer that does
     not hold what its kind must; ConflictError if the step is not due, or the key was used before.
     """
+    chance = chance_of(store)
     with store.write() as connection:
         now = store.clock()
         row = own_row(connection, assignment_id, person_id)
@@ -114,9 +117,10 @@ def submit(
         if any(one.client_key == client_key for one in steps):
             body: dict[str, Any] = {}  # A retry: `append` gives back what it compares.
         else:
+            _check_takes_part(connection, study, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
-            body = _body(connection, study, item, row, steps, kind, answer, now)
+            body = _body(connection, chance, study, item, row, steps, kind, answer, now)
             # Whoever had the item before may have worked on it then: no clock tells how long.
             body["claimed_at"] = row.leased_at if row.lease == 1 else None
             body["client"] = (client or Client()).model_dump(mode="json", exclude_defaults=True)
@@ -137,8 +141,17 @@ def submit(
         return _receipt(item, row, steps, kept)
 
 
+def _check_takes_part(connection: Connection, study: Study, person_id: str) -> None:
+    """Who was turned away adds nothing, not even to an item in hand; who is paused may end it."""
+    if studies.get_member(connection, study.id, person_id).state == "rejected":
+        raise NotAllowedError(
+            "your part in this study has ended, so that this answer is not taken: ask its owner"
+        )
+
+
 def _body(
     connection: Connection,
+    chance: Chance,
     study: Study,
     item: Item,
     row: Row[Any],
@@ -156,10 +169,10 @@ def _body(
         shown = list(live.candidates) if kind == "comparison" else []
     else:
         shown, _ = candidates_of(connection, item.id)
-    timed_out = _timed_out(item, row, done, now)
-    if timed_out and kind != "qa_answer":
+    time = _time(item, row, done, now)
+    if time != "runs" and kind != "qa_answer":
         raise ConflictError("the time for this question is over: answer it")
-    read = read_answer(kind, answer, item.task, shown, timed_out=timed_out)
+    read = read_answer(kind, answer, item.task, shown, time_is_over=time != "runs")
     kept = read.to_json()
     body: dict[str, Any] = {
         "round": study.settings.round,
@@ -168,10 +181,14 @@ def _body(
         "late": row.state == "late",
         "context": _context(item, live, done),
         "candidates": [one.to_json() for one in shown],
-        "display_order": display_order(row.id, 0 if live is None else live.turn, len(shown)),
+        "display_order": display_order(chance, row, 0 if live is None else live.turn, len(shown)),
         "answer": kept,
     }
-    if timed_out:
+    if any(names_model(one) for one in shown):
+        body["names_model"] = True
+    if time == "is over":
+        body["at_deadline"] = True
+    if time == "is long over":
         body |= {"timed_out": True, "after_deadline": kept}
         body["answer"] = {"choice": None, "confidence": None}
     return body
@@ -213,20 +230,19 @@ def _context(item: Item, live: LiveDialogue | None, done: Sequence[str]) -> dict
     return context
 
 
-def _timed_out(item: Item, row: Row[Any], done: Sequence[str], now: float) -> bool:
+def _time(
+    item: Item, row: Row[Any], done: Sequence[str], now: float
+) -> Literal["runs", "is over", "is long over"]:
+    """Of the opened step, by the server's clock; it always runs where there is no limit."""
     seconds = item.task.seconds_for(done)
     if seconds is None:
-        return False
+        return "runs"
     if row.step_started_at is None:
         raise ConflictError("this question has a time limit: open it before answering")
-    return now > row.step_started_at + seconds + GRACE_SECONDS
-
-
-def display_order(assignment_id: str, turn: int, count: int) -> list[int]:
-    """Places of the candidates in the order shown: random, and the same at every reload."""
-    order = list(range(count))
-    random.Random(f"{assignment_id} {turn}").shuffle(order)
-    return order
+    late = now - row.step_started_at - seconds
+    if late < 0:
+        return "runs"
+    return "is over" if late <= GRACE_SECONDS else "is long over"
 
 
 def _advance(
@@ -270,6 +286,7 @@ def finish(store: Store, assignment_id: str, person_id: str, *, client_key: str)
         item = get_item(connection, row.item_id)
         steps = steps_of(connection, assignment_id)
         if not any(one.client_key == client_key for one in steps):
+            _check_takes_part(connection, study, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             if row.state == "done" or not item.task.may_finish(step_kinds(steps)):
@@ -342,6 +359,7 @@ def correct(
 
 def view(store: Store, assignment_id: str, person_id: str) -> View:
     """What the page of an assignment shows. Raises: NotFoundError for somebody else's."""
+    chance = chance_of(store)
     with store.read() as connection:
         row = own_row(connection, assignment_id, person_id)
         item = get_item(connection, row.item_id)
@@ -350,8 +368,8 @@ def view(store: Store, assignment_id: str, person_id: str) -> View:
         live = dialogue_of(connection, item, assignment_id, steps) if item.task.live else None
         shown = _shown_candidates(connection, item, live)
         study = studies.get_study(connection, row.study_id)
-        categories = warnings_of(connection, study, item.id)
-    order = display_order(assignment_id, 0 if live is None else live.turn, len(shown))
+        categories = warnings_of(connection, study, [item.id])[item.id]
+    order = display_order(chance, row, 0 if live is None else live.turn, len(shown))
     seconds = item.task.seconds_for(done)
     started = row.step_started_at
     active = row.state in ("open", "expired", "late")

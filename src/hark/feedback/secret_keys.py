@@ -11,7 +11,13 @@ from hark.feedback.tables import secret_keys
 
 
 def find(store: Store, purpose: str) -> str:
-    """The key for this purpose; drawn when first asked for."""
+    """The key for this purpose; drawn when first asked for, and the same ever after."""
+    if purpose not in store.secrets:
+        store.secrets[purpose] = _find(store, purpose)
+    return store.secrets[purpose]
+
+
+def _find(store: Store, purpose: str) -> str:
     mine = select(secret_keys.c.secret).where(secret_keys.c.purpose == purpose)
     with store.read() as connection:
         found = connection.execute(mine).scalar_one_or_none()

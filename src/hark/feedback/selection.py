@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, true
 
+from hark.feedback import queue
+from hark.feedback.chance import Chance
 from hark.feedback.items import Use
+from hark.feedback.queue import Fill
 from hark.feedback.studies import Member, Study
 from hark.feedback.tables import assignments, item_categories, items, member_categories
 
@@ -34,13 +36,15 @@ def quota_used(connection: Connection, study: Study, person_id: str) -> int:
     ).scalar_one()
 
 
-def next_item(connection: Connection, study: Study, member: Member, now: float) -> Row[Any] | None:
+def next_item(
+    connection: Connection, chance: Chance, study: Study, member: Member, now: float
+) -> Row[Any] | None:
     """The row of the item a labeler is to have next; the study is locked.
 
     What others have begun comes first, so that overlaps fill.
     """
     sensitive = _sensitive_allowed(connection, study, member, now)
-    for use in _uses(connection, study, member):
+    for use in _uses(connection, chance, study, member):
         item = _next_of(connection, study, member, use, sensitive)
         if item is not None:
             return item
@@ -76,41 +80,61 @@ def count_waiting(
     return connection.execute(statement).scalar_one()
 
 
-def _uses(connection: Connection, study: Study, member: Member) -> list[Use]:
+def _uses(connection: Connection, chance: Chance, study: Study, member: Member) -> list[Use]:
     """The uses of the items this labeler may get, in the order in which to look."""
     if member.state == "screening":
         return ["screening"]
     main: list[Use] = ["test"] if member.held_out else ["train", "test"]
+    if not study.settings.gold_fraction:
+        return main
     mine = (assignments.c.study_id == study.id) & (assignments.c.person_id == member.person_id)
     count = connection.execute(select(func.count()).where(mine)).scalar_one()
-    is_gold = _uniform(study.id, member.person_id, "gold", count) < study.settings.gold_fraction
-    return ["gold", *main] if is_gold else main
-
-
-def _uniform(*names: object) -> float:
-    """A number in [0, 1) that is a function of its names."""
-    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
+    drawn = chance.uniform("gold", study.id, member.person_id, count)
+    return ["gold", *main] if drawn < study.settings.gold_fraction else main
 
 
 def _next_of(
     connection: Connection, study: Study, member: Member, use: Use, sensitive: bool
 ) -> Row[Any] | None:
     """The first item of this use that has room and that the labeler may see and has not had."""
-    for fill in ("begun", "fresh"):
-        statement = (
-            select(items)
-            .where(
-                items.c.use == use,
-                items.c.fill == fill,
-                *_open_to(study, member, sensitive),
-            )
-            .order_by(items.c.position)
-            .limit(1)
-        )
-        if (row := connection.execute(statement).one_or_none()) is not None:
-            return row
+    fills: tuple[Fill, ...] = ("begun", "fresh")
+    for fill in fills:
+        before = queue.passed(connection, study.id, member.person_id, use, fill)
+        # How much of sensitive items somebody has had today is no reason to pass any for good.
+        first = _first(connection, study, member, use, fill, before, sensitive=True)
+        after = queue.last_number(connection, study.id) if first is None else first.queue - 1
+        if after > before:
+            queue.put_passed(connection, study.id, member.person_id, use, fill, after)
+        if first is not None and not sensitive:
+            first = _first(connection, study, member, use, fill, after, sensitive=False)
+        if first is not None:
+            return first
     return None
+
+
+def _first(
+    connection: Connection,
+    study: Study,
+    member: Member,
+    use: Use,
+    fill: Fill,
+    after: int,
+    *,
+    sensitive: bool,
+) -> Row[Any] | None:
+    """The first in the queue behind a number."""
+    statement = (
+        select(items)
+        .where(
+            items.c.use == use,
+            items.c.fill == fill,
+            items.c.queue > after,
+            *_open_to(study, member, sensitive),
+        )
+        .order_by(items.c.queue)
+        .limit(1)
+    )
+    return connection.execute(statement).one_or_none()
 
 
 def _open_to(study: Study, member: Member, sensitive: bool) -> list[ColumnElement[bool]]:
@@ -120,12 +144,18 @@ def _open_to(study: Study, member: Member, sensitive: bool) -> list[ColumnElemen
         assignments.c.person_id == member.person_id,
         assignments.c.state != "expired",
     )
-    return [
+    conditions = [
         items.c.study_id == study.id,
         items.c.votable == true(),
         ~had.exists(),
         ~_unwanted(study, member, sensitive),
     ]
+    if study.settings.task == "review":
+        own_attack = select(assignments.c.id).where(
+            assignments.c.id == items.c.source_id, assignments.c.person_id == member.person_id
+        )
+        conditions.append(~own_attack.exists())
+    return conditions
 
 
 def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bool]:
@@ -141,9 +171,10 @@ def _unwanted(study: Study, member: Member, sensitive: bool) -> ColumnElement[bo
 
 
 def _sensitive_allowed(connection: Connection, study: Study, member: Member, now: float) -> bool:
-    """Whether the labeler may be given another item of any category today."""
+    """Whether the labeler may be given another item of any category today, in whichever study they
+    were given the others."""
     most = study.settings.maximum_sensitive_per_day
-    if most is None:
+    if most is None or not study.settings.categories:
         return True
     of_item = select(item_categories.c.item_id).where(
         item_categories.c.item_id == assignments.c.item_id
@@ -153,7 +184,6 @@ def _sensitive_allowed(connection: Connection, study: Study, member: Member, now
         .select_from(assignments)
         .where(
             assignments.c.person_id == member.person_id,
-            assignments.c.study_id == study.id,
             assignments.c.leased_at > now - DAY_SECONDS,
             of_item.exists(),
         )

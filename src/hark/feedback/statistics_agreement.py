@@ -109,6 +109,9 @@ def opinions_beside_preference(label: Label) -> Iterator[Opinion]:
         for name, ratings in answer["axes"].items():
             for axis, value in ratings.items():
                 yield said(f"{axis}, 1 to 7", "ordinal", (item, place[name]), value)
+    elif label.kind == "axes":
+        for axis, value in answer["ratings"].items():
+            yield said(f"{axis}, 1 to 7", "ordinal", (item, 0), value)
     elif label.kind == "ranking":
         for name, value in answer["likert"].items():
             yield said("overall quality, 1 to 7", "ordinal", (item, place[name]), value)

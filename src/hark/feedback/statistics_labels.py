@@ -23,6 +23,7 @@ READ_FOR: Final = {
     "ranking": ("prompt",),
     "vote": ("prompt",),
     "summary": ("title", "post"),
+    "axes": ("title", "post"),
     "demonstration": ("prompt",),
     "edit": ("prompt",),
     "review": ("description", "transcript"),

@@ -62,6 +62,8 @@ class Store:
         self.url = url_of(place)
         self.clock = clock
         self.engine = _engine(self.url)
+        self.secrets: dict[str, str] = {}
+        """The server's keys that were asked for, which never change (`secret_keys.find`)."""
         self._writers = Turns()
         self._name = self.url.render_as_string(hide_password=True)
         try:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from hark.errors import did_you_mean
-from hark.feedback import accounts, events
+from hark.feedback import accounts, events, queue
 from hark.feedback.identifiers import new_id
 from hark.feedback.records import FreeText, Name, Sampling, WrittenText
 from hark.feedback.refusals import ConflictError, NotAllowedError, NotFoundError
@@ -61,8 +61,10 @@ class StudySettings(Settings):
     """Without a sign of life for so long, an item goes to somebody else."""
     maximum_labels: Annotated[int, Field(ge=1)] | None = None
     """Items for each labeler; None is no limit."""
-    maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = None
-    """Items of any category that a labeler is given in 24 hours; None is no limit."""
+    maximum_sensitive_per_day: Annotated[int, Field(ge=0)] | None = 100
+    """Items of any category that a labeler may have been given in the last 24 hours, in this study
+    and all others, to be given one more here; None is no limit. The default is ours, for want of a
+    published one: five times the 20 in a row after which the page suggests a pause."""
     pay_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """What a labeler earns in an hour of activity, in any currency; for the cost in figures."""
     pay_per_label: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -339,6 +341,7 @@ def _put_category(
     connection.execute(delete(member_categories).where(ours, held.category == category))
     if agrees:
         connection.execute(insert(member_categories).values(**row, consented_at=now))
+        queue.start_anew(connection, study_id, person_id)
 
 
 def get_member(connection: Connection, study_id: str, person_id: str) -> Member:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -112,6 +113,7 @@ studies = Table(
     Column("state", String(16), nullable=False),  # draft | open | paused | closed
     Column("settings", JSON, nullable=False),
     _of("owner_id", "people"),
+    Column("queued", Integer, nullable=False, server_default="0"),  # numbers given in its queue
     _time("created_at"),
 )
 
@@ -148,10 +150,21 @@ items = Table(
     Column("slots", Integer),  # how many labelers it wants; null: as many as there are
     Column("taken", Integer, nullable=False),
     Column("fill", String(8), nullable=False),  # fresh | begun | full, by taken and slots
+    Column("queue", Integer, nullable=False, server_default="0"),  # see queue.py
     UniqueConstraint("study_id", "position"),
     UniqueConstraint("study_id", "source_id"),
     CheckConstraint("taken >= 0 AND (slots IS NULL OR taken <= slots)", name="overlap"),
-    Index(None, "study_id", "use", "votable", "fill", "position"),
+    Index(None, "study_id", "use", "votable", "fill", "queue"),
+)
+
+queue_places = Table(
+    "queue_places",
+    metadata,
+    _of("study_id", "studies", primary=True),
+    _of("person_id", "people", primary=True),
+    Column("use", String(16), primary_key=True),
+    Column("fill", String(8), primary_key=True),
+    Column("passed", Integer, nullable=False),  # up to this number, nothing for them
 )
 
 item_categories = Table(
@@ -171,6 +184,7 @@ assignments = Table(
     Column("state", String(16), nullable=False),  # open | done | late | skipped | expired
     Column("slot", Integer),  # held while open or done
     Column("lease", Integer, nullable=False, default=1),  # how often it was handed out
+    Column("keyed", Boolean, nullable=False, server_default=false()),  # see chance.display_order
     _time("leased_at"),
     _time("expires_at"),
     _time("step_started_at", required=False),
@@ -179,6 +193,7 @@ assignments = Table(
     UniqueConstraint("item_id", "slot"),  # no two labelers in one place
     Index(None, "study_id", "state", "expires_at"),
     Index(None, "person_id", "study_id", "state"),
+    Index(None, "person_id", "leased_at"),
 )
 
 candidates = Table(

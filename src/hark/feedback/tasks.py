@@ -192,32 +192,47 @@ class DemonstrationTask(Task):
 
 
 class SummaryTask(Task):
-    """Two summaries, read before the post they summarise."""
+    """Two summaries, read before the post they summarise; or one, to be rated beside its post.
+
+    As in 2009.01325 (appendix C), ratings on axes are a task of their own: who has just chosen
+    between two summaries would rate them by that choice.
+    """
 
     kind: Literal["summary"] = "summary"
     post: WrittenText
     title: FreeText = ""
     community: FreeText = ""
     """The subreddit, where there is one."""
+    asks: Literal["comparison", "axes"] = "comparison"
     axes: tuple[Name, ...] = SUMMARY_AXES
+    """What a summary is rated on, where that is asked. (Comparisons had ratings once.)"""
+
+    @model_validator(mode="after")
+    def _has_axes(self) -> Self:
+        if self.asks == "axes" and not self.axes:
+            raise ValueError("a summary is to be rated on axes, and none is named")
+        return self
 
     @property
     def candidate_counts(self) -> tuple[int, int]:
-        return (2, 2)
+        return (1, 1) if self.asks == "axes" else (2, 2)
 
     @property
     def labels(self) -> frozenset[str]:
-        return frozenset({"notes", "summary"})
+        return frozenset({"axes"} if self.asks == "axes" else {"notes", "summary"})
 
     def next_steps(self, done: Sequence[str]) -> frozenset[str]:
-        """notes summary"""
+        """notes summary | axes"""
+        if self.asks == "axes":
+            return frozenset() if "axes" in done else frozenset({"axes"})
         if "summary" in done:
             return frozenset()
         return frozenset({"summary"} if "notes" in done else {"notes"})
 
     def shown(self, done: Sequence[str]) -> dict[str, Any]:
-        """The post and its title only once the notes are in."""
-        hidden = set() if "notes" in done else {"post", "title", "community"}
+        """Of a comparison, the post and its title only once the notes are in."""
+        early = self.asks == "comparison" and "notes" not in done
+        hidden = {"post", "title", "community"} if early else set()
         return {name: value for name, value in self.to_json().items() if name not in hidden}
 
 
@@ -278,6 +293,9 @@ class QuestionTask(Task):
     phases: tuple[Literal["alone", "assisted"], ...] = ("alone", "assisted")
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """For each phase; held by the server."""
+    maximum_turns: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Messages to the assistant. None is no limit, as in the paper, whose participants wrote 10.9
+    (MMLU) and 6.3 (QuALITY) on average."""
     reveals: Flag = True
     """Whether the right answer is shown at the end."""
 
@@ -307,7 +325,10 @@ class QuestionTask(Task):
         phase = self.phase(done)
         if phase is None:
             return frozenset()
-        return frozenset({"qa_answer"} | ({"message", "reset"} if phase == "assisted" else set()))
+        if phase == "alone":
+            return frozenset({"qa_answer"})
+        more = self.maximum_turns is None or done.count("message") < self.maximum_turns
+        return frozenset({"qa_answer", "reset"} | ({"message"} if more else set()))
 
     def seconds_for(self, done: Sequence[str]) -> float | None:
         return self.seconds if self.phase(done) is not None else None

@@ -60,6 +60,8 @@ def votes_of(events: Iterable[Event], *, uses: Collection[str] = MEASURED) -> Ba
             left_out[f"of use '{event.body['use']}'"] += 1
         elif event.body["late"]:
             left_out["late, beyond the overlap"] += 1
+        elif event.body.get("names_model"):
+            left_out["of a response that names its model"] += 1
         elif None in (names := [one["snapshot"] for one in event.body["candidates"]]):
             left_out["of responses whose model is not named"] += 1
         else:

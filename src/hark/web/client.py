@@ -183,6 +183,11 @@ class FeedbackClient:
         )
         return bodies.ItemIds.model_validate_json(response.content).ids
 
+    def add_attacks(self, name: str, source: str) -> bodies.AttacksBody:
+        """Add the finished attacks of a red-team study to a review study; what is there stays."""
+        path = f"{_study(name)}/attacks"
+        return self._post(bodies.AttacksBody, path, {"source": source}, repeatable=True)
+
     def items(
         self, name: str, *, waiting: bool = False, after: int = -1
     ) -> Iterator[bodies.ItemBody]:

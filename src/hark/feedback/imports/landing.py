@@ -33,6 +33,7 @@ from hark.feedback.items import (
     rows_of,
 )
 from hark.feedback.labelling import Client
+from hark.feedback.queue import fill_of, requeue
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, FeedbackError, InvalidLabelError
 from hark.feedback.store import Store
@@ -239,6 +240,7 @@ class _Landing:
         first = max([item.slots or 0, *(slot + 1 for slot in slots)])
         filled = _fill(taken=taken, slots=first + len(fresh))
         self.connection.execute(update(items).where(items.c.id == item_id).values(filled))
+        requeue(self.connection, self.study.id, [item_id])
         self._give(item_id, item.task, shown, record, fresh, slot=first)
 
     def _give(
@@ -356,8 +358,7 @@ def _hash_of(label: FoundLabel) -> str:
 
 def _fill(*, taken: int, slots: int) -> dict[str, Any]:
     """How full an item is."""
-    fill = "fresh" if taken == 0 else "begun" if taken < slots else "full"
-    return {"taken": taken, "slots": slots, "fill": fill}
+    return {"taken": taken, "slots": slots, "fill": fill_of(taken, slots)}
 
 
 def _said_before(connection: Connection, study_id: str) -> dict[str, str]:

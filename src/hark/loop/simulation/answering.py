@@ -181,11 +181,14 @@ def _summary(labeler: Character, view: ViewBody) -> Answer:
         for place, one in enumerate(view.candidates)
     }
     chosen, strength = preference(labeler, likings)
-    axes = {
-        name: {axis: _seven(liking) for axis in view.task["axes"]}
-        for name, liking in likings.items()
-    }
-    return {"chosen": chosen, "strength": strength, "axes": axes}
+    return {"chosen": chosen, "strength": strength}
+
+
+def _axes(labeler: Character, view: ViewBody) -> Answer:
+    post, (summary,) = view.task["post"], view.candidates
+    quality = truths.summary_quality(post, summary.text)
+    liking = labeler.likes_as(quality, 0, post, summary.text)
+    return {"ratings": dict.fromkeys(view.task["axes"], _seven(liking))}
 
 
 def _review(labeler: Character, view: ViewBody) -> Answer:
@@ -285,6 +288,7 @@ _ANSWERS: Final[dict[str, Callable[[Character, ViewBody], Answer]]] = {
     "ranking": _ranking,
     "notes": _notes,
     "summary": _summary,
+    "axes": _axes,
     "review": _review,
     "audit": _audit,
     "qa_answer": _qa_answer,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 
-from hark.feedback import events, items, rosters, studies
+from hark.feedback import events, items, reviews, rosters, studies
 from hark.feedback.records import Candidate
 from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS, Member, Study, StudySettings
@@ -17,6 +18,8 @@ from hark.web.api.descriptions import KNOWN, Id, refusals
 from hark.web.api.item_uploads import ITEMS_BODY, Uploaded
 from hark.web.api.seen import Managed, Seen
 from hark.web.bodies import (
+    AttacksBody,
+    AttacksRequest,
     CandidatesBody,
     CandidatesRequest,
     ItemBody,
@@ -91,6 +94,17 @@ def set_state(store: Place, caller: Manager, study: Managed, wish: StateRequest)
 def add_items(store: Place, caller: Manager, study: Managed, new: Uploaded) -> ItemIds:
     """Add items, all or none: a JSON array, or one item a line."""
     return ItemIds(ids=items.add_items(store, study.id, new, by=caller.person.id))
+
+
+@router.post("/studies/{name}/attacks", responses=refusals(400, 401, 403, 404, 409))
+def add_attacks(
+    store: Place, caller: Manager, study: Managed, given: AttacksRequest
+) -> AttacksBody:
+    """Add the finished attacks of a red-team study to a review study: those that are new, and that
+    their attackers agree to have reviewed."""
+    source = studies.find_study(store, given.source)
+    counts = reviews.add_attacks(store, study.id, source.id, by=caller.person.id)
+    return AttacksBody(**asdict(counts))
 
 
 @router.get("/studies/{name}/items", responses=refusals(401, 403, 404))

@@ -30,6 +30,8 @@ from hark.web.bodies.people import (
     TokenRequest,
 )
 from hark.web.bodies.studies import (
+    AttacksBody,
+    AttacksRequest,
     CandidatesBody,
     CandidatesRequest,
     DecisionBody,
@@ -65,6 +67,8 @@ from hark.web.bodies.work import (
 __all__ = [
     "Asked",
     "AssignmentBody",
+    "AttacksBody",
+    "AttacksRequest",
     "Candidate",
     "CandidatesBody",
     "CandidatesRequest",

@@ -60,6 +60,25 @@ class ItemIds(Record):
     ids: list[str]
 
 
+class AttacksRequest(Asked):
+    """Where attacks to review come from."""
+
+    source: str
+    """The name of a red-team study."""
+
+
+class AttacksBody(Record):
+    """What became of the finished attacks of a study."""
+
+    added: int
+    there: int
+    """That had been added before."""
+    without_consent: int
+    """Whose attackers have not said that others may review them."""
+    withdrawn: int
+    """Of those that are there: whose attackers took it back, so that nobody is given them."""
+
+
 class ItemBody(Record):
     """An item as managers see it."""
 

@@ -137,4 +137,6 @@ class OwnLabel(Record):
     """Of a live dialogue, up to the label."""
     candidates: list[ShownCandidate]
     """In the order that was shown."""
+    categories: dict[str, str]
+    """Category → its warning; what has any is not shown before the labeler asks for it."""
     answer: dict[str, Any]

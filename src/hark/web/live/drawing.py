@@ -16,6 +16,7 @@ from typing import Final
 
 from hark.errors import HarkError
 from hark.feedback import items, studies
+from hark.feedback.chance import chance_of
 from hark.feedback.items import Item, candidates_of
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
@@ -128,7 +129,8 @@ class Drawer:
     def _wanted(self, study: Study, item: Item) -> tuple[Wanted, ...]:
         with self.store.read() as connection:
             _, generation = candidates_of(connection, item.id)
-        return wanted_of_item(study.settings, item, generation=generation + 1)
+        chance = chance_of(self.store)
+        return wanted_of_item(chance, study.settings, item, generation=generation + 1)
 
     def _put_off(self, item: Item) -> None:
         before = self._delays.get(item.id)

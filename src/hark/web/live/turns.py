@@ -1,23 +1,22 @@
 """What is to be drawn: the responses of a turn that waits for models, or of an item.
 
-Everything random is a function of what it is for, so that whoever draws again after a crash asks
-the same models. Only the seeds of the draws go on with each generation: the same ones would be cut
-off again.
+Everything random is a function of what it is for and of the server's key, so that whoever draws
+again after a crash asks the same models, and nobody else can tell which they are. Only the seeds of
+the draws go on with each generation: the same ones would be cut off again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 from dataclasses import dataclass
 from typing import Final
 
 from hark.data.formats.judged import summary_query
 from hark.feedback import studies
 from hark.feedback.assignment import own_row, steps_of
+from hark.feedback.chance import Chance, chance_of, display_order
 from hark.feedback.dialogues import dialogue_of
 from hark.feedback.items import Item, candidates_of, get_item
-from hark.feedback.labelling import display_order
 from hark.feedback.records import Turn
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
@@ -52,6 +51,7 @@ def find_waiting_turn(store: Store, assignment_id: str, person_id: str) -> Waiti
     Raises: NotFoundError for somebody else's; ConflictError if no turn waits, or the study names
     no snapshots.
     """
+    chance = chance_of(store)
     with store.read() as connection:
         row = own_row(connection, assignment_id, person_id)
         item = get_item(connection, row.item_id)
@@ -71,8 +71,8 @@ def find_waiting_turn(store: Store, assignment_id: str, person_id: str) -> Waiti
         assignment_id=assignment_id,
         item_id=item.id,
         turn=live.turn,
-        wanted=_wanted(settings, messages, count, what, generation=generation + 1),
-        order=tuple(display_order(assignment_id, live.turn, count)),
+        wanted=_wanted(chance, settings, messages, count, what, generation=generation + 1),
+        order=tuple(display_order(chance, row, live.turn, count)),
     )
 
 
@@ -85,7 +85,9 @@ def _with_passage(task: AnyTask, messages: tuple[Turn, ...]) -> tuple[Turn, ...]
     return (first, *messages[1:])
 
 
-def wanted_of_item(settings: StudySettings, item: Item, *, generation: int) -> tuple[Wanted, ...]:
+def wanted_of_item(
+    chance: Chance, settings: StudySettings, item: Item, *, generation: int
+) -> tuple[Wanted, ...]:
     """The responses that an item which is not live waits for: of different snapshots as long as
     there are any, then of the same ones again.
 
@@ -94,7 +96,8 @@ def wanted_of_item(settings: StudySettings, item: Item, *, generation: int) -> t
     count = item.task.candidate_counts[0]
     if isinstance(item.task, RankingTask):
         count = settings.ranked_responses or RANKED_RESPONSES
-    return _wanted(settings, messages_of(item.task), count, item.id, generation=generation)
+    messages = messages_of(item.task)
+    return _wanted(chance, settings, messages, count, item.id, generation=generation)
 
 
 def messages_of(task: AnyTask) -> tuple[Turn, ...]:
@@ -106,12 +109,12 @@ def messages_of(task: AnyTask) -> tuple[Turn, ...]:
     return task.prompt
 
 
-def draw_snapshots(snapshots: tuple[str, ...], count: int, what: str) -> list[str]:
+def draw_snapshots(chance: Chance, snapshots: tuple[str, ...], count: int, what: str) -> list[str]:
     """Which snapshots answer: different ones as long as there are any, in random order.
 
     what: the draw is a function of it.
     """
-    rng = random.Random(f"{what} snapshots")
+    rng = chance.generator("snapshots", what)
     drawn: list[str] = []
     while len(drawn) < count:
         drawn += rng.sample(snapshots, min(len(snapshots), count - len(drawn)))
@@ -120,9 +123,16 @@ def draw_snapshots(snapshots: tuple[str, ...], count: int, what: str) -> list[st
 
 
 def _wanted(
-    settings: StudySettings, messages: tuple[Turn, ...], count: int, what: str, *, generation: int
+    chance: Chance,
+    settings: StudySettings,
+    messages: tuple[Turn, ...],
+    count: int,
+    what: str,
+    *,
+    generation: int,
 ) -> tuple[Wanted, ...]:
     root = settings.sampling.seed or 0
+    snapshots = draw_snapshots(chance, settings.snapshots, count, what)
     return tuple(
         Wanted(
             snapshot=snapshot,
@@ -132,7 +142,7 @@ def _wanted(
             ),
             maximum_tokens=settings.max_response_tokens,
         )
-        for place, snapshot in enumerate(draw_snapshots(settings.snapshots, count, what))
+        for place, snapshot in enumerate(snapshots)
     )
 
 

@@ -51,6 +51,7 @@ def _line(label: OwnLabel) -> dict[str, Any]:
         "when": label.ts,
         "about": about(label),
         "said": said(label),
+        "warnings": label.categories,
         "stands": label.kind in FINAL_LABELS,
     }
 
@@ -82,7 +83,7 @@ def _correction(label: OwnLabel, now: float) -> dict[str, Any]:
         "next_steps": [label.kind],
         "may_finish": False,
         "deadline": None,
-        "categories": {},
+        "categories": label.categories,
         "answered": [],
         "now": now,
     }

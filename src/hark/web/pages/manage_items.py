@@ -12,11 +12,13 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import UploadFile
 
 from hark.errors import DataError
-from hark.feedback import items, registers
+from hark.feedback import items, registers, reviews, rosters, studies
 from hark.feedback.item_files import read_items
 from hark.feedback.items import NewItem
 from hark.feedback.statistics_progress import count_uses
-from hark.web.identity import Manager, Place
+from hark.feedback.store import Store
+from hark.feedback.studies import Study
+from hark.web.identity import Caller, Manager, Place
 from hark.web.pages.manage_frame import (
     ManageRoute,
     Sent,
@@ -60,8 +62,16 @@ def show_items(
         states=STATES,
         counts=counts,
         gist=gist,
+        warnings=lambda names: {name: study.settings.categories.get(name, "") for name in names},
         example=example(study.settings.task),
+        sources=_sources(store, caller) if study.settings.task == "review" else [],
     )
+
+
+def _sources(store: Store, caller: Caller) -> list[Study]:
+    """Studies whose attacks could be reviewed."""
+    known = [study for study, _ in rosters.list_studies(store, caller.person.id)]
+    return [study for study in known if study.settings.task == "dialogue"]
 
 
 @router.post("/{name}/items")
@@ -69,6 +79,14 @@ def add_items(store: Place, caller: Manager, study: Shown, form: Sent) -> Respon
     """Add the items of a file, all or none."""
     new = read_upload(file_of(form))
     items.add_items(store, study.id, new, by=caller.person.id)
+    return go(f"/manage/{study.settings.name}/items")
+
+
+@router.post("/{name}/attacks")
+def add_attacks(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
+    """Add a red-team study's finished attacks to this review study."""
+    source = studies.find_study(store, str(form.get("source") or ""))
+    reviews.add_attacks(store, study.id, source.id, by=caller.person.id)
     return go(f"/manage/{study.settings.name}/items")
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from hark.errors import SettingsError
-from hark.feedback import invites, qualification, registers, studies
+from hark.feedback import invites, items, qualification, registers, studies
 from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.studies import MemberState
@@ -23,6 +23,9 @@ router = APIRouter(route_class=ManageRoute)
 def show_members(store: Place, caller: Manager, study: Shown) -> HTMLResponse:
     """Members with their screening, invitations, and demonstrations to grade."""
     graded = study.settings.screening is not None
+    to_grade = registers.demonstrations_to_grade(store, study.id) if graded else []
+    with store.read() as connection:
+        warnings = items.warnings_of(connection, study, {str(one.item_id) for one in to_grade})
     return show(
         "members.html",
         caller,
@@ -30,7 +33,8 @@ def show_members(store: Place, caller: Manager, study: Shown) -> HTMLResponse:
         here="members",
         rows=registers.list_members(store, study),
         invites=registers.list_invites(store, study.id),
-        to_grade=registers.demonstrations_to_grade(store, study.id) if graded else [],
+        to_grade=to_grade,
+        warnings=warnings,
         cut_offs=study.settings.screening,
         roles=invites.MAY_INVITE[caller.person.role],
         new_id=new_id,

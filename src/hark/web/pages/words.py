@@ -26,6 +26,7 @@ LABELS: Final = {
     "edit": "Mended draft",
     "notes": "Notes on summaries",
     "summary": "Choice between two summaries",
+    "axes": "Ratings of a summary",
     "vote": "Vote",
     "review": "Review of an attack",
     "audit": "Audit of a question",
@@ -70,6 +71,10 @@ def _compared(label: OwnLabel, answer: dict[str, Any]) -> str:
     return f"{_letter(label, answer['chosen'])} is {STRENGTHS[answer['strength']]} {word}"
 
 
+def _rated(_label: OwnLabel, answer: dict[str, Any]) -> str:
+    return ", ".join(f"{axis} {value} of 7" for axis, value in answer["ratings"].items())
+
+
 def _voted(label: OwnLabel, answer: dict[str, Any]) -> str:
     if answer["chosen"] is None:
         return "both are bad" if answer["both_bad"] else "a tie"
@@ -95,7 +100,13 @@ def _audited(label: OwnLabel, answer: dict[str, Any]) -> str:
 def _answered(label: OwnLabel, answer: dict[str, Any]) -> str:
     if answer["choice"] is None:
         return "nothing in time"
-    return f"{label.task['options'][answer['choice']]} ({answer['confidence']} %)"
+    sure = answer["confidence"]
+    return label.task["options"][answer["choice"]] + ("" if sure is None else f" ({sure} %)")
+
+
+def _attacked(_label: OwnLabel, answer: dict[str, Any]) -> str:
+    agreed = "; others may review it" if answer.get("may_be_reviewed") else ""
+    return f"it succeeded {SUCCESS[answer['success']]}{agreed}"
 
 
 def _noted(_label: OwnLabel, answer: dict[str, Any]) -> str:
@@ -105,6 +116,7 @@ def _noted(_label: OwnLabel, answer: dict[str, Any]) -> str:
 _SAYINGS: Final = {
     "comparison": _compared,
     "summary": _compared,
+    "axes": _rated,
     "vote": _voted,
     "ranking": _ranked,
     "review": _reviewed,
@@ -112,7 +124,7 @@ _SAYINGS: Final = {
     "qa_answer": _answered,
     "notes": _noted,
     "description": lambda _label, answer: answer["text"],
-    "redteam": lambda _label, answer: f"it succeeded {SUCCESS[answer['success']]}",
+    "redteam": _attacked,
     "demonstration": lambda _label, answer: answer["response"],
     "edit": lambda _label, answer: answer["response"],
 }

@@ -70,7 +70,9 @@ async function sendAgain(name, kept) {
     erase(name);
     if (!receipt.repeated) say("A label that had not arrived was sent again and is kept.");
   } catch (error) {
-    if (!(error instanceof Refusal) || error.status === 401 || error.status === 403) throw error;
+    if (!(error instanceof Refusal) || error.status === 401) throw error;
+    // Not allowed now, as for somebody who was turned away: it is kept, and nothing else waits for it.
+    if (error.status === 403) return say(`${error.message}. What you typed is kept in this browser.`, { problem: true });
     write(name, { ...kept, request: null, key: newKey() });
   }
 }

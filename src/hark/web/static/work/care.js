@@ -56,7 +56,7 @@ export class Worktime {
 export function veil(desk, stage) {
   const categories = Object.entries(desk.view.categories);
   if (!categories.length) return null;
-  const name = `hark shown ${desk.assignment}`;
+  const name = `hark shown ${desk.correction?.event_id ?? desk.assignment}`;
   const shown = () => sessionStorage.getItem(name) === "yes";
   const warnings = categories.map(([category, warning]) =>
     h("p", {}, h("strong", {}, category.replaceAll("_", " ")), warning ? `: ${warning}` : ""));

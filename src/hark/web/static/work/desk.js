@@ -143,7 +143,8 @@ class Desk {
   async refused(error, draft) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 401 || error.status === 403) {
-      return say(`${error.message}. What you typed is kept: log in, and it is sent.`, { problem: true });
+      const next = error.status === 401 ? "What you typed is kept: log in, and it is sent." : "What you typed is kept in this browser.";
+      return say(`${error.message}. ${next}`, { problem: true });
     }
     draft.unseal();
     say(error.message, { problem: true });

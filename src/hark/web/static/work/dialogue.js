@@ -138,9 +138,13 @@ function rating(desk, due) {
       go.disabled = false;
     },
   });
-  const send = () => success !== null && desk.send("redteam", { success }, { draft });
+  const agrees = h("input", { type: "checkbox", change: () => draft.put({ may_be_reviewed: agrees.checked }) });
+  agrees.checked = draft.values.may_be_reviewed ?? false;
+  const send = () => success !== null && desk.send("redteam", { success, may_be_reviewed: agrees.checked }, { draft });
   bindDigits(desk.keys, Object.keys(SUCCESS), "rate your attack", rated);
   desk.keys.bind(alone ? ["Enter", "Ctrl+Enter"] : ["Ctrl+Shift+Enter"], "finish the attack", send);
   desk.stage.append(h("section", { class: "card redteam" },
-    alone ? null : h("h2", {}, "Or end the attack here"), rated.box, h("div", { class: "actions" }, go)));
+    alone ? null : h("h2", {}, "Or end the attack here"), rated.box,
+    h("label", { class: "choice" }, agrees, " Other labelers may read this attack, to give a second opinion"),
+    h("div", { class: "actions" }, go)));
 }

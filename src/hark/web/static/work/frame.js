@@ -8,7 +8,7 @@ const NOTHING = {
   "nothing left": ["Nothing waits for you now", "You have done all that there is. More may come: look in again later."],
   "quota reached": ["You have done your share", "This study asks for no more labels of yours. Thank you."],
   "screening undecided": ["Your test is with the researchers", "You have done every item of the screening test. You will be let in, or not, once they have looked at it."],
-  "enough sensitive items today": ["That is enough for today", "What is left may be upsetting, and this study limits how much of it anyone sees in a day. Come back tomorrow."],
+  "enough sensitive items today": ["That is enough for today", "What is left may be upsetting, and nobody is given more than so much of it in a day, all studies together. Come back tomorrow."],
 };
 const REASONS = ["I do not understand it", "I do not know enough about it", "It is broken or makes no sense", "It has personal data in it"];
 

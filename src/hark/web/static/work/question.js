@@ -7,13 +7,12 @@ import { button, h, letter } from "./dom.js";
 import { scale } from "./scale.js";
 
 const CONFIDENCES = [25, 42, 60, 80, 100];
-const AFTER_THE_GRACE_MS = 5200;
 
 export function show(desk) {
   const { task, next_steps: due } = desk.view;
   if (!due.length) return reveal(desk);
   if (!task.question) return opening(desk);
-  const assisted = due.includes("message");
+  const assisted = isAssisted(desk.view);
   const answer = answerPane(desk);
   const title = assisted ? "Now with the assistant" : "Answer alone";
   const text = assisted
@@ -27,11 +26,14 @@ export function show(desk) {
   return null;
 }
 
+const isAssisted = ({ task, answered }) =>
+  task.phases[answered.filter((step) => step.kind === "qa_answer").length] === "assisted";
+
 /** A timed question is not sent before its clock runs. */
 function opening(desk) {
   const { seconds, phases } = desk.view.task;
   const minutes = seconds >= 90 ? `${Math.round(seconds / 60)} minutes` : `${Math.round(seconds)} seconds`;
-  const assisted = desk.view.next_steps.includes("message");
+  const assisted = isAssisted(desk.view);
   const begin = async () => {
     try {
       await persist("POST", `/assignments/${desk.assignment}/open`);
@@ -74,14 +76,11 @@ function answerPane(desk) {
   return { box, draft, send };
 }
 
-/** Send what there is; an answer that is not whole is taken only once the grace is over. */
+/** Send what there is, whole or not: after the deadline the server takes it as it stands. */
 function timeIsOver(desk, { draft }) {
   say("Time is over. What you had chosen is being sent.", { lasting: true });
   const { choice = null, confidence = null } = draft.values;
-  const whole = choice !== null && confidence !== null;
-  const wait = whole ? 0 : Math.max(0, desk.view.deadline * 1000 + AFTER_THE_GRACE_MS - desk.serverNow());
-  desk.stage.inert = true;
-  setTimeout(() => desk.send("qa_answer", { choice, confidence }, { draft }), wait);
+  desk.send("qa_answer", { choice, confidence }, { draft });
 }
 
 function reveal(desk) {

@@ -1,4 +1,5 @@
-/* Two summaries: what each seems to say, then the post, a grade on nine points, and the axes. */
+/* Two summaries: what each seems to say, then the post and a grade on nine points. Or one summary
+ * beside its post, rated on axes. */
 
 import { button, h, letter } from "./dom.js";
 import { bindDigits, numbers, scale } from "./scale.js";
@@ -6,8 +7,17 @@ import { markChosen, responses, wordsFor } from "./texts.js";
 
 const WORDS = ["definitely", "very likely", "likely", "slightly", "can’t tell", "slightly", "likely", "very likely", "definitely"];
 
+/* In the sense of 2009.01325, appendix C. */
+const MEANINGS = {
+  coverage: "How much of what matters in the post is in the summary? What is left out counts, what is said well does not.",
+  accuracy: "Does the summary say only what the post says? A wrong or invented statement counts, a missing one does not.",
+  coherence: "Read by itself, is the summary clear and easy to follow? Compare it with nothing.",
+  overall: "All in all, how well does the summary stand for the post to somebody who cannot read it?",
+};
+
 export function show(desk) {
-  if (desk.view.next_steps.includes("notes")) notes(desk);
+  if (desk.view.task.asks === "axes") rate(desk);
+  else if (desk.view.next_steps.includes("notes")) notes(desk);
   else compare(desk);
 }
 
@@ -36,50 +46,53 @@ function notes(desk) {
 
 function compare(desk) {
   const { candidates, task, answered } = desk.view;
-  const draft = desk.draft({ axes: {} });
+  const draft = desk.draft();
   const earlier = answered.find((step) => step.kind === "notes")?.answer.notes ?? {};
   const columns = responses(candidates, {
     what: "Summary", chosen: (one) => one.id === draft.values.chosen,
-    below: ({ id }, place) => [
-      earlier[id] && h("p", { class: "hint" }, h("strong", {}, "Your note: "), earlier[id]),
-      ...task.axes.map((axis) => axisScale(draft, id, place, axis, () => ready())),
-    ],
+    below: ({ id }) => earlier[id] && h("p", { class: "hint" }, h("strong", {}, "Your note: "), earlier[id]),
   });
-  const grade = gradeOf(draft, candidates, (id) => { markChosen(columns, id); ready(); });
-  const go = button("Send", () => send(), { class: "main" });
-  const lacking = () => {
-    const axes = candidates.flatMap(({ id }) => task.axes.map((axis) => draft.values.axes[id]?.[axis])).filter((value) => !value).length;
-    return [draft.values.strength === undefined && "the comparison", axes && `${axes} ratings`].filter(Boolean);
+  const go = button("Send", () => send(), { class: "main", disabled: draft.values.strength === undefined });
+  const grade = gradeOf(draft, candidates, (id) => { markChosen(columns, id); go.disabled = false; });
+  const send = () => {
+    const { chosen, strength } = draft.values;
+    if (strength !== undefined) desk.send("summary", { chosen, strength });
   };
+  bindDigits(desk.keys, ["1", "2", "3", "4", "5", "6", "7", "8", "9"], "comparison", grade);
+  desk.keys.bind(["Enter", "Ctrl+Enter"], "send", send);
+  desk.stage.append(post(task), columns, h("section", { class: "card dock" }, grade.box, h("div", { class: "actions" }, go)));
+}
+
+function rate(desk) {
+  const { candidates, task } = desk.view;
+  const draft = desk.draft({ ratings: {} });
+  const go = button("Send", () => send(), { class: "main" });
   const left = h("span", { class: "hint", role: "status" });
   const ready = () => {
-    go.disabled = lacking().length > 0;
-    left.textContent = lacking().length ? `Still to do: ${lacking().join(" and ")}` : "";
+    const lacking = task.axes.filter((axis) => !draft.values.ratings[axis]).map(wordsFor);
+    go.disabled = lacking.length > 0;
+    left.textContent = lacking.length ? `Still to do: ${lacking.join(", ")}` : "";
   };
-  const send = () => {
-    const { chosen, strength, axes } = draft.values;
-    if (!lacking().length) desk.send("summary", { chosen, strength, axes });
-  };
-  bindDigits(desk.keys, ["1", "2", "3", "4", "5", "6", "7", "8", "9"], "comparison, or the rating that has the focus", grade);
+  const scales = task.axes.map((axis) => scale({
+    name: axis, legend: wordsFor(axis), options: numbers(1, 7), value: draft.values.ratings[axis],
+    onChoose: (value) => {
+      draft.put({ ratings: { ...draft.values.ratings, [axis]: value } });
+      ready();
+    },
+  }));
+  const send = () => go.disabled || desk.send("axes", { ratings: draft.values.ratings });
+  bindDigits(desk.keys, ["1", "2", "3", "4", "5", "6", "7"], "rate on the axis that has the focus, or on the first", scales[0]);
   desk.keys.bind(["Enter", "Ctrl+Enter"], "send", send);
-  desk.stage.append(post(task), columns, h("section", { class: "card dock" }, grade.box, h("div", { class: "actions" }, left, go)));
+  const explained = task.axes.map((axis, place) => h("div", {}, scales[place].box, MEANINGS[axis] ? h("p", { class: "hint" }, MEANINGS[axis]) : null));
+  scales[0].box.querySelector("input").dataset.first = "true";
+  desk.stage.append(post(task), responses(candidates, { what: "Summary" }),
+    h("section", { class: "card", "aria-label": "Ratings" }, ...explained, h("div", { class: "actions" }, left, go)));
   ready();
 }
 
 const post = (task) => h("section", { class: "card", "aria-label": "The post" },
   h("h2", {}, task.title || "The post"), task.community && h("p", { class: "hint" }, task.community),
   h("div", { class: "text" }, task.post));
-
-function axisScale(draft, id, place, axis, onChange) {
-  return scale({
-    name: `${axis}-${id}`, legend: wordsFor(axis), quiet: true, options: numbers(1, 7), value: draft.values.axes[id]?.[axis],
-    onChoose: (value) => {
-      draft.values.axes[id] = { ...draft.values.axes[id], [axis]: value };
-      draft.save();
-      onChange();
-    },
-  }).box;
-}
 
 function gradeOf(draft, candidates, onChange) {
   const options = WORDS.map((text, place) => ({
