@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
-from hark.feedback import accounts, studies
+from hark.feedback import accounts, events, studies
 from hark.feedback.accounts import Person, Role
 from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import NotAllowedError, NotFoundError
@@ -40,16 +40,19 @@ def invite(
     uses: int = 1,
     days: float = 14.0,
 ) -> str:
-    """The secret of a link, told once and never again. Raises: NotAllowedError."""
-    secret, now = new_secret(), store.clock()
+    """The secret of a link, told once and never again; kept as an event, without the secret.
+
+    Raises: NotAllowedError.
+    """
+    secret, invite_id, now = new_secret(), new_id(), store.clock()
     with store.write() as connection:
         person = accounts.require(connection, by, MAY_INVITE)
         if role not in MAY_INVITE[person.role]:
             raise NotAllowedError(f"a {person.role} may not invite a {role}")
         if study_id is not None:
-            studies.get_study(connection, study_id)
+            studies.lock_study(connection, study_id)
         row = {
-            "id": new_id(),
+            "id": invite_id,
             "token_hash": hash_of_secret(secret),
             "role": role,
             "study_id": study_id,
@@ -60,23 +63,38 @@ def invite(
             "expires_at": now + days * 86400,
         }
         connection.execute(insert(invites).values(row))
+        body = {"invite": invite_id, "role": role, "uses": uses, "held_out": held_out}
+        events.append_change(
+            connection, "invited", body, by=person.pseudonym, now=now, study_id=study_id
+        )
     return secret
 
 
 def revoke(store: Store, invite_id: str, *, by: str) -> None:
-    """Let a link be good for nothing any more, whoever has it.
+    """Let a link be good for nothing any more, whoever has it; kept as an event.
 
     Raises: NotAllowedError unless one might make it; NotFoundError.
     """
     ours = invites.c.id == invite_id
     with store.write() as connection:
         person = accounts.require(connection, by, MAY_INVITE)
-        role = connection.execute(select(invites.c.role).where(ours)).scalar_one_or_none()
-        if role is None:
+        row = connection.execute(select(invites).where(ours)).one_or_none()
+        if row is None:
             raise NotFoundError("there is no such invite")
-        if role not in MAY_INVITE[person.role]:
-            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {role}")
-        connection.execute(update(invites).where(ours).values(uses_left=0))
+        if row.role not in MAY_INVITE[person.role]:
+            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {row.role}")
+        if row.study_id is not None:
+            studies.lock_study(connection, row.study_id)
+        used_up = update(invites).where(ours, invites.c.uses_left > 0).values(uses_left=0)
+        if connection.execute(used_up).rowcount:
+            events.append_change(
+                connection,
+                "invite_revoked",
+                {"invite": invite_id, "role": row.role},
+                by=person.pseudonym,
+                now=store.clock(),
+                study_id=row.study_id,
+            )
 
 
 def invite_first_owner(store: Store) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from hark.feedback import accounts, studies
 from hark.feedback.accounts import Person
@@ -91,17 +91,3 @@ def members_of(connection: Connection, study_id: str) -> list[Listed]:
         )
         for row in rows
     ]
-
-
-def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:
-    """Let a labeler label no more training data, or again.
-
-    Raises: NotAllowedError if `by` is no manager, or the person does not take part.
-    """
-    with store.write() as connection:
-        accounts.require(connection, by, studies.MANAGERS)
-        studies.lock_study(connection, study_id)
-        studies.get_member(connection, study_id, person_id)
-        theirs = (members.c.study_id == study_id) & (members.c.person_id == person_id)
-        connection.execute(update(members).where(theirs).values(held_out=held_out))
-        return studies.get_member(connection, study_id, person_id)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import NewItem
+from hark.feedback.sign_in import API_TOKEN_DAYS
 from hark.feedback.studies import MemberState, StudyState
 from hark.web import bodies
 from hark.web.connection import BROKEN_OFF, Connection, Patience, UnreachableError
@@ -93,13 +94,13 @@ class FeedbackClient:
         given = {"old": old, "new": new}
         return self._begin(self._send("PUT", "/me/password", json=given))
 
-    def forget_me(self) -> None:
+    def forget_me(self, password: str) -> None:
         """Erase who one is; labels stay under a pseudonym. It cannot be undone."""
-        self._send("DELETE", "/me")
+        self._send("DELETE", "/me", json={"password": password})
 
-    def create_token(self, label: str) -> bodies.TokenBody:
-        """An API token of one's own."""
-        return self._post(bodies.TokenBody, "/tokens", {"label": label})
+    def create_token(self, label: str, *, days: float = API_TOKEN_DAYS) -> bodies.TokenBody:
+        """An API token of one's own, and until when it is good."""
+        return self._post(bodies.TokenBody, "/tokens", {"label": label, "days": days})
 
     def revoke_tokens(self, label: str) -> int:
         """Revoke one's API tokens of this label; return how many there were."""

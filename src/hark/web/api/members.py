@@ -44,7 +44,7 @@ def change_member(
     if changes.state is not None:
         studies.set_member_state(store, study.id, person_id, changes.state, by=by)
     if changes.held_out is not None:
-        rosters.set_held_out(store, study.id, person_id, changes.held_out, by=by)
+        studies.set_held_out(store, study.id, person_id, changes.held_out, by=by)
     return _member_body(_require_member(store, study.id, person_id))
 
 

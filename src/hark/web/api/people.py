@@ -10,6 +10,7 @@ from hark.feedback import accounts, invites, sign_in, studies
 from hark.web.api.descriptions import KNOWN, Id, refusals
 from hark.web.api.sessions import begin, person_body
 from hark.web.bodies import (
+    ForgetBody,
     InviteBody,
     InviteLink,
     InviteRequest,
@@ -19,7 +20,15 @@ from hark.web.bodies import (
     PersonChanges,
     SessionBody,
 )
-from hark.web.identity import Anyone, Manager, Owner, Place, check_same_site, clear_cookie
+from hark.web.identity import (
+    Anyone,
+    Manager,
+    Owner,
+    Place,
+    address_of,
+    check_same_site,
+    clear_cookie,
+)
 
 router = APIRouter(tags=["people"])
 Secret = Annotated[str, Path(max_length=100)]
@@ -76,19 +85,24 @@ def join(store: Place, caller: Anyone, secret: Secret) -> None:
     invites.accept_as(store, secret, caller.person.id)
 
 
-@router.put("/me/password", dependencies=KNOWN, responses=refusals(400, 401, 403))
+@router.put("/me/password", dependencies=KNOWN, responses=refusals(400, 401, 403, 429))
 def change_password(
     request: Request, response: Response, store: Place, caller: Anyone, given: PasswordBody
 ) -> SessionBody:
     """Change one's password: every session and API token ends, and a new session begins."""
-    accounts.change_password(store, caller.person.id, given.old, given.new)
+    address = address_of(request)
+    sign_in.change_password(store, caller.person.id, given.old, given.new, address=address)
     return begin(request, response, sign_in.start_session(store, caller.person.id))
 
 
-@router.delete("/me", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 409))
-def forget_me(response: Response, store: Place, caller: Anyone) -> None:
+@router.delete(
+    "/me", status_code=204, dependencies=KNOWN, responses=refusals(400, 401, 403, 409, 429)
+)
+def forget_me(
+    request: Request, response: Response, store: Place, caller: Anyone, given: ForgetBody
+) -> None:
     """Erase who the caller is; their labels stay under a pseudonym. It cannot be undone."""
-    accounts.forget(store, caller.person.id, by=caller.person.id)
+    sign_in.forget_me(store, caller.person.id, given.password, address=address_of(request))
     clear_cookie(response)
 
 
@@ -118,5 +132,5 @@ def change_person(store: Place, caller: Owner, person_id: Id, changes: PersonCha
     responses=refusals(401, 403, 404, 409),
 )
 def forget(store: Place, caller: Anyone, person_id: Id) -> None:
-    """Erase who somebody is, for owners; anybody may erase themselves."""
+    """Erase who somebody else is, for owners; oneself with `DELETE /me`."""
     accounts.forget(store, person_id, by=caller.person.id)

@@ -16,6 +16,7 @@ from hark.web.bodies.basis import (
     Refusal,
 )
 from hark.web.bodies.people import (
+    ForgetBody,
     InviteBody,
     InviteLink,
     InviteRequest,
@@ -75,6 +76,7 @@ __all__ = [
     "ExportBody",
     "ExportFile",
     "ExportSettings",
+    "ForgetBody",
     "GradeRequest",
     "InviteBody",
     "InviteLink",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hark.feedback.accounts import Role
 from hark.feedback.records import Record
+from hark.feedback.sign_in import API_TOKEN_DAYS, LONGEST_API_TOKEN_DAYS
 from hark.web.bodies.basis import Asked, Seconds
 
 Credential = Annotated[str, Field(max_length=1000)]
@@ -25,6 +26,12 @@ class PasswordBody(Asked):
 
     old: Credential
     new: Credential
+
+
+class ForgetBody(Asked):
+    """That it is oneself who wants to be forgotten."""
+
+    password: Credential
 
 
 class PersonBody(Record):
@@ -61,6 +68,10 @@ class TokenRequest(Asked):
 
     label: Annotated[str, Field(max_length=200)]
     """What it is for, and the name under which it is revoked."""
+    days: Annotated[float, Field(gt=0, le=LONGEST_API_TOKEN_DAYS, allow_inf_nan=False)] = (
+        API_TOKEN_DAYS
+    )
+    """How long it is good for."""
 
 
 class TokenBody(Record):
@@ -68,6 +79,7 @@ class TokenBody(Record):
 
     secret: str
     label: str
+    expires_at: Seconds
 
 
 class RevokedBody(Record):

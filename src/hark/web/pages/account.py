@@ -91,11 +91,15 @@ def join(store: Place, caller: Anyone, secret: str) -> Response:
 @router.get("/account", response_class=HTMLResponse)
 def show_account(store: Place, caller: Anyone) -> str:
     """Password, API tokens, and being forgotten; scripts ask the API for each."""
-    tokens = [
-        (label, iso_time(made)[:10])
-        for label, made in sign_in.list_api_tokens(store, caller.person.id)
-    ]
-    return render("account.html", caller=caller, tokens=tokens)
+    return render(
+        "account.html",
+        caller=caller,
+        tokens=sign_in.list_api_tokens(store, caller.person.id),
+        now=store.clock(),
+        date=lambda seconds: iso_time(seconds)[:10],
+        days=sign_in.API_TOKEN_DAYS,
+        longest=sign_in.LONGEST_API_TOKEN_DAYS,
+    )
 
 
 @router.post("/logout")
