@@ -204,7 +204,7 @@ def test_logging_out_ends_the_session(seat: Callable[..., Seat]) -> None:
     at.page.get_by_role("button", name="Log out").click()
     at.page.wait_for_url(f"{at.server}/login")
     at.page.goto(f"{at.server}/account")
-    at.page.wait_for_url(f"{at.server}/login")
+    at.page.wait_for_url(f"{at.server}/login?next=%2Faccount")
 
 
 def test_an_invitation_and_a_study_look_right(page: Page, server: str, workshop: Workshop) -> None:

@@ -178,6 +178,12 @@ def invite(
         announce({"link": link, "role": role, "uses": uses}, run=None, as_json=True)
     else:
         print(link)  # Alone and unwrapped, to be copied.
+        if not url:
+            print(
+                "Put the address of your server before it, or give --url: people elsewhere open "
+                "the whole link.",
+                file=sys.stderr,
+            )
 
 
 @app.command(name="import")

@@ -75,7 +75,7 @@ def export(
         {"format": format, "minimum_strength": minimum_strength, "uses": tuple(uses)}
     )
     export_study(store, study.settings.name, _folder(request), settings)
-    return go(f"/manage/{study.settings.name}/export")
+    return go(f"/manage/{study.settings.name}/export", "The snapshot is made.")
 
 
 @router.get("/{name}/export/{snapshot}/{file}")

@@ -67,9 +67,11 @@ def show_items(
 @router.post("/{name}/items")
 def add_items(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
     """Add the items of a file, all or none."""
-    new = read_upload(file_of(form))
-    items.add_items(store, study.id, new, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/items")
+    file = file_of(form)
+    new = read_upload(file)
+    count = len(set(items.add_items(store, study.id, new, by=caller.person.id)))
+    what = f"{count:,} {'item' if count == 1 else 'items'} of {file.filename}"
+    return go(f"/manage/{study.settings.name}/items", f"The study has the {what}.")
 
 
 def read_upload(file: UploadFile) -> list[NewItem]:
