@@ -13,7 +13,8 @@ from hark.cli.main import run
 from hark.data.files import expand_paths
 from hark.data.formats import read_comparisons
 from hark.data.formats.judged import summary_query
-from hark.feedback import accounts
+from hark.feedback import accounts, invites
+from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
 from hark.models.checkpoint import save_model
 from hark.models.language_model import new_language_model
@@ -203,6 +204,23 @@ def test_a_wrong_option_leads_to_the_help_of_its_own_command(
 ) -> None:
     assert run(command) == 2
     assert f"See `{hint}`." in capsys.readouterr().err
+
+
+def test_links_are_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -> None:
+    carry_out(capsys, "owner", "ada", "--password-file", "password")
+    carry_out(capsys, "create", "study.yaml")
+    link = carry_out(capsys, "invite", "answers", "--uses", "3")["link"]
+    (listed,) = carry_out(capsys, "invites")["invites"]
+    assert (listed["study"], listed["role"], listed["uses_left"]) == ("answers", "labeler", 3)
+    assert "there is no invite '1': the list of links has their ids" in refusal(
+        capsys, "revoke", "1"
+    )
+    carry_out(capsys, "revoke", listed["id"])
+    assert carry_out(capsys, "invites")["invites"] == []
+    with Store("feedback.db") as store, pytest.raises(NotFoundError):
+        invites.look_at(store, link.rpartition("/")[2])
+    assert run(["feedback", "invites"]) == 0
+    assert "no link is good now" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -8,7 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import accounts, events, invites, registers, sign_in, studies
+from hark.feedback import accounts, events, invites, sign_in, studies
 from hark.feedback.refusals import (
     ConflictError,
     InvalidLabelError,
@@ -196,7 +196,7 @@ def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Per
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, up, "eve", PASSWORD)
     assert invites.look_at(store, down).role == "labeler"
-    assert [one.role for one in registers.list_invites(store, None)] == ["labeler"]
+    assert [one.role for one in invites.list_invites(store)] == ["labeler"]
     accounts.disable(store, rita.id, by=owner.id)
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, down, "eve", PASSWORD)
@@ -209,13 +209,13 @@ def test_a_link_is_revoked_by_whoever_might_make_it(store: Store, owner: account
         store, invites.invite(store, by=owner.id, role="researcher"), "rita", PASSWORD
     )
     secrets = [invites.invite(store, by=owner.id, role=one) for one in ("owner", "labeler")]
-    ids = {one.role: one.id for one in registers.list_invites(store, None)}
+    ids = {one.role: one.id for one in invites.list_invites(store)}
     with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
         invites.revoke(store, ids["owner"], by=rita.id)
     invites.revoke(store, ids["labeler"], by=rita.id)
-    with pytest.raises(NotFoundError, match="no such invite"):
+    with pytest.raises(NotFoundError, match="no invite 'none': the list of links"):
         invites.revoke(store, "none", by=rita.id)
-    assert [one.role for one in registers.list_invites(store, None)] == ["owner"]
+    assert [one.role for one in invites.list_invites(store)] == ["owner"]
     assert invites.look_at(store, secrets[0]).role == "owner"
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, secrets[1], "eve", PASSWORD)

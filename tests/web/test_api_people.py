@@ -162,6 +162,56 @@ def test_who_may_invite_whom(workshop: Workshop, connect: Connect) -> None:
         connect(person).invite(role="owner")
 
 
+def test_links_are_listed_and_revoked(workshop: Workshop, server: str, connect: Connect) -> None:
+    owner, person = connect(workshop.owner), workshop.labeler()
+    owner.change_person(person.id, role="researcher")
+    researcher = connect(person)
+    first = owner.invite(role="owner")
+    link = researcher.invite(study=workshop.study().settings.name, held_out=True, uses=2)
+    assert [one.role for one in owner.invites()] == ["labeler", "owner"]
+    (listed,) = researcher.invites()
+    assert (listed.study, listed.held_out, listed.uses_left) == ("vote-study", True, 2)
+    with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
+        researcher.revoke_invite(owner.invites()[1].id)
+    researcher.revoke_invite(listed.id)
+    assert [one.role for one in owner.invites()] == ["owner"]
+    with FeedbackClient(server) as stranger:
+        with pytest.raises(NotFoundError, match="used up"):
+            stranger.look_at_invite(link.secret)
+        assert stranger.look_at_invite(first.secret).role == "owner"
+        with pytest.raises(NotSignedInError):
+            stranger.revoke_invite(listed.id)
+    with pytest.raises(NotFoundError, match="no invite 'nothing'"):
+        owner.revoke_invite("nothing")
+
+
+def test_owners_see_who_did_what_to_whom(workshop: Workshop, connect: Connect) -> None:
+    owner, person = connect(workshop.owner), workshop.labeler()
+    study = workshop.study()
+    member = workshop.labeler(study)
+    owner.change_person(person.id, role="researcher", disabled=False)
+    researcher = connect(person)
+    researcher.change_member(study.settings.name, member.id, state="rejected", held_out=True)
+    researcher.change_member(study.settings.name, member.id, state="rejected")
+    researcher.invite(study=study.settings.name)
+    researcher.revoke_invite(researcher.invites()[0].id)
+    owner.forget(member.id)
+    told = list(owner.changes())
+    assert [(one.kind, one.by, one.study) for one in told] == [
+        ("forgotten", workshop.owner.pseudonym, None),
+        ("invite_revoked", person.pseudonym, "vote-study"),
+        ("invited", person.pseudonym, "vote-study"),
+        ("member_changed", person.pseudonym, "vote-study"),
+        ("member_changed", person.pseudonym, "vote-study"),
+        ("person_changed", workshop.owner.pseudonym, None),
+    ]
+    changed = {"labeler": member.pseudonym, "what": "state"}
+    assert told[4].about == changed | {"before": "active", "after": "rejected"}
+    assert told[5].about["after"] == "researcher"
+    with pytest.raises(NotAllowedError):
+        list(researcher.changes())
+
+
 def test_an_owner_keeps_somebody_out_and_lets_them_in_again(
     workshop: Workshop, connect: Connect
 ) -> None:

@@ -343,6 +343,32 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
         assert accounts.get_person(connection, ada.id).login is None
 
 
+def test_the_owner_reads_who_did_what_to_whom(
+    workshop: Workshop, server: str, owner: Page
+) -> None:
+    study = workshop.study("vote")
+    member = person_of_role(workshop, "labeler", "ada@example.org")
+    studies.join(workshop.store, study.id, member.id)
+    for number in range(50):
+        state = ("rejected", "active")[number % 2]
+        studies.set_member_state(workshop.store, study.id, member.id, state, by=workshop.owner.id)  # type: ignore[arg-type]
+    accounts.set_role(workshop.store, member.id, "reviewer", by=workshop.owner.id)
+    owner.goto(f"{server}/manage")
+    owner.get_by_role("link", name="Changes").click()
+    row = owner.get_by_role("row", name="role: from labeler to reviewer")
+    expect(row).to_contain_text("ada@example.org")
+    expect(row).to_contain_text(workshop.owner.pseudonym)
+    assert serious_findings(owner) == []
+    shoot(owner, "manage-changes")
+    owner.get_by_role("link", name="Older ones").click()
+    expect(owner.locator("tbody tr")).to_have_count(1)
+    expect(owner.get_by_role("row", name="from active to rejected")).to_be_visible()
+    researcher = person_of_role(workshop, "researcher")
+    sign_in_page(owner, server, workshop, researcher)
+    owner.goto(f"{server}/manage/-/changes")
+    expect(owner.get_by_role("heading", name="You may not do this")).to_be_visible()
+
+
 def test_links_are_made_and_revoked(workshop: Workshop, server: str, owner: Page) -> None:
     study = workshop.study("vote")
     for page in ("-/people", f"{study.settings.name}/members"):

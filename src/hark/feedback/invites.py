@@ -13,6 +13,7 @@ from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import NotAllowedError, NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.tables import invites, people
+from hark.feedback.tables import studies as studies_table
 
 MAY_INVITE: Final[dict[str, tuple[Role, ...]]] = {
     "owner": accounts.ROLES,
@@ -80,7 +81,9 @@ def revoke(store: Store, invite_id: str, *, by: str) -> None:
         person = accounts.require(connection, by, MAY_INVITE)
         row = connection.execute(select(invites).where(ours)).one_or_none()
         if row is None:
-            raise NotFoundError("there is no such invite")
+            raise NotFoundError(
+                f"there is no invite '{invite_id}': the list of links has their ids"
+            )
         if row.role not in MAY_INVITE[person.role]:
             raise NotAllowedError(f"a {person.role} may not revoke the invite of a {row.role}")
         if row.study_id is not None:
@@ -95,6 +98,42 @@ def revoke(store: Store, invite_id: str, *, by: str) -> None:
                 now=store.clock(),
                 study_id=row.study_id,
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenInvite:
+    """A link that can still be used; its secret is not kept."""
+
+    id: str
+    role: Role
+    study: str | None
+    """The name of the study that it leads into, if it does."""
+    held_out: bool
+    uses_left: int
+    expires_at: float
+
+
+def list_invites(store: Store) -> list[OpenInvite]:
+    """Links that are still good, the newest first."""
+    into = studies_table.c
+    statement = (
+        select(invites, into.name)
+        .outerjoin(studies_table, into.id == invites.c.study_id)
+        .where(still_good(store.clock()))
+        .order_by(invites.c.created_at.desc())
+    )
+    with store.read() as connection:
+        return [
+            OpenInvite(
+                id=row.id,
+                role=row.role,
+                study=row.name,
+                held_out=row.held_out,
+                uses_left=row.uses_left,
+                expires_at=row.expires_at,
+            )
+            for row in connection.execute(statement)
+        ]
 
 
 def invite_first_owner(store: Store) -> str | None:

@@ -1,4 +1,4 @@
-"""Lists for those who run studies: studies, items, members, invitations, people, transcripts."""
+"""Lists for those who run studies: studies, items, members, people, transcripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy import Connection, func, select
 from hark.feedback import events, screening
 from hark.feedback.accounts import Person, person_of
 from hark.feedback.events import Event
-from hark.feedback.invites import still_good
 from hark.feedback.judgements import DEMONSTRATES
 from hark.feedback.rosters import members_of
 from hark.feedback.screening import Measures
@@ -22,7 +21,6 @@ from hark.feedback.studies import Member, Study, study_of
 from hark.feedback.tables import (
     assignments,
     candidates,
-    invites,
     item_categories,
     items,
     members,
@@ -206,38 +204,6 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
                 )
             )
         return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InviteRow:
-    """A link that can still be used; its secret is not kept."""
-
-    id: str
-    role: str
-    held_out: bool
-    uses_left: int
-    expires_at: float
-
-
-def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
-    """Links into a study, or (None) into none, that are still good; the newest first."""
-    good = still_good(store.clock())
-    with store.read() as connection:
-        rows = connection.execute(
-            select(invites)
-            .where(invites.c.study_id.is_not_distinct_from(study_id), good)
-            .order_by(invites.c.created_at.desc())
-        ).all()
-    return [
-        InviteRow(
-            id=row.id,
-            role=row.role,
-            held_out=row.held_out,
-            uses_left=row.uses_left,
-            expires_at=row.expires_at,
-        )
-        for row in rows
-    ]
 
 
 def list_people(store: Store) -> list[tuple[Person, float]]:

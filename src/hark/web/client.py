@@ -120,6 +120,14 @@ class FeedbackClient:
         wish = {"role": role, "study": study, "held_out": held_out, "uses": uses, "days": days}
         return self._post(bodies.InviteLink, "/invites", wish)
 
+    def invites(self) -> list[bodies.OpenInviteBody]:
+        """Links that are still good, of those that one might make."""
+        return self._list(bodies.OpenInviteBody, "/invites")
+
+    def revoke_invite(self, invite_id: str) -> None:
+        """Let a link be good for nothing any more; its id is in `invites`."""
+        self._send("DELETE", f"/invites/{_part(invite_id)}", repeatable=True)
+
     def look_at_invite(self, secret: str) -> bodies.InviteBody:
         """What an invitation is good for."""
         return self._get(bodies.InviteBody, f"/invites/{_part(secret)}")
@@ -143,6 +151,15 @@ class FeedbackClient:
         """Give a role, keep out or let in again; None changes nothing."""
         changes = {"role": role, "disabled": disabled}
         return self._patch(bodies.PersonBody, f"/people/{_part(person_id)}", changes)
+
+    def changes(self) -> Iterator[bodies.ChangeBody]:
+        """What was done to people, members and invitations, newest first; for owners."""
+        before: str | None = None
+        while page := self._list(
+            bodies.ChangeBody, "/changes", {} if before is None else {"before": before}
+        ):
+            yield from page
+            before = page[-1].event_id
 
     def forget(self, person_id: str) -> None:
         """Erase who a person is."""

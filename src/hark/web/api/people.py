@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from hark.feedback import accounts, invites, sign_in, studies
-from hark.web.api.descriptions import KNOWN, Id, refusals
+from hark.feedback import accounts, changes, invites, sign_in, studies
+from hark.web.api.descriptions import KNOWN, EventId, Id, refusals
 from hark.web.api.sessions import begin, person_body
 from hark.web.bodies import (
+    ChangeBody,
     ForgetBody,
     InviteBody,
     InviteLink,
     InviteRequest,
     LoginBody,
+    OpenInviteBody,
     PasswordBody,
     PersonBody,
     PersonChanges,
@@ -50,6 +53,23 @@ def invite(store: Place, caller: Manager, wish: InviteRequest) -> InviteLink:
         days=wish.days,
     )
     return InviteLink(secret=secret, path=f"/invite/{secret}")
+
+
+@router.get("/invites", dependencies=KNOWN, responses=refusals(401, 403))
+def list_invites(store: Place, caller: Manager) -> list[OpenInviteBody]:
+    """Links that are still good, of those that the caller might make; the newest first."""
+    mine = invites.MAY_INVITE[caller.person.role]
+    return [
+        OpenInviteBody(**asdict(one)) for one in invites.list_invites(store) if one.role in mine
+    ]
+
+
+@router.delete(
+    "/invites/{invite_id}", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 404)
+)
+def revoke_invite(store: Place, caller: Manager, invite_id: Id) -> None:
+    """Let a link be good for nothing any more, by its id in the list."""
+    invites.revoke(store, invite_id, by=caller.person.id)
 
 
 @router.get("/invites/{secret}", responses=refusals(404))
@@ -104,6 +124,12 @@ def forget_me(
     """Erase who the caller is; their labels stay under a pseudonym. It cannot be undone."""
     sign_in.forget_me(store, caller.person.id, given.password, address=address_of(request))
     clear_cookie(response)
+
+
+@router.get("/changes", dependencies=KNOWN, responses=refusals(401, 403, 404))
+def list_changes(store: Place, _caller: Owner, before: EventId = None) -> list[ChangeBody]:
+    """What was done to people, members and invitations, newest first, up to 50 before an event."""
+    return [ChangeBody(**asdict(one)) for one in changes.list_changes(store, before=before)]
 
 
 @router.get("/people", dependencies=KNOWN, responses=refusals(401, 403))

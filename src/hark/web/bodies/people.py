@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -106,6 +106,33 @@ class InviteLink(Record):
     secret: str
     path: str
     """Of the page where it is taken up, on this server."""
+
+
+class OpenInviteBody(Record):
+    """A link that can still be used; its secret is not kept."""
+
+    id: str
+    """By which it is revoked."""
+    role: Role
+    study: str | None
+    """The name of the study that it leads into, if it does."""
+    held_out: bool
+    uses_left: int
+    expires_at: Seconds
+
+
+class ChangeBody(Record):
+    """Something that was done to a person, a member or an invitation."""
+
+    event_id: str
+    kind: str
+    at: Seconds
+    by: str
+    """Pseudonym of whoever did it."""
+    study: str | None
+    """The name of the study that it concerns, if it does."""
+    about: dict[str, Any]
+    """What and whom: `labeler` is a pseudonym; `what` was changed from `before` to `after`."""
 
 
 class InviteBody(Record):

@@ -12,6 +12,7 @@ from hark.feedback import registers, studies
 from hark.feedback.studies import StudySettings
 from hark.web.identity import Manager, Place, Staff
 from hark.web.pages import (
+    manage_changes,
     manage_dashboard,
     manage_exports,
     manage_items,
@@ -68,6 +69,7 @@ def preview(_caller: Manager, instructions: Annotated[str, Form()] = "") -> HTML
 
 for part in (
     manage_people,
+    manage_changes,
     manage_settings,
     manage_items,
     manage_members,

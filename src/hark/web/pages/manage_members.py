@@ -29,7 +29,9 @@ def show_members(store: Place, caller: Manager, study: Shown) -> HTMLResponse:
         study=study,
         here="members",
         rows=registers.list_members(store, study),
-        invites=registers.list_invites(store, study.id),
+        invites=[
+            one for one in invites.list_invites(store) if one.study == study.settings.name
+        ],
         to_grade=registers.demonstrations_to_grade(store, study.id) if graded else [],
         cut_offs=study.settings.screening,
         roles=invites.MAY_INVITE[caller.person.role],

@@ -25,7 +25,7 @@ def show_people(store: Place, caller: Owner) -> HTMLResponse:
         caller,
         here="people",
         rows=registers.list_people(store),
-        invites=registers.list_invites(store, None),
+        invites=[one for one in invites.list_invites(store) if one.study is None],
         roles=ROLES,
     )
 
