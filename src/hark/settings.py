@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hark.errors import SettingsError, did_you_mean
 
-
 QUOTED = re.compile(r"'([^']*)'")
 """The choices in pydantic's messages."""
 

@@ -30,9 +30,7 @@ VOTE: dict[str, Any] = {"kind": "vote", "prompt": [{"role": "user", "content": "
         ({"use": "test"}, "'task' is required"),
     ],
 )
-def test_the_field_is_named_with_the_one_that_was_meant(
-    item: dict[str, Any], message: str
-) -> None:
+def test_the_field_is_named_with_the_one_that_was_meant(item: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidLabelError) as caught:
         NewItem.read(item, what="items.jsonl:3")
     assert str(caught.value).startswith("items.jsonl:3: ")

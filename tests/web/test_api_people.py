@@ -73,9 +73,7 @@ def test_a_token_works_until_it_is_revoked(server: str, ada: str) -> None:
                 program.me()
 
 
-def test_a_token_is_good_for_as_long_as_was_said(
-    workshop: Workshop, server: str, ada: str
-) -> None:
+def test_a_token_is_good_for_as_long_as_was_said(workshop: Workshop, server: str, ada: str) -> None:
     with FeedbackClient(server, login=ada, password=PASSWORD) as client:
         now = workshop.store.clock()
         usual, short = client.create_token("script"), client.create_token("a moment", days=1e-9)

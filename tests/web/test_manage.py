@@ -178,7 +178,7 @@ def test_settings_change_and_fixed_ones_do_not(
     assert changed.categories == {"violence": "Fights and wounds."}
     assert changed.screening is not None
     assert changed.screening.ranking_agreement == 0.8
-    assert changed.screening.demonstration_grade is None
+    assert changed.screening.demonstration_grade == 6.0
     assert changed.maximum_labels is None
 
 
@@ -343,9 +343,7 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
         assert accounts.get_person(connection, ada.id).login is None
 
 
-def test_the_owner_reads_who_did_what_to_whom(
-    workshop: Workshop, server: str, owner: Page
-) -> None:
+def test_the_owner_reads_who_did_what_to_whom(workshop: Workshop, server: str, owner: Page) -> None:
     study = workshop.study("vote")
     member = person_of_role(workshop, "labeler", "ada@example.org")
     studies.join(workshop.store, study.id, member.id)

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hark.feedback import accounts
 from hark.feedback.accounts import Person, attempt_key
-from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.events import iso_time
+from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import (
     InvalidLabelError,
     NotAllowedError,
@@ -120,7 +120,7 @@ class _Attempt:
     """What is counted → under which key."""
     is_right: bool
     hashed: str | None
-    """What is kept of the right password; None for a login that leads to nobody."""
+    """What is kept of the password, if it is right."""
     hashed_anew: str | None
     """With the parameters of today, where it was kept with others."""
 
@@ -135,15 +135,11 @@ class _Attempt:
         keys = {"login": attempt_key("login", login), "address": attempt_key("address", address)}
         with store.read() as connection:
             check_throttle(connection, keys, store.clock())
-        hashed = None if row is None else row.password_hash
+        hashed: str | None = None if row is None else row.password_hash
         same = accounts.is_password(password, hashed or accounts.hash_of_nobody())
-        is_right = same and hashed is not None
-        return cls(
-            keys=keys,
-            is_right=is_right,
-            hashed=hashed,
-            hashed_anew=accounts.hash_anew(password, hashed) if is_right else None,
-        )
+        right = hashed if same else None
+        anew = None if right is None else accounts.hash_anew(password, right)
+        return cls(keys=keys, is_right=right is not None, hashed=right, hashed_anew=anew)
 
     def count(self, connection: Connection, now: float) -> None:
         """Count a failure, or forgive those before a success. Raises: ThrottledError."""

@@ -286,6 +286,10 @@ class FeedbackClient:
             except BROKEN_OFF as error:
                 attempts.wait(error)
 
+    def progress(self, name: str) -> dict[str, Any]:
+        """How far a study is, as the dashboard shows it: places, filled, open, pace."""
+        return dict(self._send("GET", f"{_study(name)}/progress").json())
+
     def labelers(self, name: str) -> list[dict[str, Any]]:
         """Each labeler's work, as the dashboard shows it: speed, agreement, suspicions."""
         return list(self._send("GET", f"{_study(name)}/labelers").json())

@@ -29,9 +29,7 @@ def show_members(store: Place, caller: Manager, study: Shown) -> HTMLResponse:
         study=study,
         here="members",
         rows=registers.list_members(store, study),
-        invites=[
-            one for one in invites.list_invites(store) if one.study == study.settings.name
-        ],
+        invites=[one for one in invites.list_invites(store) if one.study == study.settings.name],
         to_grade=registers.demonstrations_to_grade(store, study.id) if graded else [],
         cut_offs=study.settings.screening,
         roles=invites.MAY_INVITE[caller.person.role],
@@ -69,7 +67,9 @@ def invite(
 def revoke(store: Place, caller: Manager, study: Shown, invite_id: Id) -> Response:
     """End a link that has gone where it should not."""
     invites.revoke(store, invite_id, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/members", "The link is revoked: it is good for nothing now.")
+    return go(
+        f"/manage/{study.settings.name}/members", "The link is revoked: it is good for nothing now."
+    )
 
 
 @router.post("/{name}/members/{person_id}")

@@ -61,7 +61,9 @@ def disable(
 ) -> Response:
     """Keep somebody out, or let them in again."""
     changed = accounts.disable(store, person_id, by=caller.person.id, disabled=disabled)
-    return go("/manage/-/people", f"{changed.login} is {'kept out' if disabled else 'let in again'}.")
+    return go(
+        "/manage/-/people", f"{changed.login} is {'kept out' if disabled else 'let in again'}."
+    )
 
 
 @router.post("/-/people/{person_id}/forget")
