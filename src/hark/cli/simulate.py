@@ -24,6 +24,16 @@ Kind = Literal[
 ]
 LIVE = ("dialogue", "question")
 """Kinds in which models answer while somebody labels."""
+Snapshots = Annotated[
+    list[str],
+    Parameter(
+        help="Models of the server that answer in the dialogues or questions that are made, by the "
+        "names that `hark serve --model` gave them.",
+        consume_multiple=True,
+        negative=(),
+        show_default=False,
+    ),
+]
 Share = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -45,16 +55,7 @@ def simulate(
     ] = None,
     items: Annotated[Count, Parameter(help="Items of the study that is made.")] = 100,
     overlap: Annotated[Count, Parameter(help="Labelers for each item of it.")] = 5,
-    snapshots: Annotated[
-        list[str],
-        Parameter(
-            help="Models of the server that answer in the dialogues or questions that are made, by "
-            "the names that `hark serve --model` gave them.",
-            consume_multiple=True,
-            negative=(),
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006 (cyclopts shows it; it is never changed)
+    snapshots: Snapshots = [],  # noqa: B006 (cyclopts shows it; it is never changed)
     labelers: Annotated[Count, Parameter(help="How many there are.")] = 50,
     labels_each: Annotated[
         int | None,

@@ -55,6 +55,7 @@ class Person:
     login: str | None
     """None once forgotten."""
     disabled: bool
+    created_at: float
 
 
 def create_owner(store: Store, login: str, password: str) -> Person:
@@ -286,6 +287,7 @@ def person_of(row: Row[Any]) -> Person:
         role=row.role,
         login=row.login,
         disabled=row.disabled,
+        created_at=row.created_at,
     )
 
 

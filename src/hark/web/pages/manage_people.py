@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from hark.errors import SettingsError
-from hark.feedback import accounts, invites, registers
+from hark.feedback import accounts, invites
 from hark.feedback.accounts import ROLES, Role
 from hark.web.api.descriptions import Id
 from hark.web.identity import Owner, Place, link_to
@@ -24,7 +24,7 @@ def show_people(store: Place, caller: Owner) -> HTMLResponse:
         "people.html",
         caller,
         here="people",
-        rows=registers.list_people(store),
+        rows=accounts.list_people(store),
         invites=[one for one in invites.list_invites(store) if one.study is None],
         roles=ROLES,
     )
