@@ -6,6 +6,7 @@ command line. Derived values are properties, never fields.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,6 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hark.errors import SettingsError, did_you_mean
+
+QUOTED = re.compile(r"'([^']*)'")
+"""The choices in pydantic's messages."""
 
 
 class Settings(BaseModel):
@@ -29,16 +33,11 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_names(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for name in values:
-                if name not in cls.model_fields:
-                    known = ", ".join(sorted(cls.model_fields))
-                    # JSON can hold half a surrogate pair, which no message can.
-                    said = str(name).encode("utf-8", "replace").decode()
-                    raise ValueError(
-                        f"unknown setting '{said}'{did_you_mean(said, cls.model_fields)}; "
-                        f"{cls.__name__} has: {known}"
-                    )
+        if isinstance(values, dict) and (said := unknown_name(cls, values)) is not None:
+            raise ValueError(
+                f"unknown setting '{said}'{did_you_mean(said, cls.model_fields)}; "
+                f"{cls.__name__} has: {', '.join(sorted(cls.model_fields))}"
+            )
         return values
 
     @classmethod
@@ -58,6 +57,15 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+def unknown_name(model: type[BaseModel], values: Mapping[Any, Any]) -> str | None:
+    """The first name that the model does not have; None if it has them all."""
+    for name in values:
+        if name not in model.model_fields:
+            # JSON can hold half a surrogate pair, which no message can.
+            return str(name).encode("utf-8", "replace").decode()
+    return None
+
+
 def sources_of(values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, str]:
     """Dotted name of every leaf of `values` → where it was given."""
     found: dict[str, str] = {}
@@ -74,15 +82,32 @@ def describe_validation_error(error: ValidationError, *, where: str = "") -> str
     clauses = []
     for problem in error.errors(include_url=False):
         name = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
+        reason = reason_of(problem)
         if not name:
-            clauses.append(message)
+            clauses.append(reason)
         elif problem["type"] == "missing":
             clauses.append(f"'{name}' is required")
+        elif isinstance(problem["input"], Mapping):  # The reason names what is wrong in it.
+            clauses.append(f"'{name}': {reason}")
         else:
-            clauses.append(f"'{name}': {message} (got {problem['input']!r})")
+            clauses.append(f"'{name}': {reason} (got {problem['input']!r})")
     prefix = f"{where}: " if where else ""
     return prefix + "; ".join(clauses)
+
+
+def reason_of(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in words, with the closest choice where there are some."""
+    kind, told = problem["type"], problem.get("ctx", {})
+    if kind == "union_tag_not_found":
+        return f"{told['discriminator']} is required: it says which kind this is"
+    if kind == "union_tag_invalid":
+        choices = QUOTED.findall(told["expected_tags"])
+        tag = told["tag"]
+        return f"unknown kind '{tag}'{did_you_mean(tag, choices)}; expected: {', '.join(choices)}"
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error" and isinstance(problem["input"], str):
+        reason += did_you_mean(problem["input"], QUOTED.findall(told["expected"]))
+    return reason
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from hark.cli.main import run
 from hark.data.files import expand_paths
 from hark.data.formats import read_comparisons
 from hark.data.formats.judged import summary_query
-from hark.feedback import accounts
+from hark.feedback import accounts, invites
+from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
 from hark.models.checkpoint import save_model
 from hark.models.language_model import new_language_model
@@ -137,7 +138,11 @@ def test_an_invite_is_a_link(capsys: pytest.CaptureFixture[str]) -> None:
     assert made["link"].startswith("https://x.org/invite/")
     assert (made["role"], made["uses"]) == ("labeler", 3)
     assert run(["feedback", "invite", "answers", "--held-out"]) == 0
-    assert capsys.readouterr().out.startswith("/invite/")
+    told = capsys.readouterr()
+    assert told.out.startswith("/invite/")
+    assert "Put the address of your server before it, or give --url" in told.err
+    assert run(["feedback", "invite", "answers", "--url", "https://x.org"]) == 0
+    assert capsys.readouterr().err == ""
     assert "no study 'answer' (did you mean 'answers'?)" in refusal(capsys, "invite", "answer")
 
 
@@ -167,6 +172,55 @@ def test_an_import_says_what_it_kept_and_what_not(capsys: pytest.CaptureFixture[
     assert run(["feedback", *command]) == 0
     assert "left out: 1 is not valid JSON" in capsys.readouterr().out
     assert "would be ignored" in refusal(capsys, *command, "--prompt-field", "p")
+
+
+def test_a_long_name_is_wrapped_and_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out(capsys, "owner", "ada", "--password-file", "password")
+    name = "harmlessness-against-red-teams-of-the-third-round"
+    Path("long.yaml").write_text(STUDY.replace("answers", name))
+    carry_out(capsys, "create", "long.yaml")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["feedback", "status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    rows = [line.split("│") for line in lines if line.startswith("│")]
+    assert "".join(row[1].strip() for row in rows) == name
+    assert "".join(row[2].strip() for row in rows) == "draft"
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (["feedback", "invite", "--usez", "3"], "hark feedback invite --help"),
+        (["feedback", "create"], "hark feedback create --help"),
+        (["serve", "--prot", "3"], "hark serve --help"),
+    ],
+)
+def test_a_wrong_option_leads_to_the_help_of_its_own_command(
+    command: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command) == 2
+    assert f"See `{hint}`." in capsys.readouterr().err
+
+
+def test_links_are_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -> None:
+    carry_out(capsys, "owner", "ada", "--password-file", "password")
+    carry_out(capsys, "create", "study.yaml")
+    link = carry_out(capsys, "invite", "answers", "--uses", "3")["link"]
+    (listed,) = carry_out(capsys, "invites")["invites"]
+    assert (listed["study"], listed["role"], listed["uses_left"]) == ("answers", "labeler", 3)
+    assert "there is no invite '1': the list of links has their ids" in refusal(
+        capsys, "revoke", "1"
+    )
+    carry_out(capsys, "revoke", listed["id"])
+    assert carry_out(capsys, "invites")["invites"] == []
+    with Store("feedback.db") as store, pytest.raises(NotFoundError):
+        invites.look_at(store, link.rpartition("/")[2])
+    assert run(["feedback", "invites"]) == 0
+    assert "no link is good now" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from tests.feedback.workshop import Clock, Workshop
 
-from hark.feedback import accounts, events, invites, registers, sign_in, studies
+from hark.feedback import accounts, events, invites, sign_in, studies
 from hark.feedback.refusals import (
     ConflictError,
     InvalidLabelError,
@@ -17,6 +18,7 @@ from hark.feedback.refusals import (
     ThrottledError,
 )
 from hark.feedback.store import Store
+from hark.feedback.tables import people
 
 PASSWORD = "correct horse battery"
 
@@ -194,7 +196,7 @@ def test_a_link_ends_with_the_right_to_make_it(store: Store, owner: accounts.Per
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, up, "eve", PASSWORD)
     assert invites.look_at(store, down).role == "labeler"
-    assert [one.role for one in registers.list_invites(store, None)] == ["labeler"]
+    assert [one.role for one in invites.list_invites(store)] == ["labeler"]
     accounts.disable(store, rita.id, by=owner.id)
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, down, "eve", PASSWORD)
@@ -207,13 +209,13 @@ def test_a_link_is_revoked_by_whoever_might_make_it(store: Store, owner: account
         store, invites.invite(store, by=owner.id, role="researcher"), "rita", PASSWORD
     )
     secrets = [invites.invite(store, by=owner.id, role=one) for one in ("owner", "labeler")]
-    ids = {one.role: one.id for one in registers.list_invites(store, None)}
+    ids = {one.role: one.id for one in invites.list_invites(store)}
     with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
         invites.revoke(store, ids["owner"], by=rita.id)
     invites.revoke(store, ids["labeler"], by=rita.id)
-    with pytest.raises(NotFoundError, match="no such invite"):
+    with pytest.raises(NotFoundError, match="no invite 'none': the list of links"):
         invites.revoke(store, "none", by=rita.id)
-    assert [one.role for one in registers.list_invites(store, None)] == ["owner"]
+    assert [one.role for one in invites.list_invites(store)] == ["owner"]
     assert invites.look_at(store, secrets[0]).role == "owner"
     with pytest.raises(NotFoundError, match="ask for another"):
         invites.accept(store, secrets[1], "eve", PASSWORD)
@@ -230,14 +232,80 @@ def test_api_tokens(store: Store, owner: accounts.Person) -> None:
         sign_in.find_api_token(store, secret)
 
 
+def test_api_tokens_expire(store: Store, owner: accounts.Person, clock: Clock) -> None:
+    usual = sign_in.create_api_token(store, owner.id, "nightly export")
+    soon = clock.now + 3600
+    short = sign_in.create_api_token(store, owner.id, "workshop", expires_at=soon)
+    assert [one.expires_at - clock.now for one in sign_in.list_api_tokens(store, owner.id)] == [
+        90 * 86400,
+        3600,
+    ]
+    clock.now = soon
+    with pytest.raises(NotSignedInError, match="'workshop' expired on 2027-01-15: make another"):
+        sign_in.find_api_token(store, short)
+    assert sign_in.find_api_token(store, usual).id == owner.id
+    sign_in.start_session(store, owner.id)
+    assert len(sign_in.list_api_tokens(store, owner.id)) == 2, "it is shown that one has expired"
+    clock.now += 90 * 86400
+    with pytest.raises(NotSignedInError, match="'nightly export' expired"):
+        sign_in.find_api_token(store, usual)
+
+
 def test_a_changed_password_ends_every_session(store: Store, owner: accounts.Person) -> None:
     session = sign_in.start_session(store, owner.id)
     with pytest.raises(NotAllowedError, match="present password is wrong"):
-        accounts.change_password(store, owner.id, "not the password", "another password")
-    accounts.change_password(store, owner.id, PASSWORD, "another password")
+        change_password(store, owner, "not the password")
+    change_password(store, owner, PASSWORD)
     with pytest.raises(NotSignedInError):
         sign_in.find_session(store, session.secret)
     sign_in.log_in(store, "ada@example.org", "another password", address="a")
+
+
+def change_password(store: Store, person: accounts.Person, old: str) -> None:
+    sign_in.change_password(store, person.id, old, "another password", address="a")
+
+
+def test_guessing_the_present_password_is_slowed_down_like_a_login(
+    store: Store, owner: accounts.Person, clock: Clock
+) -> None:
+    """One count for both ways, so that neither gives five more guesses."""
+    for _ in range(3):
+        with pytest.raises(NotAllowedError):
+            change_password(store, owner, "not the password")
+    with pytest.raises(NotAllowedError):
+        sign_in.forget_me(store, owner.id, "not the password", address="b")
+    with pytest.raises(NotSignedInError):
+        sign_in.log_in(store, "ada@example.org", "not the password", address="c")
+    for guess in (
+        lambda: change_password(store, owner, PASSWORD),
+        lambda: sign_in.forget_me(store, owner.id, PASSWORD, address="d"),
+    ):
+        with pytest.raises(ThrottledError) as caught:
+            guess()
+        assert caught.value.seconds == pytest.approx(15)
+    clock.now += 16
+    change_password(store, owner, PASSWORD)
+
+
+def test_a_hash_of_other_days_is_made_anew_at_login(
+    store: Store, owner: accounts.Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashed() -> str:
+        with store.read() as connection:
+            row = connection.execute(people.select().where(people.c.id == owner.id)).one()
+        return str(row.password_hash)
+
+    before = hashed()
+    sign_in.log_in(store, "ada@example.org", PASSWORD, address="a")
+    assert hashed() == before, "the parameters are those of today"
+    today = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
+    monkeypatch.setattr(accounts, "_HASHER", today)
+    with pytest.raises(NotSignedInError):
+        sign_in.log_in(store, "ada@example.org", "not the password", address="a")
+    assert hashed() == before
+    sign_in.log_in(store, "ada@example.org", PASSWORD, address="a")
+    assert "m=16,t=2,p=1" in hashed()
+    sign_in.log_in(store, "ada@example.org", PASSWORD, address="a")
 
 
 def test_a_disabled_person_is_out(store: Store, owner: accounts.Person) -> None:
@@ -255,7 +323,7 @@ def test_a_disabled_person_is_out(store: Store, owner: accounts.Person) -> None:
 def test_the_last_owner_stays(store: Store, owner: accounts.Person) -> None:
     bob = labeler(store, owner)
     for act in (
-        lambda: accounts.forget(store, owner.id, by=owner.id),
+        lambda: sign_in.forget_me(store, owner.id, PASSWORD, address="a"),
         lambda: accounts.disable(store, owner.id, by=owner.id),
         lambda: accounts.set_role(store, owner.id, "labeler", by=owner.id),
     ):
@@ -272,7 +340,7 @@ def test_the_servers_own_account_is_no_other_owner(store: Store) -> None:
     assert link is not None
     ada = invites.accept(store, link, "ada", PASSWORD)
     for act in (
-        lambda: accounts.forget(store, ada.id, by=ada.id),
+        lambda: sign_in.forget_me(store, ada.id, PASSWORD, address="a"),
         lambda: accounts.disable(store, ada.id, by=ada.id),
         lambda: accounts.set_role(store, ada.id, "labeler", by=ada.id),
     ):
@@ -294,11 +362,15 @@ def test_a_forgotten_person_leaves_their_labels_and_no_name(workshop: Workshop) 
         assert login.encode() in _bytes_of(store)
     with pytest.raises(NotAllowedError):
         accounts.forget(store, workshop.owner.id, by=person.id)
-    accounts.forget(store, person.id, by=person.id)
+    with pytest.raises(NotAllowedError, match="asks for your password"):
+        accounts.forget(store, person.id, by=person.id)
+    with pytest.raises(NotAllowedError, match="present password is wrong"):
+        sign_in.forget_me(store, person.id, "not the password", address="a")
+    sign_in.forget_me(store, person.id, PASSWORD, address="a")
     with store.read() as connection:
         kept = list(events.iterate(connection, author=person.pseudonym))
         row = accounts.get_person(connection, person.id)
-    assert [one.kind for one in kept] == ["message"]
+    assert [one.kind for one in kept] == ["message", "forgotten"]
     assert (row.login, row.disabled, row.pseudonym) == (None, True, person.pseudonym)
     with pytest.raises(NotSignedInError):
         sign_in.log_in(store, login, PASSWORD, address="a")

@@ -76,7 +76,7 @@ BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("dialogue", "comparison", "ab", {"chosen": "a", "strength": True}, "'strength'.*got True"),
     ("dialogue", "comparison", "ab", {"chosen": "a", "strength": 1.0}, "'strength'"),
     ("dialogue", "comparison", "ab", {"strength": 1}, "'chosen' is required"),
-    ("dialogue", "comparison", "ab", {"chosen": "a", "strength": 1, "x": 0}, "'x': Extra"),
+    ("dialogue", "comparison", "ab", {"chosen": "a", "strength": 1, "x": 0}, "unknown field 'x'"),
     ("redteam", "redteam", "", {"success": 5}, "'success'"),
     ("redteam", "description", "", {"text": "  "}, "is blank"),
     (

@@ -149,6 +149,7 @@ def test_tokens_are_listed_without_their_secrets(workshop: Workshop, clock: Cloc
     person = workshop.labeler()
     secret = sign_in.create_api_token(workshop.store, person.id, "notebook")
     listed = sign_in.list_api_tokens(workshop.store, person.id)
-    assert listed == [("notebook", clock.now)]
+    ends = clock.now + 90 * 86400
+    assert listed == [sign_in.ApiToken(label="notebook", created_at=clock.now, expires_at=ends)]
     assert secret not in repr(listed)
     assert sign_in.list_api_tokens(workshop.store, workshop.owner.id) == []

@@ -13,11 +13,13 @@ from hark.feedback.records import Candidate
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotAllowedError
 from hark.feedback.store import Store
 
+ONLY = dict.fromkeys(("flag_agreement", "ranking_agreement", "demonstration_grade"))
+"""Nothing but what is added is asked for."""
+
 
 def test_screening_admits_and_turns_away(workshop: Workshop) -> None:
     """Two items known; one labeler has both right, the other one of two: below the 3/4 asked."""
-    cut_offs = {"flag_agreement": None, "ranking_agreement": 0.75}
-    study = workshop.study(screening=cut_offs)
+    study = workshop.study(screening=ONLY | {"ranking_agreement": 0.75})
     workshop.votes(study, 2, use="screening", gold={"chosen": "0"})
     workshop.votes(study, 1)
     good, bad = workshop.labeler(study), workshop.labeler(study)
@@ -64,7 +66,7 @@ def test_nobody_passes_by_the_one_item_they_are_sure_of(workshop: Workshop) -> N
 
 
 def test_the_last_word_on_oneself_counts(workshop: Workshop) -> None:
-    asked = {"flag_agreement": None, "ranking_agreement": None, "self_assessment": 4}
+    asked = ONLY | {"self_assessment": 4}
     study, store = workshop.study(screening=asked), workshop.store
     person = workshop.labeler(study)
     for grade in (1, 1, 5):
@@ -136,9 +138,20 @@ def test_screening_decides_on_what_is_known() -> None:
     measures = screening.Measures(flag_agreement=0.8, ranking_agreement=0.7)
     decide, cut_offs = screening.decide, screening.CutOffs
     assert decide(measures, cut_offs()) == ("failed", ("ranking_agreement",))
-    assert decide(measures, cut_offs(ranking_agreement=0.7)) == ("passed", ())
-    strict = cut_offs(ranking_agreement=0.7, demonstration_grade=6)
-    assert decide(measures, strict) == ("undecided", ("demonstration_grade",))
+    easier = cut_offs(ranking_agreement=0.7)
+    assert decide(measures, easier) == ("undecided", ("demonstration_grade",))
+    assert decide(measures, easier.model_copy(update={"demonstration_grade": None})) == (
+        "passed",
+        (),
+    )
+
+
+def test_the_cut_offs_are_those_of_the_paper() -> None:
+    """75 %, 75 % and 6 of 7, and none for the self-assessment (2203.02155, appendix B.1)."""
+    assert screening.CutOffs().model_dump() == {
+        "flag_agreement": 0.75, "ranking_agreement": 0.75, "demonstration_grade": 6.0,
+        "self_assessment": None,
+    }  # fmt: skip
 
 
 def test_grades_of_demonstrations_and_of_oneself(workshop: Workshop) -> None:

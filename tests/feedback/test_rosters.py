@@ -43,7 +43,7 @@ def test_members_are_listed_in_the_order_in_which_they_came(
     clock.now += 1
     second = workshop.labeler(study)
     studies.opt_in(workshop.store, study.id, second.id, "violence", client_key="k")
-    accounts.forget(workshop.store, first.id, by=first.id)
+    accounts.forget(workshop.store, first.id, by=workshop.owner.id)
     listed = rosters.list_members(workshop.store, study.id)
     assert [one.person.id for one in listed] == [first.id, second.id]
     assert [one.person.login is None for one in listed] == [True, False]
@@ -55,12 +55,12 @@ def test_a_manager_holds_a_labeler_out(workshop: Workshop) -> None:
     study = workshop.study()
     person = workshop.labeler(study)
     by = workshop.owner.id
-    assert rosters.set_held_out(workshop.store, study.id, person.id, True, by=by).held_out
-    assert not rosters.set_held_out(workshop.store, study.id, person.id, False, by=by).held_out
+    assert studies.set_held_out(workshop.store, study.id, person.id, True, by=by).held_out
+    assert not studies.set_held_out(workshop.store, study.id, person.id, False, by=by).held_out
     with pytest.raises(NotAllowedError):
-        rosters.set_held_out(workshop.store, study.id, person.id, True, by=person.id)
+        studies.set_held_out(workshop.store, study.id, person.id, True, by=person.id)
     with pytest.raises(NotAllowedError):
-        rosters.set_held_out(workshop.store, study.id, by, True, by=by)
+        studies.set_held_out(workshop.store, study.id, by, True, by=by)
 
 
 def test_everyone_with_an_account_is_listed_but_not_those_forgotten(
@@ -72,7 +72,7 @@ def test_everyone_with_an_account_is_listed_but_not_those_forgotten(
         workshop.owner.id,
         person.id,
     ]
-    accounts.forget(workshop.store, person.id, by=person.id)
+    accounts.forget(workshop.store, person.id, by=workshop.owner.id)
     assert [one.id for one in accounts.list_people(workshop.store)] == [workshop.owner.id]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import typing
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from argon2 import PasswordHasher
 from tests.feedback.conftest import postgresql_server, postgresql_url  # noqa: F401 (fixtures)
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import serving
+from tests.web.fake_endpoint import FakeEndpoint
 
 from hark.cli.main import run
 from hark.feedback import accounts, items, sign_in, studies
@@ -38,6 +40,7 @@ from hark.playground.tasks import read_prompt
 from hark.web.application import build_application
 from hark.web.bodies import ViewBody
 from hark.web.client import FeedbackClient
+from hark.web.live.endpoints import LiveModel, LiveModels
 
 KINDS: tuple[TaskKind, ...] = typing.get_args(TaskKind)
 FIVE = CrowdSettings(
@@ -323,6 +326,51 @@ def test_the_command_makes_a_study_and_reports(
     assert json.loads(report.read_text())["coverage"]["votes"] <= told["items"]
     assert run([*words, "--token", site.token]) == 2
     assert "there is a study 'rehearsal' already" in capsys.readouterr().err
+
+
+def test_labelers_compare_what_models_answer_live(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dialogues at a server whose models stand behind an OpenAI-compatible endpoint."""
+    report = tmp_path / "report.json"
+    with Store(tmp_path / "feedback.db") as store, FakeEndpoint() as fake:
+        fake.finish.set()
+        models = LiveModels(LiveModel(name, fake.url) for name in ("sft", "ppo"))
+        with serving(lambda: build_application(store, models=models)) as url:
+            site = Site(store, url)
+            words = ["feedback", "simulate", "talks", "--make", "dialogue", "--items", "3"]
+            words += ["--overlap", "2", "--labelers", "3", "--server", url, "--token", site.token]
+            assert run(words) == 2
+            assert "name some that the server has with --snapshots" in capsys.readouterr().err
+            words += ["--snapshots", "sft", "ppo", "--report", str(report)]
+            assert run(words) == 0
+            told = json.loads(report.read_text())
+            records = site.records(studies.find_study(store, "talks"))
+    assert told["errors"] == told["lost"] == told["doubled"] == 0
+    compared = [one for one in records if one["kind"] == "comparison"]
+    assert len(compared) == told["labels"]["comparison"] >= 4
+    assert told["labels"]["message"] == len(compared)
+    assert len(fake.requests) == 2 * len(compared), "two replies a turn"
+    for one in compared:
+        assert {each["snapshot"] for each in one["candidates"]} == {"sft", "ppo"}
+        assert [each["text"] for each in one["candidates"]] == ["one two", "one two"]
+
+
+def test_the_command_shows_how_far_it_is(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hark.runs.progress.SECONDS_BETWEEN_LINES", 0.0)
+    study = site.study("vote", 3, overlap=2)
+    words = ["feedback", "simulate", study.settings.name, "--server", site.url]
+    words += ["--token", site.token, "--labelers", "2", "--redraws", "1"]
+    assert run(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    shown = [line for line in lines if line.startswith("labelers of vote-study: ")]
+    assert re.fullmatch(r"labelers of vote-study: 1/6 items  [\d.e+]+/s  \d+:\d\d left", shown[0])
+    assert shown[-1].startswith("labelers of vote-study: 6/6 items")
+    again = site.study("audit", 2)
+    assert run([*words[:2], again.settings.name, *words[3:], "--json"]) == 0
+    assert "labelers of" not in capsys.readouterr().err
 
 
 def test_the_command_needs_an_owner(

@@ -73,6 +73,20 @@ def test_a_token_works_until_it_is_revoked(server: str, ada: str) -> None:
                 program.me()
 
 
+def test_a_token_is_good_for_as_long_as_was_said(workshop: Workshop, server: str, ada: str) -> None:
+    with FeedbackClient(server, login=ada, password=PASSWORD) as client:
+        now = workshop.store.clock()
+        usual, short = client.create_token("script"), client.create_token("a moment", days=1e-9)
+        assert usual.expires_at - now == pytest.approx(90 * 86400, abs=60)
+        with (
+            FeedbackClient(server, short.secret) as program,
+            pytest.raises(NotSignedInError, match="the API token 'a moment' expired on"),
+        ):
+            program.me()
+        with pytest.raises(InvalidLabelError, match="days"):
+            client.create_token("for ever", days=366)
+
+
 def test_a_new_password_ends_every_session_but_the_one_it_begins(server: str, ada: str) -> None:
     with (
         FeedbackClient(server, login=ada, password=PASSWORD) as here,
@@ -146,6 +160,56 @@ def test_who_may_invite_whom(workshop: Workshop, connect: Connect) -> None:
         connect(person).invite(role="owner")
 
 
+def test_links_are_listed_and_revoked(workshop: Workshop, server: str, connect: Connect) -> None:
+    owner, person = connect(workshop.owner), workshop.labeler()
+    owner.change_person(person.id, role="researcher")
+    researcher = connect(person)
+    first = owner.invite(role="owner")
+    link = researcher.invite(study=workshop.study().settings.name, held_out=True, uses=2)
+    assert [one.role for one in owner.invites()] == ["labeler", "owner"]
+    (listed,) = researcher.invites()
+    assert (listed.study, listed.held_out, listed.uses_left) == ("vote-study", True, 2)
+    with pytest.raises(NotAllowedError, match="may not revoke the invite of a owner"):
+        researcher.revoke_invite(owner.invites()[1].id)
+    researcher.revoke_invite(listed.id)
+    assert [one.role for one in owner.invites()] == ["owner"]
+    with FeedbackClient(server) as stranger:
+        with pytest.raises(NotFoundError, match="used up"):
+            stranger.look_at_invite(link.secret)
+        assert stranger.look_at_invite(first.secret).role == "owner"
+        with pytest.raises(NotSignedInError):
+            stranger.revoke_invite(listed.id)
+    with pytest.raises(NotFoundError, match="no invite 'nothing'"):
+        owner.revoke_invite("nothing")
+
+
+def test_owners_see_who_did_what_to_whom(workshop: Workshop, connect: Connect) -> None:
+    owner, person = connect(workshop.owner), workshop.labeler()
+    study = workshop.study()
+    member = workshop.labeler(study)
+    owner.change_person(person.id, role="researcher", disabled=False)
+    researcher = connect(person)
+    researcher.change_member(study.settings.name, member.id, state="rejected", held_out=True)
+    researcher.change_member(study.settings.name, member.id, state="rejected")
+    researcher.invite(study=study.settings.name)
+    researcher.revoke_invite(researcher.invites()[0].id)
+    owner.forget(member.id)
+    told = list(owner.changes())
+    assert [(one.kind, one.by, one.study) for one in told] == [
+        ("forgotten", workshop.owner.pseudonym, None),
+        ("invite_revoked", person.pseudonym, "vote-study"),
+        ("invited", person.pseudonym, "vote-study"),
+        ("member_changed", person.pseudonym, "vote-study"),
+        ("member_changed", person.pseudonym, "vote-study"),
+        ("person_changed", workshop.owner.pseudonym, None),
+    ]
+    changed = {"labeler": member.pseudonym, "what": "state"}
+    assert told[4].about == changed | {"before": "active", "after": "rejected"}
+    assert told[5].about["after"] == "researcher"
+    with pytest.raises(NotAllowedError):
+        list(researcher.changes())
+
+
 def test_an_owner_keeps_somebody_out_and_lets_them_in_again(
     workshop: Workshop, connect: Connect
 ) -> None:
@@ -165,16 +229,41 @@ def test_a_person_forgotten_is_nobody_and_in_no_list(workshop: Workshop, connect
     labeler = connect(person)
     with pytest.raises(NotAllowedError):
         labeler.forget(other.id)
+    with pytest.raises(NotAllowedError, match="asks for your password"):
+        labeler.forget(person.id)
     assert {one.id for one in owner.people()} == {workshop.owner.id, person.id, other.id}
-    labeler.forget_me()
+    owner.forget(person.id)
     owner.forget(other.id)
     with pytest.raises(NotSignedInError):
         labeler.me()
     assert [one.id for one in owner.people()] == [workshop.owner.id]
-    with pytest.raises(ConflictError, match="last owner"):
-        owner.forget_me()
     with workshop.store.read() as connection:
         assert accounts.get_person(connection, person.id).login is None
+
+
+def test_one_is_forgotten_who_says_the_password(
+    workshop: Workshop, server: str, ada: str, connect: Connect
+) -> None:
+    with FeedbackClient(server, login=ada, password=PASSWORD) as client:
+        with pytest.raises(NotAllowedError, match="the present password is wrong"):
+            client.forget_me("wrong")
+        assert client.me().person.login == ada
+        client.forget_me(PASSWORD)
+        with pytest.raises(NotSignedInError):
+            client.me()
+    assert [one.login for one in connect(workshop.owner).people()] == ["owner"]
+
+
+def test_a_stolen_session_cannot_guess_the_password(server: str, ada: str) -> None:
+    with FeedbackClient(server, login=ada, password=PASSWORD) as thief:
+        for guess in range(5):
+            with pytest.raises(NotAllowedError):
+                thief.change_password(f"guess {guess}", "another password")
+        with pytest.raises(ThrottledError):
+            thief.change_password(PASSWORD, "another password")
+        with pytest.raises(ThrottledError):
+            thief.forget_me(PASSWORD)
+        assert thief.me().person.login == ada
 
 
 def test_a_browser_that_another_site_made_log_in_is_refused(server: str, ada: str) -> None:

@@ -202,7 +202,8 @@ def test_consent_is_given_and_taken_back(workshop: Workshop, connect: Connect) -
 
 
 def test_screening_is_assessed_graded_and_decided(workshop: Workshop, connect: Connect) -> None:
-    asked = {"flag_agreement": None, "ranking_agreement": None, "self_assessment": 4}
+    others = ("flag_agreement", "ranking_agreement", "demonstration_grade")
+    asked = dict.fromkeys(others) | {"self_assessment": 4}
     study = workshop.study(screening=asked)
     person, other = workshop.labeler(study), workshop.labeler(study)
     name, labeler = study.settings.name, connect(person)

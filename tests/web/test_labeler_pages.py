@@ -12,6 +12,7 @@ from tests.feedback.workshop import Workshop
 from tests.web.seat import NARROW, PASSWORD, Seat, check_page, picture
 
 from hark.feedback import invites, sign_in, studies
+from hark.feedback.events import iso_time
 from hark.feedback.refusals import NotSignedInError
 from hark.feedback.tables import members
 
@@ -162,6 +163,7 @@ def test_the_account_password_tokens_and_being_forgotten(
     page.get_by_role("button", name="Change it").click()
     expect(page.get_by_role("status").first).to_contain_text("is changed")
     page.get_by_label("What it is for").fill("notebook / 1")
+    page.get_by_label("Days it is good for").fill("7")
     page.get_by_role("button", name="Make a token").click()
     secret = page.locator("#secret")
     expect(secret).to_contain_text("hark_")
@@ -169,16 +171,27 @@ def test_the_account_password_tokens_and_being_forgotten(
     person = sign_in.find_api_token(workshop.store, token)
     page.reload()
     at.check("account")
+    (listed,) = sign_in.list_api_tokens(workshop.store, person.id)
+    assert listed.expires_at - listed.created_at == pytest.approx(7 * 86400, abs=1)
+    row = page.get_by_role("row", name="notebook")
+    expect(row).to_contain_text(iso_time(listed.expires_at)[:10])
+    expect(row).not_to_contain_text("expired")
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("status")).to_have_text("Revoked.")
     with pytest.raises(NotSignedInError):
         sign_in.find_api_token(workshop.store, token)
     page.get_by_role("button", name="Forget me…").click()
     page.get_by_label("Your login").fill("somebody else")
+    page.get_by_label("Your password").fill("not the password")
     page.get_by_role("button", name="Erase my name").click()
-    expect(page.get_by_role("alert")).to_contain_text("nothing was erased")
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    expect(alert).to_contain_text("nothing was erased")
     at.check()
     page.get_by_label("Your login").fill("ada@example.org")
+    page.get_by_role("button", name="Erase my name").click()
+    expect(alert).to_have_text("the present password is wrong")
+    assert workshop.events(kinds=["forgotten"]) == []
+    page.get_by_label("Your password").fill("another long password")
     page.get_by_role("button", name="Erase my name").click()
     page.wait_for_url(f"{at.server}/login")
     assert [one.body for one in workshop.events(kinds=["forgotten"])] == [
@@ -191,7 +204,7 @@ def test_logging_out_ends_the_session(seat: Callable[..., Seat]) -> None:
     at.page.get_by_role("button", name="Log out").click()
     at.page.wait_for_url(f"{at.server}/login")
     at.page.goto(f"{at.server}/account")
-    at.page.wait_for_url(f"{at.server}/login")
+    at.page.wait_for_url(f"{at.server}/login?next=%2Faccount")
 
 
 def test_an_invitation_and_a_study_look_right(page: Page, server: str, workshop: Workshop) -> None:

@@ -145,10 +145,21 @@ def test_a_model_that_is_not_served_is_named_in_the_log_and_to_no_labeler(
     talk.say()
     with application_server(workshop, known(url, "dog")) as server:
         [(kind, data)] = talk.events(server)
-    assert kind == "failed"
+    assert (kind, data["passes"]) == ("failed", False)
     assert "wolf" not in data["message"]
     assert "--model NAME=URL, NAME being 'wolf'" in caplog.text.replace("`", "")
     assert kept(talk) == []
+
+
+def test_models_that_get_ready_pass_as_no_failure(workshop: Workshop) -> None:
+    talk = Conversation.begin(workshop, snapshots=("dog",))
+    talk.say()
+    models = LiveModels(getting_ready="the models are getting ready")
+    with application_server(workshop, models) as server:
+        [(kind, data)] = talk.events(server)
+    assert (kind, data["message"], data["passes"]) == (
+        "failed", "the models are getting ready", True,
+    )  # fmt: skip
 
 
 def test_an_endpoint_that_is_down_fails_and_the_same_request_recovers(

@@ -42,6 +42,7 @@ from hark.feedback.items import NewItem
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.studies import Study
 from hark.web.application import build_application
+from hark.web.live.endpoints import LiveModel, LiveModels
 from hark.web.settings import WebSettings
 
 INSTRUCTIONS = "Read both answers to their end.\n\n* Choose the one that **helps** more.\n"
@@ -177,8 +178,63 @@ def test_settings_change_and_fixed_ones_do_not(
     assert changed.categories == {"violence": "Fights and wounds."}
     assert changed.screening is not None
     assert changed.screening.ranking_agreement == 0.8
-    assert changed.screening.demonstration_grade is None
+    assert changed.screening.demonstration_grade == 6.0
     assert changed.maximum_labels is None
+
+
+def test_what_is_done_is_said_once(
+    workshop: Workshop, server: str, owner: Page, tmp_path: Path
+) -> None:
+    study = workshop.study("vote")
+    status = owner.locator("#status")
+    owner.goto(f"{server}/manage/{study.settings.name}/items")
+    owner.get_by_label("File of JSON lines").set_input_files(write_items(tmp_path / "é.jsonl", 3))
+    owner.get_by_role("button", name="Add items").click()
+    expect(status).to_have_text("The study has the 3 items of é.jsonl.")
+    assert status.get_attribute("role") == "status", "screen readers read it out"
+    owner.reload()
+    expect(status).to_be_empty()
+    owner.get_by_role("link", name="Settings").click()
+    owner.get_by_role("button", name="Keep these settings").click()
+    expect(status).to_have_text("The settings are kept.")
+    owner.get_by_role("button", name="Pause").click()
+    expect(status).to_have_text("The study is paused now.")
+
+
+def test_a_study_whose_models_no_server_has_is_opened_with_a_warning(
+    workshop: Workshop, page: Page
+) -> None:
+    study = workshop.study("vote", open_it=False, snapshots=["sftt", "base"])
+    models = LiveModels(LiveModel(name, "http://127.0.0.1:1/v1") for name in ("sft", "base"))
+    asked: list[str] = []
+
+    def state() -> str:
+        return studies.find_study(workshop.store, study.settings.name).state
+
+    with serving(lambda: build_application(workshop.store, models=models)) as url:
+        sign_in_page(page, url, workshop, workshop.owner)
+        page.goto(f"{url}/manage/{study.settings.name}")
+        warning = "This server has no model 'sftt' (did you mean 'sft'?); it has sft, base."
+        expect(page.locator("#without-models")).to_contain_text(warning)
+        page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        page.get_by_role("button", name="Open for labelers").click()
+        expect(page.get_by_role("heading", name="This study is draft")).to_be_visible()
+        assert warning in asked[0]
+        assert state() == "draft"
+        field = page.get_by_label("Snapshots", exact=True)
+        field.fill("base\n")
+        page.get_by_role("button", name="Add sft").click()
+        expect(field).to_have_value("base\nsft")
+        page.get_by_role("button", name="Add sft").click()
+        expect(field).to_have_value("base\nsft")
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Keep these settings").click()
+        expect(page.locator("#without-models")).to_have_count(0)
+        page.get_by_role("button", name="Open for labelers").click()
+        expect(page.get_by_role("heading", name="This study is open")).to_be_visible()
+        page.goto(f"{url}/manage/-/new")
+        expect(page.get_by_role("button", name="Add base")).to_be_visible()
+    assert state() == "open"
 
 
 def test_a_model_scores_candidates_by_files_and_is_held_against_labelers(
@@ -285,6 +341,30 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
     expect(row).to_have_count(0)
     with workshop.store.read() as connection:
         assert accounts.get_person(connection, ada.id).login is None
+
+
+def test_the_owner_reads_who_did_what_to_whom(workshop: Workshop, server: str, owner: Page) -> None:
+    study = workshop.study("vote")
+    member = person_of_role(workshop, "labeler", "ada@example.org")
+    studies.join(workshop.store, study.id, member.id)
+    for number in range(50):
+        state = ("rejected", "active")[number % 2]
+        studies.set_member_state(workshop.store, study.id, member.id, state, by=workshop.owner.id)  # type: ignore[arg-type]
+    accounts.set_role(workshop.store, member.id, "reviewer", by=workshop.owner.id)
+    owner.goto(f"{server}/manage")
+    owner.get_by_role("link", name="Changes").click()
+    row = owner.get_by_role("row", name="role: from labeler to reviewer")
+    expect(row).to_contain_text("ada@example.org")
+    expect(row).to_contain_text(workshop.owner.pseudonym)
+    assert serious_findings(owner) == []
+    shoot(owner, "manage-changes")
+    owner.get_by_role("link", name="Older ones").click()
+    expect(owner.locator("tbody tr")).to_have_count(1)
+    expect(owner.get_by_role("row", name="from active to rejected")).to_be_visible()
+    researcher = person_of_role(workshop, "researcher")
+    sign_in_page(owner, server, workshop, researcher)
+    owner.goto(f"{server}/manage/-/changes")
+    expect(owner.get_by_role("heading", name="You may not do this")).to_be_visible()
 
 
 def test_links_are_made_and_revoked(workshop: Workshop, server: str, owner: Page) -> None:

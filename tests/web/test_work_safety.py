@@ -269,6 +269,21 @@ def test_a_failed_response_is_said_and_both_are_drawn_again(seat: Callable[..., 
     expect(page.get_by_text("Cut o", exact=True)).to_have_count(0)
 
 
+def test_models_that_get_ready_are_no_failure(seat: Callable[..., Seat]) -> None:
+    at = seat("dialogue")
+    page = at.page
+    data = {"message": "the models are getting ready", "retry_seconds": 30, "passes": True}
+    frame = f"event: failed\ndata: {json.dumps(data)}\n\n"
+    headers = {"content-type": "text/event-stream"}
+    page.route("**/replies", lambda route: route.fulfill(body=frame, headers=headers))
+    page.get_by_label("Your first message").fill("Hello")
+    at.press("Control+Enter")
+    note = page.get_by_text("Please wait: the models are getting ready.")
+    expect(note).to_be_visible()
+    expect(note).to_have_class("hint")
+    expect(page.locator(".problem")).to_have_count(0)
+
+
 def test_replies_stream_side_by_side(seat: Callable[..., Seat]) -> None:
     at = seat("dialogue")
     page = at.page

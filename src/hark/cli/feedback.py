@@ -178,6 +178,59 @@ def invite(
         announce({"link": link, "role": role, "uses": uses}, run=None, as_json=True)
     else:
         print(link)  # Alone and unwrapped, to be copied.
+        if not url:
+            print(
+                "Put the address of your server before it, or give --url: people elsewhere open "
+                "the whole link.",
+                file=sys.stderr,
+            )
+
+
+@app.command
+def invites(*, store: Place = DEFAULT_STORE, json: Json = False) -> None:
+    """List the links that are still good, with the ids by which they are revoked.
+
+    Example: hark feedback invites
+    """
+    from hark.feedback.events import iso_time
+    from hark.feedback.invites import list_invites
+
+    with open_store(store) as opened:
+        found = list_invites(opened)
+    rows = [
+        {
+            "id": one.id,
+            "study": one.study,
+            "role": one.role,
+            "held_out": one.held_out,
+            "uses_left": one.uses_left,
+            "good_until": iso_time(one.expires_at)[:10],
+        }
+        for one in found
+    ]
+    if not rows and not json:
+        print("no link is good now: hark feedback invite STUDY")
+        return
+    announce({"invites": rows}, run=None, as_json=json)
+
+
+@app.command
+def revoke(
+    invite_id: Annotated[str, Parameter(help="The link's id, as `hark feedback invites` has it.")],
+    *,
+    store: Place = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """Let a link be good for nothing any more, whoever has it.
+
+    Example: hark feedback revoke 01997d3c-5c3e-7a50-a6b5-b0a6a4c0f1f5
+    """
+    from hark.feedback.accounts import first_owner
+    from hark.feedback.invites import revoke as revoke_invite
+
+    with open_store(store) as opened:
+        revoke_invite(opened, invite_id, by=first_owner(opened).id)
+    announce({"revoked": invite_id}, run=None, as_json=json)
 
 
 @app.command(name="import")

@@ -208,7 +208,8 @@ def run(tokens: Sequence[str]) -> int:
         announce_error(describe_unknown_command(error), as_json=as_json)
         return 2
     except CycloptsError as error:
-        announce_error(f"{error} See `hark {_command_of(tokens)}--help`.", as_json=as_json)
+        command = " ".join(["hark", *(error.command_chain or ())])
+        announce_error(f"{error} See `{command} --help`.", as_json=as_json)
         return 2
     except HarkError as error:
         announce_error(str(error), as_json=as_json)
@@ -248,10 +249,6 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"{where}{error.strerror}; free some space, then give the same command to continue"
     return f"{where}{error.strerror}; check the path and its permissions"
-
-
-def _command_of(tokens: Sequence[str]) -> str:
-    return f"{tokens[0]} " if tokens and tokens[0] in COMMANDS else ""
 
 
 def _defect(error: Exception, *, as_json: bool) -> int:

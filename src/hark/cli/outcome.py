@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -109,7 +109,9 @@ def records_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
     """Records as a table with one column a name."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, name in enumerate(rows[0]):
-        table.add_column(name.replace("_", " "), justify="left" if index == 0 else "right")
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        # Folded where the terminal is narrow: rich would cut names off.
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(describe(value) for value in row.values()))
     return table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json as json_format
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "dialogue", "ranking", "demonstration", "summary", "vote", "review", "audit", "question"
+]
+LIVE = ("dialogue", "question")
+"""Kinds in which models answer while somebody labels."""
+Snapshots = Annotated[
+    list[str],
+    Parameter(
+        help="Models of the server that answer in the dialogues or questions that are made, by the "
+        "names that `hark serve --model` gave them.",
+        consume_multiple=True,
+        negative=(),
+        show_default=False,
+    ),
 ]
 Share = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -42,6 +55,7 @@ def simulate(
     ] = None,
     items: Annotated[Count, Parameter(help="Items of the study that is made.")] = 100,
     overlap: Annotated[Count, Parameter(help="Labelers for each item of it.")] = 5,
+    snapshots: Snapshots = [],  # noqa: B006 (cyclopts shows it; it is never changed)
     labelers: Annotated[Count, Parameter(help="How many there are.")] = 50,
     labels_each: Annotated[
         int | None,
@@ -104,12 +118,14 @@ def simulate(
     )  # fmt: skip
     working = WorkSettings(labels_each=labels_each, pace=pace, arrival_seconds=arrival, pages=True)
     notes: list[Timed] = []
+    _check_snapshots(make, snapshots)
     with _owner(server, token, store) as owner:
         if make is not None:
-            _make(owner, study, make, items=items, overlap=overlap, seed=seed)
+            _make(owner, study, make, snapshots, items=items, overlap=overlap, seed=seed)
         owner.study(study)  # One sentence now is better than one from each labeler.
         seat = Invited(owner=owner, url=server, study=study, notes=notes)
-        outcome = work(crowd(dials), seat, study, working, notes=notes)
+        with _counting(owner, study, working.labels_each, labelers, quiet=json) as count:
+            outcome = work(crowd(dials), seat, study, working, notes=notes, on_item=count)
         records = list(owner.events(study))
         said = suspicions_of(owner, study)
         found = findings(outcome, records, dials, suspicions=said, redraws=redraws)
@@ -154,8 +170,54 @@ def _owner(server: str, token: str | None, store: str | None) -> Iterator[Feedba
             sign_in.revoke_api_tokens(opened, person.id, label)
 
 
+def _check_snapshots(make: Kind | None, snapshots: list[str]) -> None:
+    """Raises: SettingsError if models are named in vain, or needed and not named."""
+    if snapshots and make not in LIVE:
+        raise SettingsError(
+            "--snapshots would be ignored: models answer live in a study that is made with "
+            "--make dialogue or --make question"
+        )
+    if make in LIVE and not snapshots:
+        raise SettingsError(
+            f"models answer in a {make}: name some that the server has with --snapshots"
+        )
+
+
+@contextlib.contextmanager
+def _counting(
+    owner: FeedbackClient, study: str, each: int | None, labelers: int, *, quiet: bool
+) -> Iterator[Callable[[], None]]:
+    """What is to be called after each item: it shows rate and time left, unless `quiet`.
+
+    How many there will be is known but for items with known answers, which fill no place.
+    """
+    from hark.runs.progress import progress
+
+    if quiet:
+        yield lambda: None
+        return
+    now = owner.progress(study)
+    places = int(now["places"]) - int(now["filled"])
+    total = places if each is None else min(places, each * labelers)
+    lock = threading.Lock()
+    with progress(total=total, label=f"labelers of {study}", unit="item") as bar:
+
+        def count() -> None:
+            with lock:
+                bar.advance()
+
+        yield count
+
+
 def _make(
-    owner: FeedbackClient, study: str, kind: Kind, *, items: int, overlap: int, seed: int
+    owner: FeedbackClient,
+    study: str,
+    kind: Kind,
+    snapshots: list[str],
+    *,
+    items: int,
+    overlap: int,
+    seed: int,
 ) -> None:
     from hark.loop.simulation.items import ATTACK, playground_items
 
@@ -167,6 +229,7 @@ def _make(
             "instructions": "For simulated labelers.",
             "overlap": overlap,
             "gold_fraction": 0.1,
+            "snapshots": snapshots,
             "categories": {ATTACK: "Attempts to make a model say harmful things."}
             if kind == "dialogue"
             else {},

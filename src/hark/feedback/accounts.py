@@ -35,10 +35,13 @@ ROLES: Final[tuple[Role, ...]] = ("owner", "researcher", "reviewer", "labeler")
 PASSWORD_CHARACTERS: Final = (10, 1000)
 LOGIN_CHARACTERS: Final = (2, 254)
 
-_HASHER = PasswordHasher()
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+"""Argon2id with the least that OWASP's Password Storage Cheat Sheet recommends (19 MiB, two passes,
+one lane). argon2-cffi's own default takes seven times as long, which fifty people who sign in at
+once would wait for (docs/log.md)."""
 _HASHING_AT_ONCE = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
-"""Each takes 64 MiB and a sixth of a second of a core; a rush of logins waits rather than fill the
-memory, and leaves half of the cores to those who label."""
+"""A rush of logins waits rather than fill the memory, and leaves half of the cores to those who
+label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Person:
     login: str | None
     """None once forgotten."""
     disabled: bool
+    created_at: float
 
 
 def create_owner(store: Store, login: str, password: str) -> Person:
@@ -154,61 +158,83 @@ def is_password(password: str, password_hash: str) -> bool:
         return False
 
 
+def hash_anew(password: str, password_hash: str) -> str | None:
+    """The hash of a password that is right, if it was hashed with other parameters than today's."""
+    if not _HASHER.check_needs_rehash(password_hash):
+        return None
+    with _HASHING_AT_ONCE:
+        return _HASHER.hash(password)
+
+
 @functools.cache
 def hash_of_nobody() -> str:
     """Verified for a login that does not exist, which takes as long as for one that does."""
     return _HASHER.hash("the password of nobody")
 
 
-def change_password(store: Store, person_id: str, old: str, new: str) -> None:
-    """Change one's password; every session and API token ends.
-
-    Raises: NotAllowedError if `old` is wrong.
-    """
-    with store.read() as connection:
-        row = _row(connection, person_id)
-    if row.password_hash is None or not is_password(old, row.password_hash):
-        raise NotAllowedError("the present password is wrong")
-    hashed = hash_password(new, row.login)
-    with store.write() as connection:
-        connection.execute(
-            update(people).where(people.c.id == person_id).values(password_hash=hashed)
-        )
-        connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
-
-
 def set_role(store: Store, person_id: str, role: Role, *, by: str) -> Person:
-    """Raises: NotAllowedError; ConflictError for the last owner."""
+    """Give somebody a role; kept as an event.
+
+    Raises: NotAllowedError; ConflictError for the last owner.
+    """
     with store.write() as connection:
-        require(connection, by, ("owner",))
+        owner = require(connection, by, ("owner",))
         person = get_person(connection, person_id)
         if person.role == "owner" and role != "owner":
             _check_another_owner(connection)
-        connection.execute(update(people).where(people.c.id == person_id).values(role=role))
-        return get_person(connection, person_id)
+        return _change(connection, person, owner, "role", role, store.clock())
 
 
 def disable(store: Store, person_id: str, *, by: str, disabled: bool = True) -> Person:
-    """Keep someone out, or let them in again; their labels stay, their sessions end."""
+    """Keep someone out, or let them in again; their labels stay, their sessions end.
+
+    Kept as an event. Raises: NotAllowedError; ConflictError for the last owner.
+    """
     with store.write() as connection:
-        require(connection, by, ("owner",))
-        if disabled and get_person(connection, person_id).role == "owner":
+        owner = require(connection, by, ("owner",))
+        person = get_person(connection, person_id)
+        if disabled and person.role == "owner":
             _check_another_owner(connection)
-        values = {"disabled": disabled}
-        connection.execute(update(people).where(people.c.id == person_id).values(values))
         connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
-        return get_person(connection, person_id)
+        return _change(connection, person, owner, "disabled", disabled, store.clock())
+
+
+def _change(
+    connection: Connection,
+    person: Person,
+    by: Person,
+    what: Literal["role", "disabled"],
+    value: Role | bool,
+    now: float,
+) -> Person:
+    before = getattr(person, what)
+    if before != value:
+        connection.execute(update(people).where(people.c.id == person.id).values({what: value}))
+        body = {"labeler": person.pseudonym, "what": what, "before": before, "after": value}
+        events.append_change(connection, "person_changed", body, by=by.pseudonym, now=now)
+    return get_person(connection, person.id)
 
 
 def forget(store: Store, person_id: str, *, by: str) -> None:
-    """Erase who a person is. Their labels stay under a pseudonym that leads to nobody.
+    """Erase who somebody else is, for owners. Their labels stay under a pseudonym of nobody's.
 
     What they are holding goes back to the others. It cannot be undone.
-    Raises: NotAllowedError unless it is themselves or an owner; ConflictError for the last owner.
+    Raises: NotAllowedError unless `by` is another person, an owner; ConflictError for the last
+    owner.
     """
+    if by == person_id:
+        raise NotAllowedError(
+            "erase yourself on the page of your account, or with DELETE /me: it asks for your "
+            "password"
+        )
+    erase(store, person_id, by=by, roles=("owner",))
+
+
+def erase(store: Store, person_id: str, *, by: str, roles: Collection[str]) -> None:
+    """`forget` for whoever has one of these roles; `sign_in.forget_me` asks for the password."""
     now = store.clock()
     with store.write() as connection:
-        require(connection, by, ROLES if by == person_id else ("owner",))
+        author = require(connection, by, roles).pseudonym
         row = _row(connection, person_id)
         if row.role == "owner":
             _check_another_owner(connection)
@@ -221,13 +247,8 @@ def forget(store: Store, person_id: str, *, by: str) -> None:
         erased = {"login": None, "password_hash": None, "disabled": True, "forgotten_at": now}
         connection.execute(update(people).where(people.c.id == person_id).values(erased))
         connection.execute(delete(tokens).where(tokens.c.person_id == person_id))
-        forgotten = events.NewEvent(
-            kind="forgotten",
-            author=events.SERVER,
-            client_key=new_id(),
-            body={"labeler": row.pseudonym},
-        )
-        events.append(connection, forgotten, now=now)
+        body = {"labeler": row.pseudonym}
+        events.append_change(connection, "forgotten", body, by=author, now=now)
     store.overwrite_deleted()
 
 
@@ -266,6 +287,7 @@ def person_of(row: Row[Any]) -> Person:
         role=row.role,
         login=row.login,
         disabled=row.disabled,
+        created_at=row.created_at,
     )
 
 

@@ -55,9 +55,18 @@ OTHERS: Final = frozenset(
         "consent",
         "screening",
         "study_changed",
+    }
+)
+CHANGES: Final = frozenset(
+    {
+        "person_changed",  # a role, or kept out
+        "member_changed",  # admitted, paused, turned away, held out
+        "invited",
+        "invite_revoked",
         "forgotten",
     }
 )
+"""What owners and researchers do to people; of a study or of none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +133,7 @@ def append(connection: Connection, new: NewEvent, *, now: float) -> Event:
     Raises: ConflictError if the key was used for something else, or what it supersedes has been
     superseded; NotFoundError if that does not exist; InvalidLabelError for a malformed key.
     """
-    assert new.kind in LABELS | OTHERS, new.kind
+    assert new.kind in LABELS | OTHERS | CHANGES, new.kind
     key = new.client_key
     if not 0 < len(key) <= MAXIMUM_KEY_CHARACTERS or not key.isprintable():
         raise InvalidLabelError(
@@ -146,6 +155,24 @@ def append(connection: Connection, new: NewEvent, *, now: float) -> Event:
     if found := find_key(connection, new.author, new.client_key):
         return _repeated(found, request_hash, new)
     raise ConflictError(f"event '{new.supersedes}' has been superseded meanwhile; load it again")
+
+
+def append_change(
+    connection: Connection,
+    kind: str,
+    body: Mapping[str, Any],
+    *,
+    by: str,
+    now: float,
+    study_id: str | None = None,
+) -> None:
+    """Keep one of `CHANGES`, in the transaction that makes it.
+
+    by: pseudonym of whoever does it. study_id: whose lock the caller holds.
+    """
+    assert kind in CHANGES, kind
+    new = NewEvent(kind=kind, author=by, client_key=new_id(), study_id=study_id, body=body)
+    append(connection, new, now=now)
 
 
 def append_fresh(connection: Connection, new: Sequence[NewEvent], *, now: float) -> None:

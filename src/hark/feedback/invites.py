@@ -7,12 +7,13 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
-from hark.feedback import accounts, studies
+from hark.feedback import accounts, events, studies
 from hark.feedback.accounts import Person, Role
 from hark.feedback.identifiers import hash_of_secret, new_id, new_secret
 from hark.feedback.refusals import NotAllowedError, NotFoundError
 from hark.feedback.store import Store
 from hark.feedback.tables import invites, people
+from hark.feedback.tables import studies as studies_table
 
 MAY_INVITE: Final[dict[str, tuple[Role, ...]]] = {
     "owner": accounts.ROLES,
@@ -40,16 +41,19 @@ def invite(
     uses: int = 1,
     days: float = 14.0,
 ) -> str:
-    """The secret of a link, told once and never again. Raises: NotAllowedError."""
-    secret, now = new_secret(), store.clock()
+    """The secret of a link, told once and never again; kept as an event, without the secret.
+
+    Raises: NotAllowedError.
+    """
+    secret, invite_id, now = new_secret(), new_id(), store.clock()
     with store.write() as connection:
         person = accounts.require(connection, by, MAY_INVITE)
         if role not in MAY_INVITE[person.role]:
             raise NotAllowedError(f"a {person.role} may not invite a {role}")
         if study_id is not None:
-            studies.get_study(connection, study_id)
+            studies.lock_study(connection, study_id)
         row = {
-            "id": new_id(),
+            "id": invite_id,
             "token_hash": hash_of_secret(secret),
             "role": role,
             "study_id": study_id,
@@ -60,23 +64,76 @@ def invite(
             "expires_at": now + days * 86400,
         }
         connection.execute(insert(invites).values(row))
+        body = {"invite": invite_id, "role": role, "uses": uses, "held_out": held_out}
+        events.append_change(
+            connection, "invited", body, by=person.pseudonym, now=now, study_id=study_id
+        )
     return secret
 
 
 def revoke(store: Store, invite_id: str, *, by: str) -> None:
-    """Let a link be good for nothing any more, whoever has it.
+    """Let a link be good for nothing any more, whoever has it; kept as an event.
 
     Raises: NotAllowedError unless one might make it; NotFoundError.
     """
     ours = invites.c.id == invite_id
     with store.write() as connection:
         person = accounts.require(connection, by, MAY_INVITE)
-        role = connection.execute(select(invites.c.role).where(ours)).scalar_one_or_none()
-        if role is None:
-            raise NotFoundError("there is no such invite")
-        if role not in MAY_INVITE[person.role]:
-            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {role}")
-        connection.execute(update(invites).where(ours).values(uses_left=0))
+        row = connection.execute(select(invites).where(ours)).one_or_none()
+        if row is None:
+            raise NotFoundError(
+                f"there is no invite '{invite_id}': the list of links has their ids"
+            )
+        if row.role not in MAY_INVITE[person.role]:
+            raise NotAllowedError(f"a {person.role} may not revoke the invite of a {row.role}")
+        if row.study_id is not None:
+            studies.lock_study(connection, row.study_id)
+        used_up = update(invites).where(ours, invites.c.uses_left > 0).values(uses_left=0)
+        if connection.execute(used_up).rowcount:
+            events.append_change(
+                connection,
+                "invite_revoked",
+                {"invite": invite_id, "role": row.role},
+                by=person.pseudonym,
+                now=store.clock(),
+                study_id=row.study_id,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenInvite:
+    """A link that can still be used; its secret is not kept."""
+
+    id: str
+    role: Role
+    study: str | None
+    """The name of the study that it leads into, if it does."""
+    held_out: bool
+    uses_left: int
+    expires_at: float
+
+
+def list_invites(store: Store) -> list[OpenInvite]:
+    """Links that are still good, the newest first."""
+    into = studies_table.c
+    statement = (
+        select(invites, into.name)
+        .outerjoin(studies_table, into.id == invites.c.study_id)
+        .where(still_good(store.clock()))
+        .order_by(invites.c.created_at.desc())
+    )
+    with store.read() as connection:
+        return [
+            OpenInvite(
+                id=row.id,
+                role=row.role,
+                study=row.name,
+                held_out=row.held_out,
+                uses_left=row.uses_left,
+                expires_at=row.expires_at,
+            )
+            for row in connection.execute(statement)
+        ]
 
 
 def invite_first_owner(store: Store) -> str | None:

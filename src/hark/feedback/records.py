@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic import ValidationError as PydanticValidationError
 
+from hark.errors import did_you_mean
 from hark.feedback.refusals import InvalidLabelError
-from hark.settings import describe_validation_error
+from hark.settings import describe_validation_error, unknown_name
 
 MAXIMUM_TEXT_CHARACTERS = 100_000
 
@@ -45,6 +53,16 @@ class Record(BaseModel):
     """Something that a client sends or the store keeps as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (said := unknown_name(cls, values)) is not None:
+            raise ValueError(
+                f"unknown field '{said}'{did_you_mean(said, cls.model_fields)}; "
+                f"expected: {', '.join(cls.model_fields) or 'none'}"
+            )
+        return values
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, what: str) -> Self:

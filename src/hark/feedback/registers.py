@@ -1,4 +1,4 @@
-"""Lists for those who run studies: studies, items, members, invitations, people, transcripts."""
+"""Lists for those who run studies: studies, items, members, transcripts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, func, select
 
 from hark.feedback import events, screening
-from hark.feedback.accounts import Person, person_of
 from hark.feedback.events import Event
-from hark.feedback.invites import still_good
 from hark.feedback.judgements import DEMONSTRATES
-from hark.feedback.rosters import members_of
+from hark.feedback.rosters import Listed, members_of
 from hark.feedback.screening import Measures
 from hark.feedback.statistics_labels import ON_THE_WAY
 from hark.feedback.store import Store
-from hark.feedback.studies import Member, Study, study_of
+from hark.feedback.studies import Study, study_of
 from hark.feedback.tables import (
     assignments,
     candidates,
-    invites,
     item_categories,
     items,
     members,
@@ -162,12 +159,9 @@ def _snapshots(connection: Connection, ids: Sequence[str]) -> dict[str, list[str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemberRow:
-    """Somebody who takes part in a study."""
+class MemberRow(Listed):
+    """Somebody who takes part in a study, with what they have done."""
 
-    person: Person
-    member: Member
-    joined_at: float
     done: int
     """Items of this study."""
     measures: Measures | None
@@ -178,7 +172,7 @@ class MemberRow:
 
 
 def list_members(store: Store, study: Study) -> list[MemberRow]:
-    """Who takes part, in the order in which they joined."""
+    """`rosters.list_members` with what each has done and how their screening test stands."""
     cut_offs = study.settings.screening
     with store.read() as connection:
         finished = connection.execute(
@@ -206,47 +200,6 @@ def list_members(store: Store, study: Study) -> list[MemberRow]:
                 )
             )
         return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InviteRow:
-    """A link that can still be used; its secret is not kept."""
-
-    id: str
-    role: str
-    held_out: bool
-    uses_left: int
-    expires_at: float
-
-
-def list_invites(store: Store, study_id: str | None) -> list[InviteRow]:
-    """Links into a study, or (None) into none, that are still good; the newest first."""
-    good = still_good(store.clock())
-    with store.read() as connection:
-        rows = connection.execute(
-            select(invites)
-            .where(invites.c.study_id.is_not_distinct_from(study_id), good)
-            .order_by(invites.c.created_at.desc())
-        ).all()
-    return [
-        InviteRow(
-            id=row.id,
-            role=row.role,
-            held_out=row.held_out,
-            uses_left=row.uses_left,
-            expires_at=row.expires_at,
-        )
-        for row in rows
-    ]
-
-
-def list_people(store: Store) -> list[tuple[Person, float]]:
-    """Everybody with a login, and when their account was made; in that order."""
-    with store.read() as connection:
-        rows = connection.execute(
-            select(people).where(people.c.login.is_not(None)).order_by(people.c.created_at)
-        ).all()
-    return [(person_of(row), row.created_at) for row in rows]
 
 
 def demonstrations_to_grade(store: Store, study_id: str) -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from hark.feedback import accounts, studies
 from hark.feedback.accounts import Person
@@ -63,20 +63,32 @@ def list_members(store: Store, study_id: str) -> list[Listed]:
         return members_of(connection, study_id)
 
 
-def members_of(connection: Connection, study_id: str) -> list[Listed]:
-    """`list_members` within a transaction."""
+def find_listed(store: Store, study_id: str, person_id: str) -> Listed:
+    """One of them. Raises: NotFoundError."""
+    with store.read() as connection:
+        found = members_of(connection, study_id, person_id)
+    if not found:
+        raise NotFoundError(f"nobody '{person_id}' takes part in this study")
+    return found[0]
+
+
+def members_of(connection: Connection, study_id: str, person_id: str | None = None) -> list[Listed]:
+    """`list_members` within a transaction; of one person if it is said, none if they are not in."""
     held = member_categories.c
-    agreed = defaultdict[str, set[str]](set)
-    for person_id, category in connection.execute(
-        select(held.person_id, held.category).where(held.study_id == study_id)
-    ):
-        agreed[person_id].add(category)
-    rows = connection.execute(
+    agreements = select(held.person_id, held.category).where(held.study_id == study_id)
+    takes_part = (
         select(members, people)
         .join(people, members.c.person_id == people.c.id)
         .where(members.c.study_id == study_id)
         .order_by(members.c.joined_at, people.c.id)
     )
+    if person_id is not None:
+        agreements = agreements.where(held.person_id == person_id)
+        takes_part = takes_part.where(members.c.person_id == person_id)
+    agreed = defaultdict[str, set[str]](set)
+    for row in connection.execute(agreements):
+        agreed[row.person_id].add(row.category)
+    rows = connection.execute(takes_part)
     return [
         Listed(
             member=Member(
@@ -91,17 +103,3 @@ def members_of(connection: Connection, study_id: str) -> list[Listed]:
         )
         for row in rows
     ]
-
-
-def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:
-    """Let a labeler label no more training data, or again.
-
-    Raises: NotAllowedError if `by` is no manager, or the person does not take part.
-    """
-    with store.write() as connection:
-        accounts.require(connection, by, studies.MANAGERS)
-        studies.lock_study(connection, study_id)
-        studies.get_member(connection, study_id, person_id)
-        theirs = (members.c.study_id == study_id) & (members.c.person_id == person_id)
-        connection.execute(update(members).where(theirs).values(held_out=held_out))
-        return studies.get_member(connection, study_id, person_id)

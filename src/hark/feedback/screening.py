@@ -28,14 +28,18 @@ Decision = Literal["passed", "failed", "undecided"]
 
 
 class CutOffs(Settings):
-    """What each measure must reach; None asks nothing of it."""
+    """What each measure must reach; None asks nothing of it, as where the test does not measure it.
+
+    The defaults are the paper's (2203.02155, appendix B.1); point 2 above says what comes of a
+    measure that is asked for and never taken.
+    """
 
     flag_agreement: Share | None = 0.75
     """With the known flags of sensitive content."""
     ranking_agreement: Share | None = 0.75
     """With researchers' choices and rankings."""
-    demonstration_grade: Grade | None = None
-    """Mean of researchers' grades, 1 to 7, for demonstrations (6 in the paper)."""
+    demonstration_grade: Grade | None = 6.0
+    """Mean of researchers' grades, 1 to 7, for demonstrations."""
     self_assessment: Grade | None = None
     """How able they say they are to recognise sensitive speech, 1 to 7; no cut-off in the paper."""
 

@@ -268,19 +268,50 @@ def admit(
 def set_member_state(
     store: Store, study_id: str, person_id: str, state: MemberState, *, by: str
 ) -> Member:
-    """Pause, readmit or turn away a labeler; their labels stay."""
+    """Pause, readmit or turn away a labeler; their labels stay. Kept as an event."""
+    return _change_member(store, study_id, person_id, "state", state, by=by)
+
+
+def set_held_out(store: Store, study_id: str, person_id: str, held_out: bool, *, by: str) -> Member:
+    """Let a labeler label no more training data, or again; kept as an event.
+
+    Raises: NotAllowedError if `by` is no manager, or the person does not take part.
+    """
+    return _change_member(store, study_id, person_id, "held_out", held_out, by=by)
+
+
+def _change_member(
+    store: Store,
+    study_id: str,
+    person_id: str,
+    what: Literal["state", "held_out"],
+    value: MemberState | bool,
+    *,
+    by: str,
+) -> Member:
     with store.write() as connection:
-        accounts.require(connection, by, MANAGERS)
+        author = accounts.require(connection, by, MANAGERS).pseudonym
         lock_study(connection, study_id)
-        get_member(connection, study_id, person_id)
-        put_member_state(connection, study_id, person_id, state)
+        before = getattr(get_member(connection, study_id, person_id), what)
+        if before != value:
+            ours = _membership(study_id, person_id)
+            connection.execute(update(members).where(ours).values({what: value}))
+            labeler = accounts.get_person(connection, person_id).pseudonym
+            events.append_change(
+                connection,
+                "member_changed",
+                {"labeler": labeler, "what": what, "before": before, "after": value},
+                by=author,
+                now=store.clock(),
+                study_id=study_id,
+            )
         return get_member(connection, study_id, person_id)
 
 
 def put_member_state(
     connection: Connection, study_id: str, person_id: str, state: MemberState
 ) -> None:
-    """`set_member_state` within a transaction, whoever decides it."""
+    """The decision of a screening test, within the transaction that keeps its event."""
     connection.execute(update(members).where(_membership(study_id, person_id)).values(state=state))
 
 

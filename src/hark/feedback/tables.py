@@ -93,7 +93,7 @@ tokens = Table(
     Column("label", String(200), nullable=False, default=""),
     Column("csrf", String(64)),  # of a session
     _time("created_at"),
-    _time("expires_at", required=False),
+    _time("expires_at"),
     Index(None, "person_id"),
 )
 

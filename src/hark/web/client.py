@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from hark.feedback.accounts import Role
 from hark.feedback.identifiers import new_id
 from hark.feedback.items import NewItem
+from hark.feedback.sign_in import API_TOKEN_DAYS
 from hark.feedback.studies import MemberState, StudyState
 from hark.web import bodies
 from hark.web.connection import BROKEN_OFF, Connection, Patience, UnreachableError
@@ -93,13 +94,13 @@ class FeedbackClient:
         given = {"old": old, "new": new}
         return self._begin(self._send("PUT", "/me/password", json=given))
 
-    def forget_me(self) -> None:
+    def forget_me(self, password: str) -> None:
         """Erase who one is; labels stay under a pseudonym. It cannot be undone."""
-        self._send("DELETE", "/me")
+        self._send("DELETE", "/me", json={"password": password})
 
-    def create_token(self, label: str) -> bodies.TokenBody:
-        """An API token of one's own."""
-        return self._post(bodies.TokenBody, "/tokens", {"label": label})
+    def create_token(self, label: str, *, days: float = API_TOKEN_DAYS) -> bodies.TokenBody:
+        """An API token of one's own, and until when it is good."""
+        return self._post(bodies.TokenBody, "/tokens", {"label": label, "days": days})
 
     def revoke_tokens(self, label: str) -> int:
         """Revoke one's API tokens of this label; return how many there were."""
@@ -118,6 +119,14 @@ class FeedbackClient:
         """An invitation to a study, or only to an account; see `bodies.InviteRequest`."""
         wish = {"role": role, "study": study, "held_out": held_out, "uses": uses, "days": days}
         return self._post(bodies.InviteLink, "/invites", wish)
+
+    def invites(self) -> list[bodies.OpenInviteBody]:
+        """Links that are still good, of those that one might make."""
+        return self._list(bodies.OpenInviteBody, "/invites")
+
+    def revoke_invite(self, invite_id: str) -> None:
+        """Let a link be good for nothing any more; its id is in `invites`."""
+        self._send("DELETE", f"/invites/{_part(invite_id)}", repeatable=True)
 
     def look_at_invite(self, secret: str) -> bodies.InviteBody:
         """What an invitation is good for."""
@@ -142,6 +151,15 @@ class FeedbackClient:
         """Give a role, keep out or let in again; None changes nothing."""
         changes = {"role": role, "disabled": disabled}
         return self._patch(bodies.PersonBody, f"/people/{_part(person_id)}", changes)
+
+    def changes(self) -> Iterator[bodies.ChangeBody]:
+        """What was done to people, members and invitations, newest first; for owners."""
+        before: str | None = None
+        while page := self._list(
+            bodies.ChangeBody, "/changes", {} if before is None else {"before": before}
+        ):
+            yield from page
+            before = page[-1].event_id
 
     def forget(self, person_id: str) -> None:
         """Erase who a person is."""
@@ -272,6 +290,10 @@ class FeedbackClient:
                 return
             except BROKEN_OFF as error:
                 attempts.wait(error)
+
+    def progress(self, name: str) -> dict[str, Any]:
+        """How far a study is, as the dashboard shows it: places, filled, open, pace."""
+        return dict(self._send("GET", f"{_study(name)}/progress").json())
 
     def labelers(self, name: str) -> list[dict[str, Any]]:
         """Each labeler's work, as the dashboard shows it: speed, agreement, suspicions."""

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,8 @@ from starlette.types import Scope
 
 from hark.errors import HarkError
 from hark.feedback.refusals import ThrottledError
-from hark.web.identity import address_of
+from hark.settings import reason_of
+from hark.web.identity import UNCHANGING, address_of, own_path
 from hark.web.rendering import render
 
 LOG = logging.getLogger("hark.web")
@@ -113,9 +114,24 @@ def respond(scope: Scope, failure: Failure) -> Response:
         error = {"message": failure.message, "status": failure.status}
         return JSONResponse({"error": error}, failure.status, headers=headers)
     if failure.status == 401 and scope["method"] == "GET":
-        return RedirectResponse("/login", 303)
-    page = render("failure.html", failure=failure)
+        return _to_login(Request(scope))
+    heading = heading_of(failure.status, asks=scope["method"] in UNCHANGING)
+    page = render("failure.html", failure=failure, heading=heading)
     return Response(page, failure.status, headers=headers, media_type="text/html")
+
+
+def _to_login(request: Request) -> Response:
+    """To the form, which leads back to the page that was asked for."""
+    page = own_path(request.url.replace(scheme="", netloc="").components.geturl())
+    return RedirectResponse("/login" if page == "/" else f"/login?{urlencode({'next': page})}", 303)
+
+
+def heading_of(status: int, *, asks: bool) -> str:
+    """What stands above a refusal. asks: whether a page was asked for, or something to be done."""
+    if status >= 500:
+        return "Something went wrong here"
+    known = {403: "You may not do this", 404: "Not found", 429: "Too many attempts"}
+    return known.get(status, "This page cannot be shown" if asks else "This was not done")
 
 
 def sentence(error: RequestValidationError) -> str:
@@ -123,10 +139,6 @@ def sentence(error: RequestValidationError) -> str:
     clauses = []
     for found in list(error.errors())[:5]:
         where = ".".join(str(part) for part in found["loc"] if part != "body") or "the body"
-        clauses.append(f"{where}: {_lower(found)}")
+        reason = reason_of(found)
+        clauses.append(f"{where}: {reason[:1].lower()}{reason[1:]}")
     return "; ".join(clauses)
-
-
-def _lower(found: dict[str, Any]) -> str:
-    message = str(found["msg"])
-    return message[:1].lower() + message[1:]

@@ -12,6 +12,7 @@ refused before the database is asked.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -29,6 +30,7 @@ from hark.web.settings import WebSettings
 
 COOKIE: Final = "hark_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
+OWN_PATH: Final = re.compile(r"/(?![/\\])[^\\\s\x00-\x1f\x7f]*")
 UNCHANGING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -117,6 +119,16 @@ def check_same_site(request: Request) -> None:
         foreign = foreign or urlsplit(origin).netloc != request.headers.get("host")
     if foreign:
         raise NotAllowedError("the form was sent from another site: open the page here")
+
+
+def own_path(address: str) -> str:
+    """The address if it is a path of this server, else the first page.
+
+    `//elsewhere` and `/\\elsewhere` lead to other servers, and browsers pass over blanks.
+    """
+    if OWN_PATH.fullmatch(address) and not address.startswith("/login"):
+        return address
+    return "/"
 
 
 def address_of(request: Request) -> str:

@@ -95,10 +95,12 @@ def work(
     *,
     notes: list[Timed],
     replies: Callable[[FeedbackClient, str], None] = wait_for_replies,
+    on_item: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Let all of them label at once, until each has ended.
 
-    notes: where the clients of `seat` note their requests.
+    notes: where the clients of `seat` note their requests. on_item: called, in any thread, after
+    each item that is done.
     """
     diaries: list[Diary] = []
 
@@ -116,6 +118,7 @@ def work(
                     away_seconds=settings.away_seconds,
                     pages=settings.pages,
                     replies=replies,
+                    on_item=on_item,
                     diary=diary,
                 ).work(settings.labels_each)
         except Exception as error:  # A defect of one must not pass for a quiet labeler.

@@ -94,6 +94,8 @@ class SimulatedLabeler:
     """Whether they load pages, as a browser does."""
     replies: Callable[[FeedbackClient, str], None] = wait_for_replies
     """Waits until the models have answered in an assignment."""
+    on_item: Callable[[], None] = lambda: None
+    """Told of each item that is done."""
     diary: Diary
 
     def work(self, most: int | None = None) -> Diary:
@@ -150,19 +152,23 @@ class SimulatedLabeler:
                 return
             due = reply(self.character, view)
             if due is None:
-                self.diary.items += 1
+                self._done()
                 return
             if self._leaves(view):
                 return
             self._look(view, due)
             told = self._send(view, due)
             if told.state == "done":
-                self.diary.items += 1
+                self._done()
                 return
             if due.kind == "message":
                 self.replies(self.client, assignment_id)
             view = self._see(assignment_id)
         raise HarkError(f"assignment '{assignment_id}' does not come to its end")
+
+    def _done(self) -> None:
+        self.diary.items += 1
+        self.on_item()
 
     def _see(self, assignment_id: str) -> ViewBody | None:
         """What is shown; what is timed is opened first. None if the lease had run out by then."""

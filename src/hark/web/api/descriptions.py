@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Path, Security
+from fastapi import Header, Path, Query, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from hark.feedback.events import MAXIMUM_KEY_CHARACTERS
@@ -40,6 +40,11 @@ KNOWN: Final = [Security(TOKEN), Security(SESSION)]
 """For routers whose callers must be known; `identity` decides, this only describes."""
 
 Id = Annotated[str, Path(max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
+EventId = Annotated[
+    str | None,
+    Query(max_length=64, pattern=r"^[0-9a-f-]+$", description="The id of an event"),
+]
+"""Where a list goes on."""
 StudyName = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$")]
 Key = Annotated[
     str,

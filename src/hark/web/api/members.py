@@ -8,9 +8,8 @@ from fastapi import APIRouter, Path
 
 from hark.feedback import qualification, rosters, studies
 from hark.feedback.events import Event
-from hark.feedback.refusals import NotAllowedError, NotFoundError
+from hark.feedback.refusals import NotAllowedError
 from hark.feedback.rosters import Listed
-from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS
 from hark.web.api.descriptions import KNOWN, Id, Key, refusals
 from hark.web.api.seen import Managed, Seen
@@ -39,13 +38,13 @@ def change_member(
     store: Place, caller: Manager, study: Managed, person_id: Id, changes: MemberChanges
 ) -> MemberBody:
     """Admit, pause, turn away or hold out a labeler; their labels stay."""
-    _require_member(store, study.id, person_id)
+    rosters.find_listed(store, study.id, person_id)
     by = caller.person.id
     if changes.state is not None:
         studies.set_member_state(store, study.id, person_id, changes.state, by=by)
     if changes.held_out is not None:
-        rosters.set_held_out(store, study.id, person_id, changes.held_out, by=by)
-    return _member_body(_require_member(store, study.id, person_id))
+        studies.set_held_out(store, study.id, person_id, changes.held_out, by=by)
+    return _member_body(rosters.find_listed(store, study.id, person_id))
 
 
 @router.put("/studies/{name}/members/{person_id}/decision", responses=refusals(401, 403, 404))
@@ -53,7 +52,7 @@ def decide(store: Place, caller: Anyone, study: Seen, person_id: Id) -> Decision
     """Decide a screening test by its cut-offs: managers anybody's, labelers their own."""
     if person_id != caller.person.id and caller.person.role not in MANAGERS:
         raise NotAllowedError("you can have only your own screening test decided")
-    _require_member(store, study.id, person_id)
+    rosters.find_listed(store, study.id, person_id)
     return DecisionBody(decision=qualification.decide(store, study.id, person_id))
 
 
@@ -102,13 +101,6 @@ def opt_out(
 def kept_body(kept: Event) -> KeptBody:
     """That an event is on the disk."""
     return KeptBody(event_id=kept.id, repeated=kept.repeated)
-
-
-def _require_member(store: Store, study_id: str, person_id: str) -> Listed:
-    for one in rosters.list_members(store, study_id):
-        if one.person.id == person_id:
-            return one
-    raise NotFoundError(f"nobody '{person_id}' takes part in this study")
 
 
 def _member_body(listed: Listed) -> MemberBody:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from hark.feedback import accounts, invites, sign_in, studies
-from hark.web.api.descriptions import KNOWN, Id, refusals
+from hark.feedback import accounts, changes, invites, sign_in, studies
+from hark.web.api.descriptions import KNOWN, EventId, Id, refusals
 from hark.web.api.sessions import begin, person_body
 from hark.web.bodies import (
+    ChangeBody,
+    ForgetBody,
     InviteBody,
     InviteLink,
     InviteRequest,
     LoginBody,
+    OpenInviteBody,
     PasswordBody,
     PersonBody,
     PersonChanges,
     SessionBody,
 )
-from hark.web.identity import Anyone, Manager, Owner, Place, check_same_site, clear_cookie
+from hark.web.identity import (
+    Anyone,
+    Manager,
+    Owner,
+    Place,
+    address_of,
+    check_same_site,
+    clear_cookie,
+)
 
 router = APIRouter(tags=["people"])
 Secret = Annotated[str, Path(max_length=100)]
@@ -41,6 +53,23 @@ def invite(store: Place, caller: Manager, wish: InviteRequest) -> InviteLink:
         days=wish.days,
     )
     return InviteLink(secret=secret, path=f"/invite/{secret}")
+
+
+@router.get("/invites", dependencies=KNOWN, responses=refusals(401, 403))
+def list_invites(store: Place, caller: Manager) -> list[OpenInviteBody]:
+    """Links that are still good, of those that the caller might make; the newest first."""
+    mine = invites.MAY_INVITE[caller.person.role]
+    return [
+        OpenInviteBody(**asdict(one)) for one in invites.list_invites(store) if one.role in mine
+    ]
+
+
+@router.delete(
+    "/invites/{invite_id}", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 404)
+)
+def revoke_invite(store: Place, caller: Manager, invite_id: Id) -> None:
+    """Let a link be good for nothing any more, by its id in the list."""
+    invites.revoke(store, invite_id, by=caller.person.id)
 
 
 @router.get("/invites/{secret}", responses=refusals(404))
@@ -76,20 +105,31 @@ def join(store: Place, caller: Anyone, secret: Secret) -> None:
     invites.accept_as(store, secret, caller.person.id)
 
 
-@router.put("/me/password", dependencies=KNOWN, responses=refusals(400, 401, 403))
+@router.put("/me/password", dependencies=KNOWN, responses=refusals(400, 401, 403, 429))
 def change_password(
     request: Request, response: Response, store: Place, caller: Anyone, given: PasswordBody
 ) -> SessionBody:
     """Change one's password: every session and API token ends, and a new session begins."""
-    accounts.change_password(store, caller.person.id, given.old, given.new)
+    address = address_of(request)
+    sign_in.change_password(store, caller.person.id, given.old, given.new, address=address)
     return begin(request, response, sign_in.start_session(store, caller.person.id))
 
 
-@router.delete("/me", status_code=204, dependencies=KNOWN, responses=refusals(401, 403, 409))
-def forget_me(response: Response, store: Place, caller: Anyone) -> None:
+@router.delete(
+    "/me", status_code=204, dependencies=KNOWN, responses=refusals(400, 401, 403, 409, 429)
+)
+def forget_me(
+    request: Request, response: Response, store: Place, caller: Anyone, given: ForgetBody
+) -> None:
     """Erase who the caller is; their labels stay under a pseudonym. It cannot be undone."""
-    accounts.forget(store, caller.person.id, by=caller.person.id)
+    sign_in.forget_me(store, caller.person.id, given.password, address=address_of(request))
     clear_cookie(response)
+
+
+@router.get("/changes", dependencies=KNOWN, responses=refusals(401, 403, 404))
+def list_changes(store: Place, _caller: Owner, before: EventId = None) -> list[ChangeBody]:
+    """What was done to people, members and invitations, newest first, up to 50 before an event."""
+    return [ChangeBody(**asdict(one)) for one in changes.list_changes(store, before=before)]
 
 
 @router.get("/people", dependencies=KNOWN, responses=refusals(401, 403))
@@ -118,5 +158,5 @@ def change_person(store: Place, caller: Owner, person_id: Id, changes: PersonCha
     responses=refusals(401, 403, 404, 409),
 )
 def forget(store: Place, caller: Anyone, person_id: Id) -> None:
-    """Erase who somebody is, for owners; anybody may erase themselves."""
+    """Erase who somebody else is, for owners; oneself with `DELETE /me`."""
     accounts.forget(store, person_id, by=caller.person.id)

@@ -54,8 +54,9 @@ def show_me(caller: Anyone) -> MeBody:
 @router.post("/tokens", status_code=201, dependencies=KNOWN, responses=refusals(400, 401, 403))
 def create_token(store: Place, caller: Anyone, wish: TokenRequest) -> TokenBody:
     """An API token of one's own, told once and never again."""
-    secret = sign_in.create_api_token(store, caller.person.id, wish.label)
-    return TokenBody(secret=secret, label=wish.label)
+    expires_at = store.clock() + wish.days * 86400
+    secret = sign_in.create_api_token(store, caller.person.id, wish.label, expires_at=expires_at)
+    return TokenBody(secret=secret, label=wish.label, expires_at=expires_at)
 
 
 @router.delete("/tokens", dependencies=KNOWN, responses=refusals(401, 403))

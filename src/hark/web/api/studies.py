@@ -14,7 +14,7 @@ from hark.feedback import events, items, reviews, rosters, studies
 from hark.feedback.records import Candidate
 from hark.feedback.store import Store
 from hark.feedback.studies import MANAGERS, Member, Study, StudySettings
-from hark.web.api.descriptions import KNOWN, Id, refusals
+from hark.web.api.descriptions import KNOWN, EventId, Id, refusals
 from hark.web.api.item_uploads import ITEMS_BODY, Uploaded
 from hark.web.api.seen import Managed, Seen
 from hark.web.bodies import (
@@ -153,10 +153,7 @@ def stream_events(
     store: Place,
     _caller: Manager,
     study: Managed,
-    after: Annotated[
-        str | None,
-        Query(max_length=64, pattern=r"^[0-9a-f-]+$", description="The id of an event"),
-    ] = None,
+    after: EventId = None,
 ) -> StreamingResponse:
     """The canonical records of a study in order, one JSON object a line, after an event or all."""
     position = 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from hark.feedback.accounts import Role
 from hark.feedback.records import Record
+from hark.feedback.sign_in import API_TOKEN_DAYS, LONGEST_API_TOKEN_DAYS
 from hark.web.bodies.basis import Asked, Seconds
 
 Credential = Annotated[str, Field(max_length=1000)]
@@ -25,6 +26,12 @@ class PasswordBody(Asked):
 
     old: Credential
     new: Credential
+
+
+class ForgetBody(Asked):
+    """That it is oneself who wants to be forgotten."""
+
+    password: Credential
 
 
 class PersonBody(Record):
@@ -61,6 +68,10 @@ class TokenRequest(Asked):
 
     label: Annotated[str, Field(max_length=200)]
     """What it is for, and the name under which it is revoked."""
+    days: Annotated[float, Field(gt=0, le=LONGEST_API_TOKEN_DAYS, allow_inf_nan=False)] = (
+        API_TOKEN_DAYS
+    )
+    """How long it is good for."""
 
 
 class TokenBody(Record):
@@ -68,6 +79,7 @@ class TokenBody(Record):
 
     secret: str
     label: str
+    expires_at: Seconds
 
 
 class RevokedBody(Record):
@@ -94,6 +106,33 @@ class InviteLink(Record):
     secret: str
     path: str
     """Of the page where it is taken up, on this server."""
+
+
+class OpenInviteBody(Record):
+    """A link that can still be used; its secret is not kept."""
+
+    id: str
+    """By which it is revoked."""
+    role: Role
+    study: str | None
+    """The name of the study that it leads into, if it does."""
+    held_out: bool
+    uses_left: int
+    expires_at: Seconds
+
+
+class ChangeBody(Record):
+    """Something that was done to a person, a member or an invitation."""
+
+    event_id: str
+    kind: str
+    at: Seconds
+    by: str
+    """Pseudonym of whoever did it."""
+    study: str | None
+    """The name of the study that it concerns, if it does."""
+    about: dict[str, Any]
+    """What and whom: `labeler` is a pseudonym; `what` was changed from `before` to `after`."""
 
 
 class InviteBody(Record):

@@ -240,6 +240,11 @@ class LiveModels:
         self.getting_ready = getting_ready
 
     @property
+    def names(self) -> list[str]:
+        """Of those that are there."""
+        return list(self._models)
+
+    @property
     def any_expected(self) -> bool:
         """Whether anything can ever be drawn."""
         return bool(self._models) or bool(self.getting_ready)

@@ -50,9 +50,10 @@ class StreamEvent:
         return f"event: {self.kind}\ndata: {json.dumps(self.data)}\n\n"
 
 
-def failed(message: str, *, retry_seconds: float) -> StreamEvent:
-    """The last event of a drawing that came to nothing."""
-    return StreamEvent(kind="failed", data={"message": message, "retry_seconds": retry_seconds})
+def failed(message: str, *, retry_seconds: float, passes: bool = False) -> StreamEvent:
+    """The last event of a drawing that came to nothing; `passes`: for now, and by no fault."""
+    data = {"message": message, "retry_seconds": retry_seconds, "passes": passes}
+    return StreamEvent(kind="failed", data=data)
 
 
 class Drawing:
@@ -121,7 +122,7 @@ class Replies:
             if not error.passes:
                 LOG.warning("replies for assignment %s: %s", assignment_id, error.for_log)
             wait = RESTART_SECONDS if error.passes else RETRY_SECONDS
-            return Drawing(failed(str(error), retry_seconds=wait))
+            return Drawing(failed(str(error), retry_seconds=wait, passes=error.passes))
         drawing = self._drawings[key] = Drawing()
         task = asyncio.create_task(self._draw(key, person_id, drawing))
         self._tasks.add(task)
@@ -205,4 +206,4 @@ def why_not(candidate: Candidate) -> str:
 
 
 def _restarting() -> StreamEvent:
-    return failed("the server is restarting", retry_seconds=RESTART_SECONDS)
+    return failed("the server is restarting", retry_seconds=RESTART_SECONDS, passes=True)

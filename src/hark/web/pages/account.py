@@ -20,6 +20,7 @@ from hark.web.identity import (
     check_same_site,
     clear_cookie,
     find_caller,
+    own_path,
     set_cookie,
 )
 from hark.web.rendering import render
@@ -29,20 +30,26 @@ Text = Annotated[str, Form(max_length=1000)]
 
 
 @router.get("/login", response_class=HTMLResponse)
-def show_login() -> str:
-    """The form."""
-    return render("login.html", login="", problem=None)
+def show_login(next: str = "") -> str:
+    """The form. next: the page that is wanted afterwards."""
+    return render("login.html", login="", problem=None, next=own_path(next))
 
 
 @router.post("/login")
-def log_in(request: Request, store: Place, login: Text = "", password: Text = "") -> Response:
+def log_in(
+    request: Request,
+    store: Place,
+    login: Text = "",
+    password: Text = "",
+    next: Annotated[str, Form(max_length=4000)] = "/",
+) -> Response:
     """Sign in; a wrong password shows the form again."""
     check_same_site(request)
     try:
         session = sign_in.log_in(store, login, password, address=address_of(request))
     except FeedbackError as error:
-        return _form_again(request, "login.html", error, login=login)
-    return _signed_in(request, session)
+        return _form_again(request, "login.html", error, login=login, next=own_path(next))
+    return _signed_in(request, session, own_path(next))
 
 
 @router.get("/invite/{secret}", response_class=HTMLResponse)
@@ -91,11 +98,15 @@ def join(store: Place, caller: Anyone, secret: str) -> Response:
 @router.get("/account", response_class=HTMLResponse)
 def show_account(store: Place, caller: Anyone) -> str:
     """Password, API tokens, and being forgotten; scripts ask the API for each."""
-    tokens = [
-        (label, iso_time(made)[:10])
-        for label, made in sign_in.list_api_tokens(store, caller.person.id)
-    ]
-    return render("account.html", caller=caller, tokens=tokens)
+    return render(
+        "account.html",
+        caller=caller,
+        tokens=sign_in.list_api_tokens(store, caller.person.id),
+        now=store.clock(),
+        date=lambda seconds: iso_time(seconds)[:10],
+        days=sign_in.API_TOKEN_DAYS,
+        longest=sign_in.LONGEST_API_TOKEN_DAYS,
+    )
 
 
 @router.post("/logout")
@@ -116,8 +127,8 @@ def _title(store: Place, invite: Invite) -> str | None:
         return studies.get_study(connection, invite.study_id).settings.title
 
 
-def _signed_in(request: Request, session: sign_in.Session) -> Response:
-    response = RedirectResponse("/", 303)
+def _signed_in(request: Request, session: sign_in.Session, page: str = "/") -> Response:
+    response = RedirectResponse(page, 303)
     set_cookie(request, response, session)
     return response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import FormData
 
@@ -12,6 +12,7 @@ from hark.feedback import registers, studies
 from hark.feedback.studies import StudySettings
 from hark.web.identity import Manager, Place, Staff
 from hark.web.pages import (
+    manage_changes,
     manage_dashboard,
     manage_exports,
     manage_items,
@@ -24,6 +25,7 @@ from hark.web.pages import (
 )
 from hark.web.pages.manage_fields import PANELS, fields_of, form_of, read_form
 from hark.web.pages.manage_frame import ManageRoute, go, show
+from hark.web.pages.manage_settings import models_of
 from hark.web.rendering import markdown
 
 router = APIRouter(prefix="/manage", route_class=ManageRoute)
@@ -36,10 +38,17 @@ def list_studies(store: Place, caller: Staff) -> HTMLResponse:
 
 
 @router.get("/-/new")
-def show_new(caller: Manager) -> HTMLResponse:
+def show_new(request: Request, caller: Manager) -> HTMLResponse:
     """The form for a study."""
-    fields = fields_of(StudySettings, {})
-    return show("new.html", caller, here="studies", fields=fields, panels=PANELS, fixed=())
+    return show(
+        "new.html",
+        caller,
+        here="studies",
+        fields=fields_of(StudySettings, {}),
+        panels=PANELS,
+        fixed=(),
+        suggested={"snapshots": models_of(request).names},
+    )
 
 
 @router.post("/-/new")
@@ -50,7 +59,7 @@ def make_study(
     values = read_form(fields_of(StudySettings, {}), form)
     settings = StudySettings.parse(values)
     made = studies.create_study(store, settings, by=caller.person.id)
-    return go(f"/manage/{made.settings.name}/items")
+    return go(f"/manage/{made.settings.name}/items", "The study is made; it is a draft as yet.")
 
 
 @router.post("/-/preview")
@@ -61,6 +70,7 @@ def preview(_caller: Manager, instructions: Annotated[str, Form()] = "") -> HTML
 
 for part in (
     manage_people,
+    manage_changes,
     manage_settings,
     manage_items,
     manage_members,

@@ -97,7 +97,7 @@ def export(
         }
     )
     export_study(store, study.settings.name, _folder(request), settings)
-    return go(f"/manage/{study.settings.name}/export")
+    return go(f"/manage/{study.settings.name}/export", "The snapshot is made.")
 
 
 def _share(text: str) -> float:

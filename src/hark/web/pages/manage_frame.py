@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -103,9 +104,9 @@ def show(template: str, caller: Caller, **values: Any) -> HTMLResponse:
     return HTMLResponse(render(f"manage/{template}", caller=caller, **{**defaults, **values}))
 
 
-def go(address: str) -> Response:
-    """Load another page, or this one anew."""
-    return Response(status_code=204, headers={"HX-Redirect": address})
+def go(address: str, said: str) -> Response:
+    """Load another page, or this one anew; it then says that something is done."""
+    return Response(status_code=204, headers={"HX-Redirect": address, "X-Said": quote(said)})
 
 
 def moment(seconds: float) -> str:

@@ -77,17 +77,23 @@ def _sources(store: Store, caller: Caller) -> list[Study]:
 @router.post("/{name}/items")
 def add_items(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
     """Add the items of a file, all or none."""
-    new = read_upload(file_of(form))
-    items.add_items(store, study.id, new, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/items")
+    file = file_of(form)
+    new = read_upload(file)
+    count = len(set(items.add_items(store, study.id, new, by=caller.person.id)))
+    what = f"{count:,} {'item' if count == 1 else 'items'} of {file.filename}"
+    return go(f"/manage/{study.settings.name}/items", f"The study has the {what}.")
 
 
 @router.post("/{name}/attacks")
 def add_attacks(store: Place, caller: Manager, study: Shown, form: Sent) -> Response:
     """Add a red-team study's finished attacks to this review study."""
     source = studies.find_study(store, str(form.get("source") or ""))
-    reviews.add_attacks(store, study.id, source.id, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/items")
+    counts = reviews.add_attacks(store, study.id, source.id, by=caller.person.id)
+    said = (
+        f"{counts.added:,} new attacks of {source.settings.name}; {counts.there:,} were there, "
+        f"{counts.without_consent:,} are without their attackers' consent."
+    )
+    return go(f"/manage/{study.settings.name}/items", said)
 
 
 def read_upload(file: UploadFile) -> list[NewItem]:

@@ -32,7 +32,7 @@ def show_members(store: Place, caller: Manager, study: Shown) -> HTMLResponse:
         study=study,
         here="members",
         rows=registers.list_members(store, study),
-        invites=registers.list_invites(store, study.id),
+        invites=[one for one in invites.list_invites(store) if one.study == study.settings.name],
         to_grade=to_grade,
         warnings=warnings,
         cut_offs=study.settings.screening,
@@ -71,7 +71,9 @@ def invite(
 def revoke(store: Place, caller: Manager, study: Shown, invite_id: Id) -> Response:
     """End a link that has gone where it should not."""
     invites.revoke(store, invite_id, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/members")
+    return go(
+        f"/manage/{study.settings.name}/members", "The link is revoked: it is good for nothing now."
+    )
 
 
 @router.post("/{name}/members/{person_id}")
@@ -84,14 +86,14 @@ def change_member(
 ) -> Response:
     """Admit, pause or turn away a labeler."""
     studies.set_member_state(store, study.id, person_id, state, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/members")
+    return go(f"/manage/{study.settings.name}/members", f"The member is {state} now.")
 
 
 @router.post("/{name}/members/{person_id}/decide")
 def decide(store: Place, _caller: Manager, study: Shown, person_id: Id) -> Response:
     """Hold a labeler's test against the cut-offs."""
-    qualification.decide(store, study.id, person_id)
-    return go(f"/manage/{study.settings.name}/members")
+    decision = qualification.decide(store, study.id, person_id)
+    return go(f"/manage/{study.settings.name}/members", f"By the cut-offs: {decision}.")
 
 
 @router.post("/{name}/grades/{event_id}")
@@ -105,4 +107,4 @@ def grade(
 ) -> Response:
     """Grade a demonstration of the screening test, 1 to 7."""
     qualification.grade_demonstration(store, event_id, grade, by=caller.person.id, client_key=key)
-    return go(f"/manage/{study.settings.name}/members")
+    return go(f"/manage/{study.settings.name}/members", "The grade is kept.")

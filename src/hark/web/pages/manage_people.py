@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from hark.errors import SettingsError
-from hark.feedback import accounts, invites, registers
+from hark.feedback import accounts, invites
 from hark.feedback.accounts import ROLES, Role
 from hark.web.api.descriptions import Id
 from hark.web.identity import Owner, Place, link_to
@@ -24,8 +24,8 @@ def show_people(store: Place, caller: Owner) -> HTMLResponse:
         "people.html",
         caller,
         here="people",
-        rows=registers.list_people(store),
-        invites=registers.list_invites(store, None),
+        rows=accounts.list_people(store),
+        invites=[one for one in invites.list_invites(store) if one.study is None],
         roles=ROLES,
     )
 
@@ -43,7 +43,7 @@ def invite(
 def revoke(store: Place, caller: Owner, invite_id: Id) -> Response:
     """End a link that has gone where it should not."""
     invites.revoke(store, invite_id, by=caller.person.id)
-    return go("/manage/-/people")
+    return go("/manage/-/people", "The link is revoked: it is good for nothing now.")
 
 
 @router.post("/-/people/{person_id}/role")
@@ -51,8 +51,8 @@ def change_role(
     store: Place, caller: Owner, person_id: Id, role: Annotated[Role, Form()]
 ) -> Response:
     """Give somebody another role."""
-    accounts.set_role(store, person_id, role, by=caller.person.id)
-    return go("/manage/-/people")
+    changed = accounts.set_role(store, person_id, role, by=caller.person.id)
+    return go("/manage/-/people", f"{changed.login} is a {role} now.")
 
 
 @router.post("/-/people/{person_id}/disabled")
@@ -60,8 +60,10 @@ def disable(
     store: Place, caller: Owner, person_id: Id, disabled: Annotated[bool, Form()]
 ) -> Response:
     """Keep somebody out, or let them in again."""
-    accounts.disable(store, person_id, by=caller.person.id, disabled=disabled)
-    return go("/manage/-/people")
+    changed = accounts.disable(store, person_id, by=caller.person.id, disabled=disabled)
+    return go(
+        "/manage/-/people", f"{changed.login} is {'kept out' if disabled else 'let in again'}."
+    )
 
 
 @router.post("/-/people/{person_id}/forget")
@@ -74,4 +76,4 @@ def forget(
             f"'{confirmed}' is not the word: it cannot be undone, so write 'forget' to do it"
         )
     accounts.forget(store, person_id, by=caller.person.id)
-    return go("/manage/-/people")
+    return go("/manage/-/people", "Login and password are erased; the labels stay.")

@@ -43,7 +43,7 @@ def put_scores(store: Place, caller: Manager, study: Shown, form: Sent) -> Respo
     values = {"model": form.get("model", ""), "scores": read_scores(file_of(form))}
     given = CandidateScores.read(values, what="these scores")
     candidate_scores.put_scores(store, study.id, given, by=caller.person.id)
-    return go(f"/manage/{study.settings.name}/dashboard")
+    return go(f"/manage/{study.settings.name}/dashboard", "The scores are kept.")
 
 
 def read_scores(file: UploadFile) -> dict[str, Any]:

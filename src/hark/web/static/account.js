@@ -6,13 +6,13 @@ import { call, say } from "./hark.js";
 const find = (name) => document.getElementById(name);
 
 /** Do it, and say so where it fails. */
-function trying(act) {
+function trying(act, tell = (words) => say(words, { problem: true })) {
   return async (event) => {
     event.preventDefault();
     try {
       await act(event);
     } catch (error) {
-      say(error.message, { problem: true });
+      tell(error.message);
     }
   };
 }
@@ -25,7 +25,9 @@ find("password-form").addEventListener("submit", trying(async (event) => {
 }));
 
 find("token-form").addEventListener("submit", trying(async (event) => {
-  const { secret } = await call("POST", "/tokens", { body: { label: new FormData(event.target).get("label") } });
+  const given = new FormData(event.target);
+  const wish = { label: given.get("label"), days: Number(given.get("days")) };
+  const { secret } = await call("POST", "/tokens", { body: wish });
   find("secret").textContent = secret;
   find("new-token").hidden = false;
   event.target.reset();
@@ -44,12 +46,14 @@ find("forget").addEventListener("click", () => find("forgetting").showModal());
 find("forgetting").querySelector("[data-closes]").addEventListener("click", () => find("forgetting").close());
 find("forget-form").addEventListener("submit", trying(async (event) => {
   const form = event.target;
-  const typed = new FormData(form).get("login").trim().toLowerCase();
+  const given = new FormData(form);
+  const typed = given.get("login").trim().toLowerCase();
   if (typed !== form.dataset.login) throw new Error("That is not your login; nothing was erased.");
-  await call("DELETE", "/me");
+  await call("DELETE", "/me", { body: { password: given.get("password") } });
   await forgetDrafts();
   window.location.assign("/login");
-}));
+// The page behind the dialogue cannot be seen, nor does a screen reader read it.
+}, (words) => { find("forget-problem").textContent = words; }));
 
 if (window.location.hash === "#changed") {
   say("The password is changed; every other session has ended.");

@@ -1,5 +1,7 @@
 // Small helps on the pages of managers; every page works without them but for copying.
 
+import { say } from "../hark.js";
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -21,6 +23,25 @@ for (const box of document.querySelectorAll("[data-opens]")) {
   showGroup(box);
   box.addEventListener("change", () => showGroup(box));
 }
+
+// What is done loads a page, which says so: a line that is read out as it comes in.
+document.addEventListener("htmx:after:request", (event) => {
+  const said = event.detail.ctx.response.headers.get("X-Said");
+  if (said) sessionStorage.setItem("said", decodeURIComponent(said));
+});
+const said = sessionStorage.getItem("said");
+sessionStorage.removeItem("said");
+if (said) say(said);
+
+// Names of models that the server knows, put into the field beside them.
+document.addEventListener("click", (event) => {
+  const { adds, to } = event.target.dataset;
+  if (!adds) return;
+  const field = document.getElementById(to);
+  const lines = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  if (!lines.includes(adds)) field.value = [...lines, adds].join("\n");
+  field.focus();
+});
 
 // What was refused before is not said of the next attempt; a dashboard's own requests are none.
 document.addEventListener("htmx:before:request", (event) => {

@@ -44,6 +44,7 @@ function waiting(desk) {
   awaitReplies(desk, {
     delta: (_place, more) => text.append(more),
     clear: () => text.replaceChildren(),
+    waits: (reason) => { note.className = "hint"; note.textContent = `Please wait: ${reason}. This page goes on by itself.`; },
     failed: (reason) => { note.className = "problem"; note.textContent = `It failed${reason && ` (${reason})`}. It tries again.`; },
   });
   return h("div", { "data-waiting": true }, h("div", { class: "turn assistant" }, h("p", { class: "who" }, "Assistant"), text), note);

@@ -84,6 +84,10 @@ function waiting(desk) {
   awaitReplies(desk, {
     delta: (place, text) => texts[place]?.append(text),
     clear: () => texts.forEach((text) => text.replaceChildren()),
+    waits: (reason) => {
+      note.className = "hint";
+      note.textContent = `Please wait: ${reason}. This page goes on by itself.`;
+    },
     failed: (reason) => {
       note.className = "problem";
       note.textContent = `A response failed${reason && ` (${reason})`}. Both are drawn again.`;

@@ -6,7 +6,7 @@ const POLL_SECONDS = 1.5;
 
 /** Show replies as they come until both can be read; then draw the page again.
  *
- *  show: {delta(place, text), clear(), failed(reason)}. Where nothing streams, or the stream
+ *  show: {delta(place, text), clear(), waits(reason), failed(reason)}. Where nothing streams, or the stream
  *  breaks, the page asks now and then whether the replies are there.
  */
 export async function awaitReplies(desk, show) {
@@ -36,7 +36,7 @@ async function follow(assignment, signal, show) {
     }
     if (event === "failed") {
       show.clear();
-      show.failed(data.message);
+      (data.passes ? show.waits : show.failed)(data.message);
       await pause(data.retry_seconds ?? POLL_SECONDS);
       return;
     }
