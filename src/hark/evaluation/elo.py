@@ -22,18 +22,18 @@ Departures and choices
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from hark.errors import HarkError, did_you_mean
 from hark.evaluation import bradley_terry
-from hark.evaluation.bradley_terry import FIRST, SECOND, TIE, Fit, Games, Ties
-from hark.evaluation.intervals import NOTHING, Array, Estimate, State, cluster_codes
+from hark.evaluation.bradley_terry import FIRST, SECOND, TIE, Codes, Games, Ties
+from hark.evaluation.intervals import NOTHING, Estimate, cluster_codes
+from hark.evaluation.strengths import Intervals, Strengths
 
 Outcome = Literal["first", "second", "tie"]
 Clusters = Literal["labeler", "labeler and prompt"]
@@ -130,68 +130,6 @@ class Ratings:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Strengths:
-    """A fit with its uncertainty, from which any gap is read."""
-
-    index: dict[str, int]
-    """Model → its parameter."""
-    fit: Fit
-    ways: tuple[Any, ...]
-    """The cluster of each vote, by each way of clustering."""
-    covariances: tuple[Array, ...]
-    """Of all parameters; the largest variance counts."""
-    parts: NDArray[np.int32]
-    """Which models a single cluster holds together: `bradley_terry.parts_without_one`."""
-    clusters: int
-    level: float
-
-    def gap(self, model: str, other: str, shown_as: Callable[[float], float]) -> Estimate:
-        """The gap between two models, its value and ends shown on another, increasing scale."""
-        if not {model, other} <= set(self.index):
-            return NOTHING
-        contrast = np.zeros(len(self.fit.beta))
-        contrast[self.index[model]] += 1
-        contrast[self.index[other]] -= 1
-        if model == other:
-            value = shown_as(0.0)
-            votes = len(self.fit.games.kind)
-            return Estimate(value=value, low=None, high=None, n=votes, clusters=0, state="exact")
-        one, two = self.parts[:, self.index[model]], self.parts[:, self.index[other]]
-        return self.read(contrast, shown_as, alone=bool((one != two).any()))
-
-    def read(
-        self, contrast: Array, shown_as: Callable[[float], float], *, alone: bool = False
-    ) -> Estimate:
-        """The value of `contrast` @ β with its interval.
-
-        alone: a single cluster tells of it, so that nothing is known of how clusters differ.
-        """
-        value = float(contrast @ self.fit.beta)
-        state: State = self.fit.state_of(contrast)
-        if state == "defined" and (self.clusters < 2 or alone):
-            state = "one cluster"
-        half = 0.0
-        if state == "defined":
-            variance = max(float(contrast @ one @ contrast) for one in self.covariances)
-            even = min(
-                bradley_terry.effective_clusters(self.fit, codes, contrast) for codes in self.ways
-            )
-            t = float(special.stdtrit(max(1.0, even - 1), 0.5 + self.level / 2))
-            half = t * math.sqrt(variance)
-            state = "defined" if half > 1e-9 else "no variation"
-        known = state == "defined"
-        return Estimate(
-            value=shown_as(value),
-            low=shown_as(value - half) if known else None,
-            high=shown_as(value + half) if known else None,
-            n=len(self.fit.games.kind),
-            clusters=self.clusters,
-            level=self.level,
-            state=state,
-        )
-
-
 def rate(
     votes: Sequence[Vote],
     *,
@@ -201,13 +139,18 @@ def rate(
     order_effect: bool = True,
     clusters: Clusters = "labeler",
     ridge: float = RIDGE,
+    intervals: Intervals = "jackknife",
+    resamples: int = 1000,
     level: float = 0.95,
+    seed: int = 0,
 ) -> Ratings:
     """Fit a strength to every model.
 
     models: names to list even if nobody has voted on them.
     anchor: the model at 1000; None is the first, by name, of those with votes.
     order_effect: whether to estimate the advantage of the first place.
+    intervals: how they are made (`hark.evaluation.strengths`); resamples and seed are the
+    bootstrap's.
 
     Raises: HarkError for an anchor that is none of the models.
     """
@@ -221,7 +164,16 @@ def rate(
     anchor = anchor or (voted or names or [""])[0]
     strengths = None
     if votes:
-        strengths = _strengths(votes, voted, ties, order_effect, clusters, ridge, level)
+        games = games_of(votes, voted)
+        strengths = Strengths.of(
+            bradley_terry.fit(games, ties=ties, order_effect=order_effect, ridge=ridge),
+            vote_clusters(votes, clusters),
+            models=voted,
+            intervals=intervals,
+            resamples=resamples,
+            level=level,
+            seed=seed,
+        )
     rated = [_rating(name, anchor, votes, strengths) for name in names]
     rated.sort(key=lambda one: (one.elo.value is None, -(one.elo.value or 0.0), one.model))
     return Ratings(
@@ -235,39 +187,26 @@ def rate(
     )
 
 
-def _strengths(
-    votes: Sequence[Vote],
-    models: Sequence[str],
-    ties: Ties,
-    order_effect: bool,
-    clusters: Clusters,
-    ridge: float,
-    level: float,
-) -> Strengths:
+def games_of(votes: Sequence[Vote], models: Sequence[str]) -> Games:
+    """The votes as games between models by number. models: all that were voted on."""
     index = {name: number for number, name in enumerate(models)}
     code = {"first": FIRST, "second": SECOND, "tie": TIE}
-    games = Games.of(
+    return Games.of(
         np.array([index[vote.first] for vote in votes], np.intp),
         np.array([index[vote.second] for vote in votes], np.intp),
         np.array([code[vote.outcome] for vote in votes], np.intp),
         players=len(models),
     )
-    fitted = bradley_terry.fit(games, ties=ties, order_effect=order_effect, ridge=ridge)
+
+
+def vote_clusters(votes: Sequence[Vote], clusters: Clusters) -> list[Codes]:
+    """The cluster of each vote, by each way of clustering: [n]."""
     # Whoever has no name is a cluster of their own.
     named: list[list[Hashable]] = [[vote.labeler or n for n, vote in enumerate(votes)]]
     if clusters == "labeler and prompt":
         alone = [n if vote.prompt is None else ("", vote.prompt) for n, vote in enumerate(votes)]
         named.append(list(alone))
-    ways = cluster_codes(named, n=len(votes))
-    return Strengths(
-        index=index,
-        fit=fitted,
-        ways=tuple(ways),
-        covariances=tuple(bradley_terry.clustered_covariance(fitted, ways)),
-        parts=bradley_terry.parts_without_one(fitted, ways[0]),
-        clusters=min(int(codes.max()) + 1 for codes in ways),
-        level=level,
-    )
+    return cluster_codes(named, n=len(votes))
 
 
 def _rating(model: str, anchor: str, votes: Sequence[Vote], strengths: Strengths | None) -> Rating:

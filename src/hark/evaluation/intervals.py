@@ -263,7 +263,7 @@ def _draw_clusters(generator: np.random.Generator, count: int, size: int) -> Arr
 
 
 def percentile_interval(
-    replicates: Array, *, clusters: int, level: float = 0.95
+    replicates: Array, *, clusters: float, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentiles of `replicates`, widened for few clusters as Student's t widens a normal.
 
