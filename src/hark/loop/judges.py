@@ -6,6 +6,7 @@ turns the word a person typed into one.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -104,14 +105,12 @@ def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
         ]
         values = map(float, score(dialogues))
         return [
-            Comparison(
-                prompt=each.prompt,
-                responses=each.responses,
+            dataclasses.replace(
+                each,
                 ranks=_ranks([next(values) for _ in each.responses]),
+                probability=None,
+                strength=None,
                 labeler=name,
-                user=each.user,
-                source=each.source,
-                id=each.id,
             )
             for each in comparisons
         ]
