@@ -31,7 +31,7 @@ class PairFit:
     predicted: float
     """Expected win rate in the games as they were played, a tie counting one half."""
     residual: float | None
-    """Wins beyond it, in standard errors; None where the pair cannot deviate, or clusters are few."""
+    """Wins beyond it, in standard errors; None where the pair cannot deviate."""
 
 
 def pair_fits(strengths: Strengths) -> dict[tuple[str, str], PairFit]:
@@ -67,7 +67,7 @@ def _expected(strengths: Strengths) -> tuple[Array, Array]:
 
 
 def _residual(strengths: Strengths, points: Array, gradient: Array) -> float | None:
-    """points: [C] of each kind of game beyond expectation, 0 elsewhere; gradient: [p] of the sum."""
+    """points: [C] beyond expectation, 0 in other pairs' games; gradient: [p] of their sum."""
     fit = strengths.fit
     total = float(fit.games.counts @ points)
     influence = points - fit.design.scores(fit.beta) @ np.linalg.solve(fit.information, gradient)

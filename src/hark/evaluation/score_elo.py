@@ -17,7 +17,7 @@ Departures and choices
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from hark.evaluation.elo import ANCHOR_ELO, elo_of_score_difference
-from hark.evaluation.intervals import Estimate, clustered_mean, require_finite
+from hark.evaluation.intervals import Estimate, State, clustered_mean, require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,28 +95,36 @@ def over_estimate(predicted: Estimate, measured: Estimate) -> Estimate:
     if predicted.value is None or measured.value is None:
         return replace(measured, value=None, low=None, high=None, state=measured.state)
     value = predicted.value - measured.value
-    both = {"n": measured.n, "clusters": min(predicted.clusters, measured.clusters)}
+    state: State = "defined"
+    low = high = None
     if not (predicted.has_interval and measured.has_interval):
         state = predicted.state if measured.has_interval else measured.state
-        return Estimate(value=value, low=None, high=None, state=state, **both)
-    down, up = (
-        math.hypot(*gaps)
-        for gaps in (
-            (predicted.value - predicted.low, measured.high - measured.value),  # type: ignore[operator]
-            (predicted.high - predicted.value, measured.value - measured.low),  # type: ignore[operator]
-        )
+    else:
+        (below, above), (least, most) = _arms(predicted), _arms(measured)
+        low, high = value - math.hypot(below, most), value + math.hypot(above, least)
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=measured.n,
+        clusters=min(predicted.clusters, measured.clusters),
+        level=measured.level,
+        state=state,
     )
-    return Estimate(value=value, low=value - down, high=value + up, level=measured.level, **both)
 
 
-def _shown(estimate: Estimate, logit: Any) -> Estimate:
+def _arms(estimate: Estimate) -> tuple[float, float]:
+    """How far the interval reaches below and above the value."""
+    assert estimate.value is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.value - estimate.low, estimate.high - estimate.value
+
+
+def _shown(estimate: Estimate, logit: Callable[[float], float]) -> Estimate:
     """An estimate on the Elo scale."""
-    ends = {
-        end: None if value is None else ANCHOR_ELO + elo_of_score_difference(float(logit(value)))
-        for end, value in (
-            ("value", estimate.value),
-            ("low", estimate.low),
-            ("high", estimate.high),
-        )
-    }
-    return replace(estimate, **ends)
+
+    def at(value: float | None) -> float | None:
+        return None if value is None else ANCHOR_ELO + elo_of_score_difference(logit(value))
+
+    return replace(estimate, value=at(estimate.value), low=at(estimate.low), high=at(estimate.high))

@@ -34,6 +34,7 @@ Labeler = Callable[[Sequence[Comparison]], list[Comparison]]
 
 NAMED_SCORERS = {
     "playground": "the playground's gold grade, helpfulness and harmlessness together",
+    "gold": "the same, also where a labeler is wanted: who grades without noise",
     "sentiment": "probability-like positive sentiment of the response, by VADER",
 }
 
@@ -44,7 +45,7 @@ def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer
     A named scorer, `module:function`, or the directory (or run) of a preference model.
     Raises: SettingsError if it is none of these.
     """
-    if name == "playground":
+    if name in ("playground", "gold"):
         return gold_scorer
     if name == "sentiment":
         from hark.evaluation.sentiment import positive_sentiment

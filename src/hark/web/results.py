@@ -138,7 +138,8 @@ class Results:
     def votes(self) -> VoteResults:
         """Strengths and win rates of the models that candidates name."""
         cast = votes(self.labels)
-        return VoteResults(ratings=rate(cast), matchups=tuple(matchups(cast)))
+        ratings = rate(cast)
+        return VoteResults(ratings=ratings, matchups=tuple(matchups(cast, ratings=ratings)))
 
     @functools.cached_property
     def _opinions(self) -> list[Opinion]:
