@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hark.runs.progress import is_first_process
 from hark.runs.timing import TimeSpent
@@ -71,7 +72,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     if scalars:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in scalars.items():
-            table.add_row(name.replace("_", " "), describe(value))
+            table.add_row(name.replace("_", " "), Text(describe(value)))
         console.print(table)
     for name, rows in results.items():
         if is_table(rows):
@@ -102,14 +103,14 @@ def ratings_table(judged: Mapping[str, Any]) -> Table:
         ends = "anchor" if one["model"] == judged["anchor"] else ends
         rating = "–" if elo["value"] is None else f"{elo['value']:.0f}"
         counts = (str(one[name]) for name in ("wins", "ties", "losses"))
-        table.add_row(one["model"], rating, ends, *counts)
+        table.add_row(Text(one["model"]), rating, ends, *counts)
     said = [f"{judged['votes']:,} votes in {judged['labelers']:,} clusters"]
     for name, title in (("first_advantage", "first place"), ("tie_odds", "tie odds")):
         if judged[name] is not None and judged[name]["value"] is not None:
             said.append(f"{title} {judged[name]['value']:.2f}")
     if "primary" in judged:
         said.append(f"primary comparison: {judged['primary']['finding']}")
-    table.caption = "; ".join(said)
+    table.caption = Text("; ".join(said))
     table.caption_justify = "left"
     return table
 
@@ -139,7 +140,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
     for index, name in enumerate(rows[0]):
         table.add_column(name.replace("_", " "), justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(describe(value) for value in row.values()))
+        table.add_row(*(Text(describe(value)) for value in row.values()))
     return table
 
 

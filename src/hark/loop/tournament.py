@@ -174,7 +174,9 @@ def run_tournament(settings: TournamentSettings, run: Run) -> dict[str, Any]:
             {"preference_model": name, "ratings": [one.to_json() for one in predicted]}
             for name, predicted in predictions.items()
         ],
-        "over_estimates": list(_over_estimates(predictions, judges)),
+        "over_estimates": {
+            name: dict(_over_estimates(own, judges)) for name, own in predictions.items()
+        },
     }
 
 
@@ -281,24 +283,24 @@ def _predictions(
 
 
 def _over_estimates(
-    predictions: Mapping[str, Sequence[ScoreElo]], judges: Sequence[Mapping[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Predicted less measured Elo, for each preference model, judge who is none, and player."""
-    for preference_model, predicted in predictions.items():
-        anchors = {one.model for one in predicted if one.score.state == "exact"}
-        for judge in judges:
-            if judge["judge"] in predictions or judge["anchor"] not in anchors:
-                continue
-            measured = {one["model"]: Estimate.from_json(one["elo"]) for one in judge["ratings"]}
-            for one in predicted:
-                if one.model != judge["anchor"] and one.model in measured:
-                    yield {
-                        "preference_model": preference_model,
-                        "judge": judge["judge"],
-                        "model": one.model,
+    predicted: Sequence[ScoreElo], judges: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each judge with the predicted less the measured Elo of each model; of the same anchor."""
+    anchor = next(one.model for one in predicted if one.score.state == "exact")
+    for judge in judges:
+        measured = {one["model"]: Estimate.from_json(one["elo"]) for one in judge["ratings"]}
+        if judge["anchor"] == anchor:
+            yield (
+                judge["judge"],
+                {
+                    one.model: {
                         "from_gap": over_estimate(one.from_gap, measured[one.model]).to_json(),
                         "from_odds": over_estimate(one.from_odds, measured[one.model]).to_json(),
                     }
+                    for one in predicted
+                    if one.model != anchor and one.model in measured
+                },
+            )
 
 
 def _write(
