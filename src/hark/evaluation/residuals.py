@@ -78,6 +78,6 @@ def _residual(strengths: Strengths, points: Array, gradient: Array) -> float | N
 
 
 def _variance(each: Array, codes: Codes) -> float:
-    """Of a sum over games, by clusters."""
+    """Of a sum over games, by clusters; about their mean, which is not 0 where a pair deviates."""
     sums = np.bincount(codes, each)
-    return float(len(sums) / (len(sums) - 1) * (sums**2).sum()) if len(sums) > 1 else 0.0
+    return float(len(sums) * sums.var(ddof=1)) if len(sums) > 1 else 0.0
