@@ -1,4 +1,4 @@
-"""Planted studies: votes as planted, the truth as labelers together have it, intervals held to it."""
+"""Planted studies: votes as planted, the truth as all labelers have it, intervals held to it."""
 
 from __future__ import annotations
 

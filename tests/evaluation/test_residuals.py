@@ -50,8 +50,8 @@ def test_two_models_cannot_deviate() -> None:
 def test_residuals_of_planted_ratings_are_of_size_one() -> None:
     """Over 40 studies of four models whose labelers differ: mean square near 1."""
     study = PlantedStudy(
-        ratings={"A": 1000.0, "B": 1080.0, "C": 1160.0, "D": 1240.0}, labelers=30,
-        votes_per_labeler=40, labeler_spread=0.6, tie_odds=0.4, first_advantage=0.2,
+        ratings={"A": 1000.0, "B": 1080.0, "C": 1160.0, "D": 1240.0}, labelers=100,
+        votes_per_labeler=20, labeler_spread=0.6, tie_odds=0.4, first_advantage=0.2,
     )  # fmt: skip
     squares = [
         pair.residual**2
@@ -60,7 +60,7 @@ def test_residuals_of_planted_ratings_are_of_size_one() -> None:
         if pair.residual is not None
     ]
     assert len(squares) == 40 * 12
-    assert np.mean(squares) == pytest.approx(1.0, abs=0.2)
+    assert np.mean(squares) == pytest.approx(1.0, abs=0.3)
 
 
 def test_a_labeler_who_says_everything_ten_times_makes_nothing_surer() -> None:

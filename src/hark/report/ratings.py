@@ -163,7 +163,7 @@ def transitivity(judged: JudgedModels) -> str:
     if not known:
         return f"Who wins against whom, by {judged.judge}"
     size, worst = max(known, key=lambda each: each[0])
-    if size < critical_residual(judged.matchups):
+    if size < critical_residual(judged):
         return f"By {judged.judge}, all pairs fare as the ratings predict, up to chance"
     return (
         f"By {judged.judge}, {worst.row} beats {worst.column} more often than the ratings predict "
@@ -171,10 +171,12 @@ def transitivity(judged: JudgedModels) -> str:
     )
 
 
-def critical_residual(matchups: Sequence[Matchup]) -> float:
-    """The size that one of all residuals exceeds by chance once in twenty matrices."""
-    pairs = sum(one.fit is not None and one.fit.residual is not None for one in matchups) / 2
-    return float(special.ndtri(1 - FAMILYWISE / (2 * max(pairs, 1))))
+def critical_residual(judged: JudgedModels) -> float:
+    """The size that one of all residuals exceeds by chance in at most one of twenty matrices."""
+    known = [each for each in judged.matchups if each.fit is not None]
+    pairs = sum(each.fit is not None and each.fit.residual is not None for each in known) / 2
+    tail = FAMILYWISE / (2 * max(pairs, 1))
+    return float(special.stdtrit(max(judged.labelers - 1, 1), 1 - tail))
 
 
 def matrix_rows(judged: JudgedModels) -> Iterator[tuple[str, str]]:
@@ -276,7 +278,7 @@ def _cell(axes: Axes, x: int, y: int, each: Matchup, judged: JudgedModels) -> No
         return
     said = f"{100 * each.fit.predicted:.0f} %"
     if each.fit.residual is not None:
-        sign = "*" if abs(each.fit.residual) >= critical_residual(judged.matchups) else ""
+        sign = "*" if abs(each.fit.residual) >= critical_residual(judged) else ""
         said += f" ({each.fit.residual:+.1f}{sign})".replace("-", "−")
     axes.text(x, y + 0.24, said, ha="center", va="center", color=QUIET, fontsize=7.5)
 
