@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("world")
     written = demonstrations(24, 0, split="validation")
     write_demonstrations(directory / "human.jsonl", written)
-    dull = [Demonstration(prompt=one.prompt, response="I do not know.") for one in written]
+    dull = [Demonstration(prompt=one.prompt, response="Qwertz qwertz.") for one in written]
     write_demonstrations(directory / "dull.jsonl", dull)
     others = prompts(3, 0, split="evaluation")
     write_prompts(directory / "prompts.jsonl", [Prompt(prompt=one.prompt) for one in written])
