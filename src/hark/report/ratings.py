@@ -166,7 +166,7 @@ def transitivity(judged: JudgedModels) -> str:
     if size < critical_residual(judged):
         return f"By {judged.judge}, all pairs fare as the ratings predict, up to chance"
     return (
-        f"By {judged.judge}, {worst.row} beats {worst.column} more often than the ratings predict "
+        f"By {judged.judge}, {worst.row} wins against {worst.column} more than the ratings predict "
         f"({size:.1f} standard errors)"
     )
 

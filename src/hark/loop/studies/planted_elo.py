@@ -111,7 +111,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
     value = math.fsum(one.value or 0.0 for one in known) / len(known)
     counts = {"n": sum(one.n for one in known), "clusters": sum(one.clusters for one in known)}
     if any(one.low is None or one.high is None for one in known):
-        return Estimate(value=value, low=None, high=None, state="no variation", **counts)  # type: ignore[arg-type]
+        return Estimate(value=value, low=None, high=None, state="no variation", **counts)
     down, up = (
         math.hypot(*((end or 0.0) - (one.value or 0.0) for one in known for end in [reach(one)]))
         / len(known)
@@ -151,6 +151,6 @@ def draw_coverage(rehearsed: Sequence[Rehearsal], path: Path) -> None:
             axes.plot([], [], marker="o", color=colour(number), label=way)
         axes.set_yticks(range(len(shapes)), shapes)
         axes.invert_yaxis()
-        axes.set_xlabel("stated 95 % intervals that hold the planted rating (%)")
+        axes.set_xlabel("intervals that hold the planted rating (%)")
         axes.legend(loc="best")
         save(drawing, path)
