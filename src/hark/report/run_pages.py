@@ -23,7 +23,7 @@ MOST_SAMPLES = 8
 
 STRUCTURED = {
     "policies", "baseline", "calibration", "details", "examples", "judges", "predictions",
-    "over_estimates", "effects",
+    "over_estimates", "layers", "effects",
 }  # fmt: skip
 """Results that become a table or a figure, or repeat others at length."""
 
