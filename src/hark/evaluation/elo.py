@@ -11,9 +11,10 @@ Departures and choices
 3. Intervals are clustered by labeler (or by labeler and prompt): a jackknife with Student's t of
    G − 1 degrees of freedom, where G is the number of labelers, or fewer where some gave most votes
    (`bradley_terry.effective_clusters`); these held the truth in 94 to 97 of 100 simulated studies,
-   of 6 to 100 labelers, alike or not, who differed by 0 to 0.8 logits. Or a cluster bootstrap, whose
-   plain percentiles cover too rarely with twenty labelers and are widened as Student's t widens a
-   normal; docs/elo.md has both side by side. The paper's intervals take votes for independent.
+   of 6 to 100 labelers, alike or not, who differed by 0 to 0.8 logits. Or a cluster bootstrap,
+   whose plain percentiles cover too rarely with twenty labelers and are widened as Student's t
+   widens a normal; docs/elo.md has both side by side. The paper's intervals take votes for
+   independent.
 4. What is estimated is the strength for the population of labelers together: where labelers differ,
    it is nearer to 0 than the mean of the strengths for each.
 5. What votes leave unbounded (a model that won every vote) is kept finite by a weak ridge and said
