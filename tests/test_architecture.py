@@ -45,7 +45,8 @@ NO_NOUNS = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 WITHOUT_TORCH = [
     "hark.runs", "hark.data", "hark.playground", "hark.feedback", "hark.web", "hark.settings",
     "hark.errors", "hark.evaluation.bradley_terry", "hark.evaluation.elo",
-    "hark.evaluation.intervals", "hark.evaluation.matchups", "hark.evaluation.winrate",
+    "hark.evaluation.intervals", "hark.evaluation.matchups", "hark.evaluation.rehearsal",
+    "hark.evaluation.residuals", "hark.evaluation.score_elo", "hark.evaluation.winrate",
     "hark.cli.feedback", "hark.cli.simulate", "hark.loop.simulation",
 ]  # fmt: skip
 RUN_BY_ALEMBIC = "hark.feedback.migrations.env"

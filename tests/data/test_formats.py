@@ -93,6 +93,7 @@ def comparisons(draw: st.DrawFn) -> Comparison:
         strength=draw(st.none() | numbers),
         weight=draw(st.floats(0, 100)),
         labeler=draw(names),
+        models=draw(st.none() | st.tuples(*(words for _ in responses))),
         user=draw(names),
         source=draw(names),
         id=draw(names),
@@ -189,6 +190,7 @@ PAIR = Comparison(
     ranks=(2, 1),
     strength=3.0,
     labeler="w7",
+    models=("sup4", "ref"),
     source="batch3",
     id="t3_1",
 )
@@ -202,6 +204,7 @@ def test_openai_and_arena_come_back(tmp_path: Path) -> None:
         responses=("Ciao.", "So long."),
         ranks=(1, 1),
         labeler="arena_user_1",
+        models=("m1", "m2"),
         user="u",
         source="s",
         id="q1",
@@ -407,8 +410,23 @@ def test_arena_battle(tmp_path: Path, winner: str, ranks: tuple[int, int]) -> No
         responses=("Blue.", "Green."),
         ranks=ranks,
         labeler="arena_user_3",
+        models=("m1", "m2"),
         id="81",
     )
+
+
+def test_models_that_are_not_all_named_have_no_names(tmp_path: Path) -> None:
+    row = {
+        "model_a": "m1",
+        "winner": "tie",
+        "conversation_a": USER + BLUE,
+        "conversation_b": USER + GREEN,
+    }
+    (battle,) = read_comparisons(lines(tmp_path / "b.jsonl", row))
+    assert battle.models is None
+    canonical = {"prompt": "Q", "responses": ["a", "b"], "ranks": [1, 2], "models": ["m1"]}
+    with pytest.raises(DataError, match="1 models for 2 responses: name one for each"):
+        read_comparisons(lines(tmp_path / "c.jsonl", canonical))
 
 
 def test_arena_battles_that_part_early_have_no_prompt(tmp_path: Path) -> None:
@@ -451,6 +469,7 @@ def test_alpaca_eval_annotation(
             ranks=ranks,
             probability=probability,
             labeler="gpt4",
+            models=("a", "b"),
             source="koala",
         )
     ]

@@ -179,7 +179,8 @@ def test_results_are_what_counting_from_scratch_gives(workshop: Workshop, study:
     ]  # fmt: skip
     close(found.votes.ratings.to_json(), rate(cast).to_json())
     close(
-        [one.to_json() for one in found.votes.matchups], [one.to_json() for one in matchups(cast)]
+        [one.to_json() for one in found.votes.matchups],
+        [one.to_json() for one in matchups(cast, ratings=rate(cast))],
     )
     counts = Counter(one.author for one in labels)
     assert {one.work.labeler: one.work.labels for one in found.labelers} == counts

@@ -91,6 +91,29 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Measure several policies side by side: one table, one row a policy.",
         "hark compare --help",
     ),
+    "tournament": (
+        MEASURE,
+        "Compare every policy with every other: Elo by several judges.\n\n"
+        "All judge the same replies: the playground's labelers and its gold grade, preference "
+        "models, labelers of yours, people. Writers in files take part like policies. Beside the "
+        "measured Elo stands what preference models' scores predict.",
+        "hark tournament --help",
+    ),
+    "rate": (
+        MEASURE,
+        "Rate models by votes: Elo with intervals.\n\n"
+        "From comparisons that name the models of their responses, arena battles, and exports of "
+        "the feedback application; ties, the advantage of being shown first, and who won how "
+        "often against whom.",
+        "hark rate --data exports/helpful-0123456789ab --anchor sft",
+    ),
+    "rehearse": (
+        MEASURE,
+        "Simulate a study of votes, to see how sure it will be.\n\n"
+        "How wide the intervals of Elo are with so many labelers and votes, and whether they hold "
+        "the planted truth as often as they state.",
+        "hark rehearse --labelers 20 --votes-per-labeler 50",
+    ),
     "outliers": (
         MEASURE,
         "Fit a detector of prompts unlike those a model was made for.\n\n"

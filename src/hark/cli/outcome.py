@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hark.runs.progress import is_first_process
 from hark.runs.timing import TimeSpent
@@ -65,11 +66,13 @@ def print_results(results: Mapping[str, Any]) -> None:
     console = Console()
     if "policies" in results and "baseline" in results:
         print_policies(results["policies"], baseline=results["baseline"])
+    for judged in results.get("judges", ()):
+        console.print(ratings_table(judged))
     scalars = {name: value for name, value in results.items() if is_flat(value)}
     if scalars:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in scalars.items():
-            table.add_row(name.replace("_", " "), describe(value))
+            table.add_row(name.replace("_", " "), Text(describe(value)))
         console.print(table)
     for name, rows in results.items():
         if is_table(rows):
@@ -84,6 +87,32 @@ def print_policies(policies: Sequence[Mapping[str, Any]], *, baseline: str) -> N
 
     rows = [PolicyEvaluation.from_json(policy) for policy in policies]
     Console().print(terminal_table(rows, baseline=baseline))
+
+
+def ratings_table(judged: Mapping[str, Any]) -> Table:
+    """Elo by one judge, with intervals or why there are none; then what else the votes tell."""
+    table = Table(title=f"Elo by {judged['judge']}", title_justify="left", title_style="bold")
+    table.add_column("model")
+    for name in ("Elo", f"{100 * judged['ratings'][0]['elo']['level']:g} % interval", "wins",
+                 "ties", "losses"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for one in judged["ratings"]:
+        elo = one["elo"]
+        known = elo["low"] is not None
+        ends = f"{elo['low']:.0f} to {elo['high']:.0f}" if known else elo["state"]
+        ends = "anchor" if one["model"] == judged["anchor"] else ends
+        rating = "–" if elo["value"] is None else f"{elo['value']:.0f}"
+        counts = (str(one[name]) for name in ("wins", "ties", "losses"))
+        table.add_row(Text(one["model"]), rating, ends, *counts)
+    said = [f"{judged['votes']:,} votes in {judged['labelers']:,} clusters"]
+    for name, title in (("first_advantage", "first place"), ("tie_odds", "tie odds")):
+        if judged[name] is not None and judged[name]["value"] is not None:
+            said.append(f"{title} {judged[name]['value']:.2f}")
+    if "primary" in judged:
+        said.append(f"primary comparison: {judged['primary']['finding']}")
+    table.caption = Text("; ".join(said))
+    table.caption_justify = "left"
+    return table
 
 
 def is_flat(value: Any) -> bool:
@@ -113,7 +142,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
         # Folded where the terminal is narrow: rich would cut names off.
         table.add_column(name.replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(describe(value) for value in row.values()))
+        table.add_row(*(Text(describe(value)) for value in row.values()))
     return table
 
 

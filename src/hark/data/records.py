@@ -87,6 +87,9 @@ class Comparison:
     """Multiplies this comparison's loss."""
     labeler: str | None = None
     """Who judged; intervals are clustered by it."""
+    models: tuple[str, ...] | None = None
+    """Which model, or person, each response is by; None where they are not all named. What rates
+    models takes the responses as standing in the order in which they were shown."""
     user: str | None = None
     """Who wrote the prompt."""
     source: str | None = None
@@ -100,6 +103,10 @@ class Comparison:
         if self.ranks is not None and len(self.ranks) != len(self.responses):
             raise ValueError(
                 f"{len(self.ranks)} ranks for {len(self.responses)} responses: give one for each"
+            )
+        if self.models is not None and len(self.models) != len(self.responses):
+            raise ValueError(
+                f"{len(self.models)} models for {len(self.responses)} responses: name one for each"
             )
         if self.probability is not None:
             if len(self.responses) != 2:

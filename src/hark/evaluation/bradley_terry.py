@@ -36,8 +36,6 @@ Ties = Literal["davidson", "half"]
 FIRST, SECOND, TIE = 0, 1, 2
 """Outcomes of a game, as they are coded here."""
 MAXIMUM_STEPS = 200
-NEGLIGIBLE_GAIN = 1e-12
-"""In log-likelihood; a Newton step that promises less is the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,36 +108,41 @@ class Design:
         )
 
     def probabilities(self, beta: Array) -> Array:
-        """[C, 3]: of first, second and tie."""
-        half = self.gap @ beta / 2
-        tie = self.tie @ beta if self.ties is not None else np.full_like(half, -np.inf)
-        odds = np.stack([half, -half, tie], axis=1)
-        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
-        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+        """[…, C, 3]: of first, second and tie, for each β of […, p]."""
+        half = beta @ self.gap.T / 2
+        tie = beta @ self.tie.T if self.ties is not None else np.full_like(half, -np.inf)
+        odds = np.stack([half, -half, tie], axis=-1)
+        odds = np.exp(odds - odds.max(axis=-1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
 
     def scores(self, beta: Array) -> Array:
         """[C, p]: gradient of one game's log-likelihood."""
         surprise = self.observed - self.probabilities(beta)
         return (surprise[:, :1] - surprise[:, 1:2]) / 2 * self.gap + surprise[:, 2:] * self.tie
 
+    def gradient(self, beta: Array, counts: Array) -> Array:
+        """[…, p]: of the log-likelihood of `counts` […, C] games of each kind, at β […, p]."""
+        first, second, tie = np.moveaxis(self.observed - self.probabilities(beta), -1, 0)
+        return np.asarray((counts * (first - second) / 2) @ self.gap + (counts * tie) @ self.tie)
+
     def information(self, beta: Array, counts: Array) -> Array:
-        """[p, p]: minus the Hessian of the log-likelihood of `counts` [C] games of each kind."""
-        first, second, tie = self.probabilities(beta).T
+        """[…, p, p]: minus the Hessian of the log-likelihood, as `gradient`."""
+        first, second, tie = np.moveaxis(self.probabilities(beta), -1, 0)
         gaps = counts * (first + second - (first - second) ** 2) / 4
         both = counts * -(first - second) * tie / 2
         ties = counts * tie * (1 - tie)
-        crossed = self.gap.T @ (both[:, None] * self.tie)
+        crossed = (self.gap.T * both[..., None, :]) @ self.tie
         return np.asarray(
-            self.gap.T @ (gaps[:, None] * self.gap)
+            (self.gap.T * gaps[..., None, :]) @ self.gap
             + crossed
-            + crossed.T
-            + self.tie.T @ (ties[:, None] * self.tie)
+            + np.swapaxes(crossed, -1, -2)
+            + (self.tie.T * ties[..., None, :]) @ self.tie
         )
 
-    def log_likelihood(self, beta: Array, counts: Array) -> float:
-        """Of `counts` [C] games of each kind."""
+    def log_likelihood(self, beta: Array, counts: Array) -> Array:
+        """[…]: of `counts` […, C] games of each kind, at β […, p]."""
         chances = np.log(np.maximum(self.probabilities(beta), np.finfo(float).tiny))
-        return float(counts @ (self.observed * chances).sum(axis=1))
+        return np.asarray((counts * (self.observed * chances).sum(axis=-1)).sum(axis=-1))
 
     def directions(self) -> Array:
         """[m, p]: rows a for which a @ d < 0 would make some observed outcome ever less likely."""
@@ -167,6 +170,7 @@ class Fit:
     """[p]: strengths in logits with mean 0, then δ, then ln ν, where they are parameters."""
     information: Array
     """[p, p]: minus the Hessian of the penalised log-likelihood."""
+    ridge: float
 
     def state_of(self, contrast: Array) -> Boundedness:
         """Whether the outcomes alone bound `contrast` @ β, from both sides, one, or none.
@@ -186,33 +190,56 @@ class Fit:
 
 
 def fit(games: Games, *, ties: Ties, order_effect: bool, ridge: float) -> Fit:
-    """Newton's method with backtracking; the objective is strictly concave for a ridge λ > 0."""
+    """The one maximum: the objective is strictly concave for a ridge λ > 0."""
     design = Design.of(games, ties=ties, order_effect=order_effect)
-    counts = games.counts
-    beta = np.zeros(design.gap.shape[1])
-    penalty = ridge * np.eye(len(beta))
-    # The strengths have mean 0 at the maximum and at every step. Saying so once more changes none
-    # of them, and keeps rounding from being blown up along the direction in which all rise alike.
-    penalty[: games.players, : games.players] += max(1.0, counts.sum()) / games.players**2
+    start = np.zeros(design.gap.shape[1])
+    beta = maximise(design, games.counts[None], ridge=ridge, start=start)[0]
+    information = design.information(beta, games.counts) + penalty_of(design, games.counts, ridge)
+    return Fit(games=games, design=design, beta=beta, information=information, ridge=ridge)
 
-    def objective(at: Array) -> float:
-        return design.log_likelihood(at, counts) - ridge / 2 * float(at @ at)
+
+def maximise(
+    design: Design, counts: Array, *, ridge: float, start: Array, negligible: float = 1e-12
+) -> Array:
+    """[B, p]: the maximum for each row of `counts` [B, C]; Newton's method with backtracking.
+
+    start: [p]; negligible: in log-likelihood, a step that promises less is the last one.
+    """
+    beta = np.tile(start, (len(counts), 1))
+    penalty = penalty_of(design, counts, ridge)
+
+    def objective(at: Array) -> Array:
+        return design.log_likelihood(at, counts) - ridge / 2 * (at**2).sum(axis=1)
 
     for _ in range(MAXIMUM_STEPS):
-        gradient = counts @ design.scores(beta) - ridge * beta
+        gradient = design.gradient(beta, counts) - ridge * beta
         information = design.information(beta, counts) + penalty
-        step = np.linalg.solve(information, gradient)
-        gain = float(gradient @ step)
-        size, before = 1.0, objective(beta)
-        # Near the maximum the gain drowns in rounding, and the full step is right.
-        while gain > 1e-8 and objective(beta + size * step) < before + 1e-4 * size * gain:
-            size /= 2
-        beta = beta + size * step
-        if gain < NEGLIGIBLE_GAIN:
-            break
-    else:
-        raise AssertionError("Newton's method did not converge on a concave function")
-    return Fit(games=games, design=design, beta=beta, information=information)
+        step = np.linalg.solve(information, gradient[..., None])[..., 0]
+        gain = (gradient * step).sum(axis=1)
+        size, before = np.ones(len(counts)), objective(beta)
+        while True:
+            reached = objective(beta + size[:, None] * step)
+            # Near the maximum the gain drowns in rounding, and the full step is right.
+            too_far = (gain > 1e-8) & (reached < before + 1e-4 * size * gain)
+            if not too_far.any():
+                break
+            size = np.where(too_far, size / 2, size)
+        beta = beta + size[:, None] * step
+        if (gain < negligible).all():
+            return beta
+    raise AssertionError("Newton's method did not converge on a concave function")
+
+
+def penalty_of(design: Design, counts: Array, ridge: float) -> Array:
+    """[…, p, p]: what the ridge adds to the information of `counts` […, C].
+
+    The strengths have mean 0 at the maximum and at every step. Saying so once more changes none of
+    them, and keeps rounding from being blown up along the direction in which all rise alike.
+    """
+    strength = np.arange(design.gap.shape[1]) < design.players
+    weight = np.maximum(1.0, counts.sum(axis=-1)) / design.players**2
+    alike = weight[..., None, None] * np.outer(strength, strength)
+    return np.asarray(ridge * np.eye(len(strength)) + alike)
 
 
 def clustered_covariance(fitted: Fit, ways: Sequence[Codes]) -> list[Array]:

@@ -10,9 +10,11 @@ Departures and choices
 2. The advantage of being shown first is estimated, so that it does not pass for strength.
 3. Intervals are clustered by labeler (or by labeler and prompt): a jackknife with Student's t of
    G − 1 degrees of freedom, where G is the number of labelers, or fewer where some gave most votes
-   (`bradley_terry.effective_clusters`). Percentiles of a cluster bootstrap cover too rarely with
-   twenty labelers; these held the truth in 94 to 97 of 100 simulated studies, of 6 to 100 labelers,
-   alike or not, who differed by 0 to 0.8 logits. The paper's intervals take votes for independent.
+   (`bradley_terry.effective_clusters`); these held the truth in 94 to 97 of 100 simulated studies,
+   of 6 to 100 labelers, alike or not, who differed by 0 to 0.8 logits. Or a cluster bootstrap,
+   whose plain percentiles cover too rarely with twenty labelers and are widened as Student's t
+   widens a normal; docs/elo.md has both side by side. The paper's intervals take votes for
+   independent.
 4. What is estimated is the strength for the population of labelers together: where labelers differ,
    it is nearer to 0 than the mean of the strengths for each.
 5. What votes leave unbounded (a model that won every vote) is kept finite by a weak ridge and said
@@ -22,7 +24,7 @@ Departures and choices
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -32,15 +34,9 @@ from scipy import special
 
 from hark.errors import HarkError, did_you_mean
 from hark.evaluation import bradley_terry
-from hark.evaluation.bradley_terry import FIRST, SECOND, TIE, Codes, Fit, Games, Ties
-from hark.evaluation.intervals import (
-    NOTHING,
-    Array,
-    Estimate,
-    State,
-    cluster_codes,
-    numbered,
-)
+from hark.evaluation.bradley_terry import FIRST, SECOND, TIE, Codes, Games, Ties
+from hark.evaluation.intervals import NOTHING, Estimate, cluster_codes, numbered
+from hark.evaluation.strengths import Intervals, Strengths
 
 Outcome = Literal["first", "second", "tie"]
 Clusters = Literal["labeler", "labeler and prompt"]
@@ -84,6 +80,15 @@ class VoteColumns:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def games(self) -> Games:
+        """The votes as games between models by number."""
+        return Games.of(self.first, self.second, self.outcome, players=len(self.models))
+
+    def clusters(self, clusters: Clusters) -> list[Codes]:
+        """The cluster of each vote, by each way of clustering: [n]."""
+        by_prompt = [self.prompt] if clusters == "labeler and prompt" else []
+        return cluster_codes([self.labeler, *by_prompt], n=len(self))
 
     @classmethod
     def of(cls, votes: Sequence[Vote]) -> VoteColumns:
@@ -177,68 +182,6 @@ class Ratings:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Strengths:
-    """A fit with its uncertainty, from which any gap is read."""
-
-    index: dict[str, int]
-    """Model → its parameter."""
-    fit: Fit
-    ways: tuple[Any, ...]
-    """The cluster of each vote, by each way of clustering."""
-    covariances: tuple[Array, ...]
-    """Of all parameters; the largest variance counts."""
-    parts: NDArray[np.int32]
-    """Which models a single cluster holds together: `bradley_terry.parts_without_one`."""
-    clusters: int
-    level: float
-
-    def gap(self, model: str, other: str, shown_as: Callable[[float], float]) -> Estimate:
-        """The gap between two models, its value and ends shown on another, increasing scale."""
-        if not {model, other} <= set(self.index):
-            return NOTHING
-        contrast = np.zeros(len(self.fit.beta))
-        contrast[self.index[model]] += 1
-        contrast[self.index[other]] -= 1
-        if model == other:
-            value = shown_as(0.0)
-            votes = len(self.fit.games.kind)
-            return Estimate(value=value, low=None, high=None, n=votes, clusters=0, state="exact")
-        one, two = self.parts[:, self.index[model]], self.parts[:, self.index[other]]
-        return self.read(contrast, shown_as, alone=bool((one != two).any()))
-
-    def read(
-        self, contrast: Array, shown_as: Callable[[float], float], *, alone: bool = False
-    ) -> Estimate:
-        """The value of `contrast` @ β with its interval.
-
-        alone: a single cluster tells of it, so that nothing is known of how clusters differ.
-        """
-        value = float(contrast @ self.fit.beta)
-        state: State = self.fit.state_of(contrast)
-        if state == "defined" and (self.clusters < 2 or alone):
-            state = "one cluster"
-        half = 0.0
-        if state == "defined":
-            variance = max(float(contrast @ one @ contrast) for one in self.covariances)
-            even = min(
-                bradley_terry.effective_clusters(self.fit, codes, contrast) for codes in self.ways
-            )
-            t = float(special.stdtrit(max(1.0, even - 1), 0.5 + self.level / 2))
-            half = t * math.sqrt(variance)
-            state = "defined" if half > 1e-9 else "no variation"
-        known = state == "defined"
-        return Estimate(
-            value=shown_as(value),
-            low=shown_as(value - half) if known else None,
-            high=shown_as(value + half) if known else None,
-            n=len(self.fit.games.kind),
-            clusters=self.clusters,
-            level=self.level,
-            state=state,
-        )
-
-
 def rate(
     votes: Sequence[Vote] | VoteColumns,
     *,
@@ -248,13 +191,18 @@ def rate(
     order_effect: bool = True,
     clusters: Clusters = "labeler",
     ridge: float = RIDGE,
+    intervals: Intervals = "jackknife",
+    resamples: int = 1000,
     level: float = 0.95,
+    seed: int = 0,
 ) -> Ratings:
     """Fit a strength to every model.
 
     models: names to list even if nobody has voted on them.
     anchor: the model at 1000; None is the first, by name, of those with votes.
     order_effect: whether to estimate the advantage of the first place.
+    intervals: how they are made (`hark.evaluation.strengths`); resamples and seed are the
+    bootstrap's.
 
     Raises: HarkError for an anchor that is none of the models.
     """
@@ -269,7 +217,15 @@ def rate(
     anchor = anchor or (voted or names or [""])[0]
     strengths = None
     if len(cast):
-        strengths = _strengths(cast, ties, order_effect, clusters, ridge, level)
+        strengths = Strengths.of(
+            bradley_terry.fit(cast.games(), ties=ties, order_effect=order_effect, ridge=ridge),
+            cast.clusters(clusters),
+            models=voted,
+            intervals=intervals,
+            resamples=resamples,
+            level=level,
+            seed=seed,
+        )
     rated = [_rating(name, anchor, cast, strengths) for name in names]
     rated.sort(key=lambda one: (one.elo.value is None, -(one.elo.value or 0.0), one.model))
     return Ratings(
@@ -280,29 +236,6 @@ def rate(
         votes=len(cast),
         labelers=strengths.clusters if strengths else 0,
         strengths=strengths,
-    )
-
-
-def _strengths(
-    cast: VoteColumns,
-    ties: Ties,
-    order_effect: bool,
-    clusters: Clusters,
-    ridge: float,
-    level: float,
-) -> Strengths:
-    games = Games.of(cast.first, cast.second, cast.outcome, players=len(cast.models))
-    fitted = bradley_terry.fit(games, ties=ties, order_effect=order_effect, ridge=ridge)
-    by_prompt = [cast.prompt] if clusters == "labeler and prompt" else []
-    ways = cluster_codes([cast.labeler, *by_prompt], n=len(cast))
-    return Strengths(
-        index={name: number for number, name in enumerate(cast.models)},
-        fit=fitted,
-        ways=tuple(ways),
-        covariances=tuple(bradley_terry.clustered_covariance(fitted, ways)),
-        parts=bradley_terry.parts_without_one(fitted, ways[0]),
-        clusters=min(int(codes.max()) + 1 for codes in ways),
-        level=level,
     )
 
 

@@ -305,7 +305,7 @@ def _draw_clusters(generator: np.random.Generator, count: int, size: int) -> Arr
 
 
 def percentile_interval(
-    replicates: Array, *, clusters: int, level: float = 0.95
+    replicates: Array, *, clusters: float, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentiles of `replicates`, widened for few clusters as Student's t widens a normal.
 
@@ -317,7 +317,7 @@ def percentile_interval(
     return float(low), float(high)
 
 
-def percentile_tail(clusters: int, level: float) -> float:
+def percentile_tail(clusters: float, level: float) -> float:
     """The lower of the two levels at which `percentile_interval` reads."""
     t = special.stdtrit(clusters - 1, 0.5 + level / 2)
     return float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -125,6 +125,31 @@ class Event:
             "client": {"key": self.client_key, **self.body.get("client", {})},
             "supersedes": self.supersedes,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], *, position: int) -> Self:
+        """The event behind a record of `to_json`, which stands at `position` in its file.
+
+        Raises: KeyError or ValueError if it is no such record.
+        """
+        own = {
+            "event_id", "schema", "kind", "ts", "study", "task_id", "assignment_id", "labeler",
+            "supersedes",
+        }  # fmt: skip
+        return cls(
+            position=position,
+            id=record["event_id"],
+            schema=record["schema"],
+            kind=record["kind"],
+            author=record["labeler"],
+            client_key=record["client"]["key"],
+            study_id=record["study"],
+            item_id=record["task_id"],
+            assignment_id=record["assignment_id"],
+            supersedes=record["supersedes"],
+            body={name: value for name, value in record.items() if name not in own},
+            created_at=datetime.fromisoformat(record["ts"]).timestamp(),
+        )
 
 
 def append(connection: Connection, new: NewEvent, *, now: float) -> Event:

@@ -31,12 +31,14 @@ def comparison_of(event: Event, *, source: str | None = None) -> Comparison:
     candidates: list[dict[str, Any]] = body["candidates"]
     live = event.kind == "comparison"
     strength = body["answer"].get("strength")
+    snapshots = [one["snapshot"] for one in candidates]
     return Comparison(
         prompt=_prompt(event),
         responses=tuple(one["text"] for one in candidates),
         ranks=ranks_of(event, [one["id"] for one in candidates]),
         strength=None if strength is None else float(strength),
         labeler=event.author,
+        models=None if None in snapshots else tuple(snapshots),
         user=event.author if live else None,
         source=source,
         id=event.id,

@@ -6,6 +6,7 @@ turns the word a person typed into one.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -33,6 +34,7 @@ Labeler = Callable[[Sequence[Comparison]], list[Comparison]]
 
 NAMED_SCORERS = {
     "playground": "the playground's gold grade, helpfulness and harmlessness together",
+    "gold": "the same, also where a labeler is wanted: who grades without noise",
     "sentiment": "probability-like positive sentiment of the response, by VADER",
 }
 
@@ -43,7 +45,7 @@ def scorer(name: str, *, device: str = "auto", dtype: str = "float32") -> Scorer
     A named scorer, `module:function`, or the directory (or run) of a preference model.
     Raises: SettingsError if it is none of these.
     """
-    if name == "playground":
+    if name in ("playground", "gold"):
         return gold_scorer
     if name == "sentiment":
         from hark.evaluation.sentiment import positive_sentiment
@@ -104,14 +106,12 @@ def labeler_from_scorer(score: Scorer, name: str | None = None) -> Labeler:
         ]
         values = map(float, score(dialogues))
         return [
-            Comparison(
-                prompt=each.prompt,
-                responses=each.responses,
+            dataclasses.replace(
+                each,
                 ranks=_ranks([next(values) for _ in each.responses]),
+                probability=None,
+                strength=None,
                 labeler=name,
-                user=each.user,
-                source=each.source,
-                id=each.id,
             )
             for each in comparisons
         ]

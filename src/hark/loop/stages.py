@@ -17,9 +17,12 @@ from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
 from hark.loop.preparing import PrepareStageSettings, run_prepare
+from hark.loop.rating import RateSettings, rate_inputs, run_rate
+from hark.loop.rehearsing import RehearseSettings, run_rehearse
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
 from hark.loop.studying import StudySettings, run_study
+from hark.loop.tournament import TournamentSettings, run_tournament, tournament_inputs
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
 from hark.playground.world import PlaygroundSettings, write_world
@@ -269,6 +272,41 @@ _ALL = (
         function=run_study,
         inputs=lambda settings: list(settings.runs),
         code=("data", "evaluation", "report", "loop/studying.py", "loop/studies"),
+    ),
+    Stage(
+        name="rate",
+        summary="Rate models by votes: Elo with intervals, and who won how often against whom.",
+        settings=RateSettings,
+        function=run_rate,
+        inputs=rate_inputs,
+        code=("data", "evaluation", "feedback", "loop/votes.py", "loop/rating.py"),
+    ),
+    Stage(
+        name="tournament",
+        summary="Compare every policy with every other: Elo by several judges on the same replies.",
+        settings=TournamentSettings,
+        function=run_tournament,
+        inputs=tournament_inputs,
+        code=(
+            "data",
+            "models",
+            "evaluation",
+            "feedback",
+            "playground",
+            *SPEAKING,
+            "loop/votes.py",
+            "loop/rating.py",
+            "loop/tournament.py",
+        ),
+        shared=True,
+    ),
+    Stage(
+        name="rehearse",
+        summary="Simulate a study of votes: how wide its intervals are, and whether they hold.",
+        settings=RehearseSettings,
+        function=run_rehearse,
+        inputs=_files(),
+        code=("evaluation", "loop/rating.py", "loop/rehearsing.py"),
     ),
     Stage(
         name="report",

@@ -22,6 +22,7 @@ from hark.report.figures import (
     win_rates,
 )
 from hark.report.outlier_figures import areas_by_layer, areas_of
+from hark.report.ratings import rating_figures
 from hark.report.run_record import RunRecord
 
 MOST_POINTS = 300
@@ -62,6 +63,8 @@ def finding_figures(
     """What the runs found: win rates, reward and divergence, calibration, the alignment tax."""
     if any(row.win_rate is not None for row in policies):
         yield win_rates(policies, baseline=baseline)
+    for _, run in runs:
+        yield from rating_figures(run)
     yield from _reward_figures(runs, policies)
     measured = [found for _, run in runs if (found := _calibration(run)) is not None]
     if measured:

@@ -13,6 +13,7 @@ from hark.evaluation.policies import PolicyEvaluation
 from hark.evaluation.samples import Sample, read_samples
 from hark.report import findings
 from hark.report.page import Facts, Report, pick_samples
+from hark.report.ratings import judges_of, matrix_rows, rating_sentences
 from hark.report.run_figures import finding_figures, is_number, mixed_policy, training_figures
 from hark.report.run_record import RunRecord
 from hark.report.run_time import time_facts, time_figures
@@ -20,7 +21,10 @@ from hark.report.run_time import time_facts, time_figures
 MOST_SAMPLES = 8
 """Prompts shown of a comparison, replies shown of a training run."""
 
-STRUCTURED = {"policies", "baseline", "calibration", "details", "examples", "layers", "effects"}
+STRUCTURED = {
+    "policies", "baseline", "calibration", "details", "examples", "judges", "predictions",
+    "over_estimates", "layers", "effects",
+}  # fmt: skip
 """Results that become a table or a figure, or repeat others at length."""
 
 NOTES = (
@@ -69,16 +73,20 @@ def report_for_runs(paths: Sequence[Path], *, title: str | None = None) -> Repor
         training_figures=tuple(training_figures(named)),
         time_figures=tuple(time_figures(named)),
         time_facts=tuple(time_facts(named)),
-        facts=tuple(
-            Facts(title=name, rows=rows)
-            for name, run in named
-            if (rows := tuple(result_rows(run.results)))
-        ),
+        facts=tuple(_facts(named)),
         samples=tuple(_samples(named)),
         notes=NOTES if policies else (),
         next_steps=NEXT_STEPS if policies else (),
         runs=tuple(runs),
     )
+
+
+def _facts(named: Sequence[tuple[str, RunRecord]]) -> Iterator[Facts]:
+    for name, run in named:
+        if rows := tuple(result_rows(run.results)):
+            yield Facts(title=name, rows=rows)
+        for one in judges_of(run):
+            yield Facts(title=f"{name}, {one.judge}: pairs", rows=tuple(matrix_rows(one)))
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
@@ -152,6 +160,7 @@ def _summary(
     named: Sequence[tuple[str, RunRecord]], policies: Sequence[PolicyEvaluation], baseline: str
 ) -> Iterator[str]:
     """The findings where policies were compared, else how each run ended."""
+    yield from (sentence for _, run in named for sentence in rating_sentences(run))
     if not policies:
         yield from (_sentence(name, run) for name, run in named)
         return

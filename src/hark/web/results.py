@@ -388,8 +388,9 @@ def votes(columns: Columns) -> VoteColumns:
 
 def _votes(cast: VoteColumns) -> VoteResults:
     # What the ratings are made of is as long as the votes, and nothing more is asked of it.
-    ratings = dataclasses.replace(rate(cast), strengths=None)
-    return VoteResults(ratings=ratings, matchups=tuple(matchups(cast)))
+    ratings = rate(cast)
+    matched = tuple(matchups(cast, ratings=ratings))
+    return VoteResults(ratings=dataclasses.replace(ratings, strengths=None), matchups=matched)
 
 
 def label_times(columns: Columns) -> Array:

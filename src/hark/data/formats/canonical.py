@@ -59,6 +59,7 @@ def parse_comparison(row: Fields) -> Iterator[Comparison]:
             strength=number(row, "strength"),
             weight=1.0 if weight is None else weight,
             labeler=optional_text(row, "labeler"),
+            models=_models(row),
             **origin(row),
         )
     except BadRecordError:
@@ -106,6 +107,15 @@ def _ranks(row: Fields) -> tuple[int, ...] | None:
             f"'ranks' is {ranks!r}, not a list of whole numbers from 1 (the best) up"
         )
     return tuple(ranks)
+
+
+def _models(row: Fields) -> tuple[str, ...] | None:
+    models = row.get("models")
+    if models is None:
+        return None
+    if not isinstance(models, list):
+        raise BadRecordError(f"'models' is {describe(models)}, not a list of names")
+    return tuple(checked_text(name, f"models[{i}]") for i, name in enumerate(models))
 
 
 def render(record: Record) -> Iterator[Fields]:

@@ -1,6 +1,6 @@
 """Judgements published with papers and arenas: OpenAI's summaries, arena battles, AlpacaEval.
 
-These name the models behind the responses; hark's records do not, so that the names are lost.
+These name the models behind the responses, and so do the records where all are named.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def parse_openai(row: Fields) -> Iterator[Comparison]:
         ranks=(1, 2) if choice == 0 else (2, 1),
         strength=None if confidence is None else abs(confidence - MIDDLE_CONFIDENCE),
         labeler=optional_text(row, "worker"),
+        models=_both(*(optional_text(one, "policy") for one in summaries)),
         source=optional_text(row, "source", "batch"),
         id=optional_text(info, "id"),
     )
@@ -82,7 +83,11 @@ def render_openai(record: Comparison) -> Iterator[Fields]:
         row: Fields = {
             "info": info,
             "summaries": [
-                {"text": f" {record.responses[i]}", "policy": "", "note": ""}
+                {
+                    "text": f" {record.responses[i]}",
+                    "policy": record.models[i] if record.models else "",
+                    "note": "",
+                }
                 for i in (first, second)
             ],
             "choice": choice,
@@ -122,6 +127,7 @@ def parse_arena(row: Fields) -> Iterator[Comparison]:
         responses=(a[-1].content, b[-1].content),
         ranks=_WINNERS[winner],
         labeler=optional_text(row, "judge"),
+        models=_both(optional_text(row, "model_a"), optional_text(row, "model_b")),
         user=optional_text(row, "user"),
         source=optional_text(row, "source"),
         id=optional_text(row, "question_id"),
@@ -129,7 +135,7 @@ def parse_arena(row: Fields) -> Iterator[Comparison]:
 
 
 def render_arena(record: Comparison) -> Iterator[Fields]:
-    """A battle for each pair, ties among them; the models have no names."""
+    """A battle for each pair, ties among them."""
     if not record.judged:
         raise cannot_express("an arena battle", "a comparison without a judgement")
     won = set(record.ordered_pairs())
@@ -139,7 +145,13 @@ def render_arena(record: Comparison) -> Iterator[Fields]:
             "conversation_b": messages(answered(record.prompt, record.responses[b])),
             "winner": "model_a" if (a, b) in won else "model_b" if (b, a) in won else "tie",
         }
-        named = {"judge": record.labeler, "question_id": record.id}
+        model_a, model_b = (record.models[a], record.models[b]) if record.models else (None, None)
+        named = {
+            "model_a": model_a,
+            "model_b": model_b,
+            "judge": record.labeler,
+            "question_id": record.id,
+        }
         origins = {"user": record.user, "source": record.source}
         yield row | {name: value for name, value in (named | origins).items() if value is not None}
 
@@ -164,8 +176,13 @@ def parse_annotation(row: Fields) -> Iterator[Comparison]:
         ranks=hard,
         probability=None if hard else 2.0 - preference,
         labeler=optional_text(row, "labeler", "annotator"),
+        models=_both(optional_text(row, "generator_1"), optional_text(row, "generator_2")),
         **where,
     )
+
+
+def _both(one: str | None, other: str | None) -> tuple[str, str] | None:
+    return (one, other) if one and other else None
 
 
 OPENAI = Format(
@@ -177,7 +194,9 @@ OPENAI = Format(
     recognises=lambda row: "info" in row and "summaries" in row,
     parse=parse_openai,
     render=render_openai,
-    carries=frozenset({"prompt", "responses", "ranks", "strength", "labeler", "source", "id"}),
+    carries=frozenset(
+        {"prompt", "responses", "ranks", "strength", "labeler", "models", "source", "id"}
+    ),
 )
 ARENA = Format(
     name="arena",
@@ -188,7 +207,9 @@ ARENA = Format(
     recognises=lambda row: "conversation_a" in row and "conversation_b" in row,
     parse=parse_arena,
     render=render_arena,
-    carries=frozenset({"prompt", "responses", "ranks", "labeler", "user", "source", "id"}),
+    carries=frozenset(
+        {"prompt", "responses", "ranks", "labeler", "models", "user", "source", "id"}
+    ),
 )
 ALPACA_EVAL = Format(
     name="alpaca-eval",

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hark.loop.studies import outliers
+from hark.loop.studies import elo, outliers, planted_elo
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
 
 Analysis = Callable[[Sequence[RunRecord], Path], list[Effect]]
 
-ANALYSES: dict[str, Analysis] = {"outliers": outliers.analyse}
+ANALYSES: dict[str, Analysis] = {
+    "elo": elo.analyse,
+    "outliers": outliers.analyse,
+    "planted-elo": planted_elo.analyse,
+}
 """By the name that `hark study` takes."""
