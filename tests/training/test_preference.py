@@ -19,14 +19,10 @@ from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
 from hark.training import preference
 from hark.training.normalisation import score_trees
-from hark.training.preference import (
-    PreferenceSettings,
-    batch_loss,
-    micro_batches,
-    pairs_right,
-    train,
-)
+from hark.training.preference import micro_batches, train
 from hark.training.preference_data import PreferenceExample
+from hark.training.preference_loss import batch_loss, pairs_right
+from hark.training.preference_settings import PreferenceSettings
 
 StartRun = Callable[..., Run]
 WriteLines = Callable[..., Path]

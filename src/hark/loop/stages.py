@@ -25,7 +25,7 @@ from hark.runs.files import content_hash
 from hark.runs.run import FollowedRun, Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
 from hark.training import preference, pretrain
-from hark.training.preference import PreferenceSettings
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
 from hark.training.trainer import TrainingSettings
