@@ -26,7 +26,6 @@ from hark.evaluation.calibration import Calibration, gap_calibration
 from hark.evaluation.intervals import Array, Estimate, clustered_rate
 from hark.evaluation.scores import Scorer, score
 
-
 Key = TypeVar("Key", int, str)
 
 BOTH_GOOD_LEVELS = tuple(i / 10 for i in range(10))
@@ -233,9 +232,7 @@ def _by_labelers(
 ) -> dict[str, Estimate]:
     if not held_out:
         return {}
-    return _by(
-        pairs, lambda pair: HELD_OUT if pair.labeler in held_out else LEARNED_FROM, settings
-    )
+    return _by(pairs, lambda pair: HELD_OUT if pair.labeler in held_out else LEARNED_FROM, settings)
 
 
 def _both_good(pairs: Sequence[ScoredPair], settings: dict[str, Any]) -> tuple[BothGood, ...]:

@@ -132,7 +132,7 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         settings.model, device=settings.device, dtype=settings.dtype,
         long_responses="cut" if settings.long_responses == "cut" else "stop",
     )  # fmt: skip
-    comparisons = read if settings.long_responses == "cut" else _that_fit(read, score)
+    comparisons = read if settings.long_responses == "cut" else that_fit(read, score)
     measured = preference_accuracy(
         functools.partial(shared_scores, score), comparisons, seed=settings.seed
     )
@@ -150,8 +150,11 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     }
 
 
-def _that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
-    """Raises: DataError if none is left."""
+def that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
+    """The comparisons whose responses all fit the model's context.
+
+    Raises: DataError if none is left.
+    """
     kept = [
         each
         for each in comparisons

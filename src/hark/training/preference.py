@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,20 @@ from hark.training.trainer import (
     steps_per_epoch,
 )
 
-Measure = Callable[[ModelScorer, frozenset[str]], dict[str, Any]]
-"""What is found out about a trained model, given the labelers from whom nothing was learned."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What a trained model is measured on."""
+
+    comparisons: list[Comparison]
+    files: list[str]
+    """The file of each."""
+    labelers: frozenset[str]
+    """From whom nothing was learned."""
+
+
+Measure = Callable[[ModelScorer, HeldOut], dict[str, Any]]
+"""Finds out about a trained model."""
 
 
 def train(
@@ -95,10 +108,14 @@ def train(
     reader = RecordReader.of(settings, run)
     chosen = read_training_comparisons(settings, reader)
     examples, cuts = _prepare(settings, chosen.comparisons, tokenizer, context)
+    located = [
+        (each, path)
+        for path in settings.evaluation_data
+        for each in reader.read(read_comparisons, [path])
+    ]
     held_out: list[PreferenceExample] = []
-    if settings.evaluation_data:
-        located = reader.read(read_comparisons, settings.evaluation_data)
-        held_out, _ = _prepare(settings, located, tokenizer, context)
+    if located:
+        held_out, _ = _prepare(settings, [each for each, _ in located], tokenizer, context)
     normalising = _normalising_trees(
         settings, reader, source, device, tokenizer, context, chosen.comparisons
     )
@@ -112,13 +129,12 @@ def train(
         normalise(model, normalising, settings)
     leave_model(run, model, tokenizer)
     found: dict[str, Any] = {}
-    if measure is not None:
-        scorer = ModelScorer(
-            model.eval(), tokenizer, max_batch_tokens=settings.micro_batch_tokens,
-            long_responses="cut",
+    if measure is not None and located:
+        measured_on = HeldOut(
+            comparisons=[each.record for each, _ in located],
+            files=[str(path) for _, path in located], labelers=chosen.held_out_labelers,
         )  # fmt: skip
-        with autocast(model, settings):
-            found = measure(scorer, chosen.held_out_labelers)
+        found = _measured(measure, model, tokenizer, measured_on, settings)
     return {
         "steps": state.step,
         "tokens": state.tokens,
@@ -133,6 +149,20 @@ def train(
         "bad_lines_skipped": reader.bad_lines_skipped,
         **found,
     }
+
+
+def _measured(
+    measure: Measure,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: HeldOut,
+    settings: PreferenceSettings,
+) -> dict[str, Any]:
+    scorer = ModelScorer(
+        model.eval(), tokenizer, max_batch_tokens=settings.micro_batch_tokens, long_responses="cut"
+    )
+    with autocast(model, settings):
+        return measure(scorer, held_out)
 
 
 def _model(
