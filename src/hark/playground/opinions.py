@@ -80,18 +80,14 @@ def write_opinions(directory: Path, settings: OpinionSettings) -> dict[str, floa
     """
     directory.mkdir(parents=True, exist_ok=True)
     ceilings = {}
-    for kind, (draw, weight) in KINDS.items():
-        population = _population(settings, weight)
-        for suffix, count, split in (
-            ("", getattr(settings, kind), "train"), ("-heldout", settings.held_out, "evaluation"),
-        ):  # fmt: skip
-            drawn = draw(count, settings.seed, split)
-            judged = drawn if kind == "binary" else [population(each) for each in drawn]
-            write_comparisons(directory / f"{kind}{suffix}.jsonl", judged)
-            if suffix and kind != "binary":
-                ceilings[f"{kind}_ceiling"] = ceiling(population, drawn)
-            elif kind in PREFERRED:
-                write_demonstrations(directory / PREFERRED[kind], map(_preferred, judged))
+    for kind in KINDS:
+        learned, held_out = (_judged(kind, split, settings) for split in SPLITS.values())
+        write_comparisons(directory / f"{kind}.jsonl", learned)
+        write_comparisons(directory / f"{kind}-heldout.jsonl", held_out)
+        if kind in PREFERRED:
+            write_demonstrations(directory / PREFERRED[kind], map(_preferred, learned))
+        if kind != "binary":
+            ceilings[f"{kind}_ceiling"] = ceiling(_population(kind, settings), held_out)
     questions = voted_questions(settings.questions, settings.seed)
     write_rows(directory / "voted.jsonl", map(question_row, questions))
     for name, binarise in (("ranked", False), ("binarised", True)):
@@ -103,14 +99,22 @@ def write_opinions(directory: Path, settings: OpinionSettings) -> dict[str, floa
     return ceilings
 
 
+SPLITS: dict[str, Split] = {"learned": "train", "held out": "evaluation"}
 PREFERRED = {"overall": "overall-preferred.jsonl", "binary": "binary-right.jsonl"}
 
 
-def _population(settings: OpinionSettings, harmlessness_weight: float) -> LabelerPopulation:
-    spread = 0.1 if harmlessness_weight == 0.5 else 0.0
+def _judged(kind: str, split: Split, settings: OpinionSettings) -> list[Comparison]:
+    count = settings.held_out if split == "evaluation" else getattr(settings, kind)
+    drawn = KINDS[kind][0](count, settings.seed, split)
+    population = _population(kind, settings)
+    return drawn if kind == "binary" else [population(each) for each in drawn]
+
+
+def _population(kind: str, settings: OpinionSettings) -> LabelerPopulation:
+    weight = KINDS[kind][1]
     return LabelerPopulation(
         LabelerSettings(
-            harmlessness_weight=harmlessness_weight, harmlessness_weight_spread=spread,
+            harmlessness_weight=weight, harmlessness_weight_spread=0.1 if weight == 0.5 else 0.0,
             noise=settings.noise, tie_threshold=0.0, seed=settings.seed,
         )
     )  # fmt: skip

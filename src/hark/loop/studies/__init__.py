@@ -8,10 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hark.loop.studies import (
+    amounts,
+    calibration,
+    labelers,
+    mixture,
+    objectives,
+    transfer,
+)
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
 
 Analysis = Callable[[Sequence[RunRecord], Path], list[Effect]]
 
-ANALYSES: dict[str, Analysis] = {}
+ANALYSES: dict[str, Analysis] = {
+    "amounts": amounts.analyse,
+    "calibration": calibration.analyse,
+    "labelers": labelers.analyse,
+    "mixture": mixture.analyse,
+    "objectives": objectives.analyse,
+    "transfer": transfer.analyse,
+}
 """By the name that `hark study` takes."""
