@@ -20,15 +20,15 @@ from hark.models.scalar_head import ModelScorer
 from hark.models.shared_scores import shared_scores
 from hark.runs.run import Run
 from hark.training import preference
-from hark.training.preference import HeldOut
+from hark.training.preference_mixture import HeldOut
 from hark.training.preference_settings import PreferenceSettings
 
 
 def run_preference(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
     """Train; with evaluation data, measure accuracy and calibration and warn if they are off."""
 
-    def measure(scorer: ModelScorer, held_out: HeldOut) -> dict[str, Any]:
-        found = held_out_accuracy(settings, scorer, held_out)
+    def measure(scorer: ModelScorer, held_out: HeldOut, left_out: frozenset[str]) -> dict[str, Any]:
+        found = held_out_accuracy(settings, scorer, held_out, left_out)
         if is_first():
             for message in found["warnings"]:
                 print(f"warning: {message}", file=sys.stderr, flush=True)
@@ -38,13 +38,19 @@ def run_preference(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
 
 
 def held_out_accuracy(
-    settings: PreferenceSettings, scorer: ModelScorer, held_out: HeldOut
+    settings: PreferenceSettings,
+    scorer: ModelScorer,
+    held_out: HeldOut,
+    left_out: frozenset[str],
 ) -> dict[str, Any]:
-    """Calibration of a trained model on its held-out comparisons, and accuracy in every slice."""
+    """Calibration of a trained model on its held-out comparisons, and accuracy in every slice.
+
+    left_out: the labelers from whom nothing was learned.
+    """
     comparisons, files = _measurable(settings, scorer, held_out)
     measured = preference_accuracy(
         functools.partial(shared_scores, scorer), comparisons, files=files,
-        held_out_labelers=held_out.labelers, seed=settings.seed,
+        held_out_labelers=left_out, seed=settings.seed,
     )  # fmt: skip
     return {
         "calibration_error": measured.calibration.error.value,
@@ -58,12 +64,13 @@ def _measurable(
     settings: PreferenceSettings, scorer: ModelScorer, held_out: HeldOut
 ) -> tuple[list[Comparison], list[str]]:
     """Comparisons as training counts them: those too long are left out, unless they are cut."""
+    comparisons = [item.record for item in held_out.comparisons]
     if settings.long_responses == "cut":
-        return held_out.comparisons, held_out.files
-    kept = set(map(id, that_fit(held_out.comparisons, scorer)))
+        return comparisons, held_out.files
+    kept = set(map(id, that_fit(comparisons, scorer)))
     pairs = [
         (comparison, file)
-        for comparison, file in zip(held_out.comparisons, held_out.files, strict=True)
+        for comparison, file in zip(comparisons, held_out.files, strict=True)
         if id(comparison) in kept
     ]
     return [comparison for comparison, _ in pairs], [file for _, file in pairs]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.data.formats import read_comparisons, read_demonstrations, read_prompts
+from hark.data.formats import read_demonstrations, read_prompts
 from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
 from hark.errors import SettingsError
@@ -62,7 +61,7 @@ from hark.training.preference_data import (
     prepare_comparisons,
 )
 from hark.training.preference_loss import LanguageModelling, batch_loss, with_language_modelling
-from hark.training.preference_mixture import read_training_comparisons
+from hark.training.preference_mixture import HeldOut, read_held_out, read_training_comparisons
 from hark.training.preference_settings import PreferenceSettings
 from hark.training.trainer import (
     MicroBatch,
@@ -74,20 +73,8 @@ from hark.training.trainer import (
     steps_per_epoch,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """What a trained model is measured on."""
-
-    comparisons: list[Comparison]
-    files: list[str]
-    """The file of each."""
-    labelers: frozenset[str]
-    """From whom nothing was learned."""
-
-
-Measure = Callable[[ModelScorer, HeldOut], dict[str, Any]]
-"""Finds out about a trained model."""
+Measure = Callable[[ModelScorer, HeldOut, frozenset[str]], dict[str, Any]]
+"""Finds out about a trained model, given held-out comparisons and the labelers left out."""
 
 
 def train(
@@ -108,14 +95,10 @@ def train(
     reader = RecordReader.of(settings, run)
     chosen = read_training_comparisons(settings, reader)
     examples, cuts = _prepare(settings, chosen.comparisons, tokenizer, context)
-    located = [
-        (each, path)
-        for path in settings.evaluation_data
-        for each in reader.read(read_comparisons, [path])
-    ]
+    kept_back = read_held_out(settings, reader)
     held_out: list[PreferenceExample] = []
-    if located:
-        held_out, _ = _prepare(settings, [each for each, _ in located], tokenizer, context)
+    if kept_back.comparisons:
+        held_out, _ = _prepare(settings, kept_back.comparisons, tokenizer, context)
     normalising = _normalising_trees(
         settings, reader, source, device, tokenizer, context, chosen.comparisons
     )
@@ -129,12 +112,8 @@ def train(
         normalise(model, normalising, settings)
     leave_model(run, model, tokenizer)
     found: dict[str, Any] = {}
-    if measure is not None and located:
-        measured_on = HeldOut(
-            comparisons=[each.record for each, _ in located],
-            files=[str(path) for _, path in located], labelers=chosen.held_out_labelers,
-        )  # fmt: skip
-        found = _measured(measure, model, tokenizer, measured_on, settings)
+    if measure is not None and kept_back.comparisons:
+        found = _measured(measure, model, tokenizer, kept_back, chosen.held_out_labelers, settings)
     return {
         "steps": state.step,
         "tokens": state.tokens,
@@ -156,13 +135,14 @@ def _measured(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     held_out: HeldOut,
+    left_out: frozenset[str],
     settings: PreferenceSettings,
 ) -> dict[str, Any]:
     scorer = ModelScorer(
         model.eval(), tokenizer, max_batch_tokens=settings.micro_batch_tokens, long_responses="cut"
     )
     with autocast(model, settings):
-        return measure(scorer, held_out)
+        return measure(scorer, held_out, left_out)
 
 
 def _model(

@@ -67,6 +67,26 @@ def read_training_comparisons(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What a run is measured on."""
+
+    comparisons: list[Located[Comparison]]
+    files: list[str]
+    """The path of each one's file."""
+
+
+def read_held_out(settings: PreferenceSettings, reader: RecordReader) -> HeldOut:
+    """The comparisons of evaluation_data, or as many of each file as are asked for."""
+    found: list[tuple[Located[Comparison], str]] = []
+    for path in settings.evaluation_data:
+        read = reader.read(read_comparisons, [path])
+        count = min(settings.evaluation_comparisons or len(read), len(read))
+        drawn = permutation(len(read), seed=0, stream=DRAW_STREAM)[:count]
+        found += [(read[int(place)], str(path)) for place in sorted(drawn)]
+    return HeldOut(comparisons=[each for each, _ in found], files=[file for _, file in found])
+
+
 def held_out_labelers(
     settings: PreferenceSettings, comparisons: Sequence[Comparison]
 ) -> frozenset[str]:

@@ -46,6 +46,9 @@ class PreferenceSettings(TrainingSettings):
     the others apart."""
     evaluation_data: Paths = ()
     """Files of held-out comparisons."""
+    evaluation_comparisons: int | None = Field(default=None, ge=1)
+    """Take only so many comparisons of each file of evaluation_data, drawn at random, the same for
+    every seed."""
     epochs: int = Field(default=1, ge=1)
     """Passes over the data; more than 1 over-fits (InstructGPT, appendix C.2)."""
     batch_size: int = Field(default=64, ge=1)
@@ -99,6 +102,8 @@ class PreferenceSettings(TrainingSettings):
                     raise ValueError(f"{name} would be ignored unless normalise is 'reference'")
         if self.evaluation_every is not None and not self.evaluation_data:
             raise ValueError("evaluation_every would be ignored without evaluation_data")
+        if self.evaluation_comparisons is not None and not self.evaluation_data:
+            raise ValueError("evaluation_comparisons would be ignored without evaluation_data")
         return self
 
     @model_validator(mode="after")
