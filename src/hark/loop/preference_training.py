@@ -24,6 +24,10 @@ from hark.training.preference_mixture import HeldOut
 from hark.training.preference_settings import PreferenceSettings
 
 
+USELESS_TEMPERATURE = 20.0
+"""Scores that need more than this divided out of them hardly tell the replies apart."""
+
+
 def run_preference(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
     """Train; with evaluation data, measure accuracy and calibration and warn if they are off."""
 
@@ -90,7 +94,7 @@ def calibration_warnings(measured: Calibration) -> list[str]:
         f"predicted preferences do not come true: calibration error {100 * error.value:.1f} % "
         f"({100 * error.low:.1f} to {100 * error.high:.1f}), {100 * expected:.1f} % would be chance"
     )
-    if temperature is None:
+    if temperature is None or temperature > USELESS_TEMPERATURE:
         return [f"{said}; the scores say little of these comparisons: look at the accuracy"]
     leaning = "too sure of itself" if temperature > 1 else "not sure enough"
     return [f"{said}; the model is {leaning}: divide its scores by {temperature:.2f}"]

@@ -152,6 +152,6 @@ def _figure(tasks: dict[str, Task], directory: Path) -> str:
     return draw(
         directory / "objectives.png",
         [Line(label=name, x=[0, 1], y=estimates) for name, estimates in lines.items()],
-        x_label="0: ranked task, 1: binary task", y_label="accuracy, held out",
-        levels=[("chance", 0.5)],
+        x_label="", y_label="accuracy, held out",
+        levels=[("chance", 0.5)], ticks=[f"{name} task" for name in tasks],
     )  # fmt: skip

@@ -150,8 +150,12 @@ def draw(
     y_label: str,
     levels: Sequence[tuple[str, float]] = (),
     logarithmic: bool = False,
+    ticks: Sequence[str] = (),
 ) -> str:
-    """Draw estimates with their intervals over x, and named levels; returns the file's name."""
+    """Draw estimates with their intervals over x, and named levels; returns the file's name.
+
+    ticks: names of x = 0, 1, … where x counts kinds.
+    """
     with canvas() as drawing:
         axes = drawing.add_subplot()
         for number, line in enumerate(lines):
@@ -171,6 +175,8 @@ def draw(
                           color=QUIET)  # fmt: skip
         if logarithmic:
             axes.set_xscale("log")
+        if ticks:
+            axes.set_xticks(range(len(ticks)), ticks)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(loc="best")
         save(drawing, path)
