@@ -123,6 +123,9 @@ def test_ranked_texts_become_comparisons_to_pretrain_on(
     found = last_json(capsys)
     assert (found["read"], found["left_out"], found["written"]) == (1, 0, 2)
     written = read_comparisons(str(target))
-    assert [each.responses for each in written] == [("GOOD:Yes.", "BAD:Yes."), ("BAD:No.", "GOOD:No.")]
+    assert [each.responses for each in written] == [
+        ("GOOD:Yes.", "BAD:Yes."),
+        ("BAD:No.", "GOOD:No."),
+    ]
     assert run(["data", "ranked", str(source), "--to", str(target)]) == 2
     assert "exists already" in capsys.readouterr().err

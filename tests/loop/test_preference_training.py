@@ -71,7 +71,8 @@ def test_a_model_that_is_sure_and_wrong_is_warned_of_everywhere(
     other = pairs(tmp_path / "other.jsonl", 60, first_is_better=False)
     result, shown = train(
         capfd, base, tmp_path, "--data", str(learned), "--evaluation-data", str(other),
-        str(learned), "--evaluation-comparisons", "40", "--labeler-folds", "2", "--held-out-fold", "1",
+        str(learned), "--evaluation-comparisons", "40", "--labeler-folds", "2",
+        "--held-out-fold", "1",
     )  # fmt: skip
     (message,) = result["warnings"]
     assert message.startswith("predicted preferences do not come true: calibration error")
@@ -86,7 +87,9 @@ def test_a_model_that_is_sure_and_wrong_is_warned_of_everywhere(
     assert result["evaluation_accuracy"] == pytest.approx(result["details"]["estimate"]["value"])
     report = report_for_runs([Path(result["run"])])
     assert ("warning", message) in report.facts[0].rows
-    assert any(figure.name == "calibration" for figure in report.figures)
+    assert [figure.name for figure in report.figures] == [
+        "calibration", "accuracy-against-gap", "both-good",
+    ]  # fmt: skip
 
 
 def test_without_evaluation_data_nothing_is_measured(

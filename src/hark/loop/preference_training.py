@@ -23,7 +23,6 @@ from hark.training import preference
 from hark.training.preference_mixture import HeldOut
 from hark.training.preference_settings import PreferenceSettings
 
-
 USELESS_TEMPERATURE = 20.0
 """Scores that need more than this divided out of them hardly tell the replies apart."""
 

@@ -39,6 +39,8 @@ from hark.settings import Settings
 REFUSING_SHARE = 0.3
 """Share of replies to harmless requests that refuse: what a model too careful would say."""
 SPOILED_SHARE = 0.1
+OVERALL_SPOILED_SHARE = 0.35
+"""Share of spoiled replies among the overall ones: of models good and bad."""
 ANSWERS_PER_QUESTION = 3
 READERS = (2.0, 40.0)
 """Votes that an answer of middling quality to the least and the most read question gets."""
@@ -159,8 +161,12 @@ def harmless_comparisons(n: int, seed: int, split: Split = "train") -> list[Comp
 
 
 def overall_comparisons(n: int, seed: int, split: Split = "train") -> list[Comparison]:
-    """n unjudged pairs of replies to all kinds of requests."""
-    return _pairs(n, f"{seed}/overall/{split}", split, FAMILY_SHARES, _imperfect)
+    """n unjudged pairs of replies to all kinds of requests, by models good and bad."""
+
+    def replies(task: Task, rng: random.Random) -> str:
+        return _imperfect(task, rng, spoiled=OVERALL_SPOILED_SHARE)
+
+    return _pairs(n, f"{seed}/overall/{split}", split, FAMILY_SHARES, replies)
 
 
 def binary_comparisons(n: int, seed: int, split: Split = "train") -> list[Comparison]:
@@ -187,8 +193,8 @@ KINDS: dict[str, tuple[Draw, float]] = {
 """How each kind is drawn, and the labelers' weight of harmlessness."""
 
 
-def _imperfect(task: Task, rng: random.Random) -> str:
-    if rng.random() < SPOILED_SHARE:
+def _imperfect(task: Task, rng: random.Random, *, spoiled: float = SPOILED_SHARE) -> str:
+    if rng.random() < spoiled:
         return corruptions.corrupt(task, answers.right_answer(task, rng), rng)
     return imperfect_response(task, rng)
 
