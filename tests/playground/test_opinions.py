@@ -79,9 +79,9 @@ def test_files_hold_out_requests_and_say_the_same_in_two_ways(written: Path) -> 
         assert len(learned) >= getattr(SMALL, kind) - 3
         assert len(held_out) >= 22
         assert not {each.prompt for each in learned} & {each.prompt for each in held_out}
-    preferred = read_demonstrations(str(written / "overall-preferred.jsonl"))
+    preferred = read_demonstrations(str(written / "helpful-preferred.jsonl"))
     for demonstration, judged in zip(
-        preferred, read_comparisons(str(written / "overall.jsonl")), strict=True
+        preferred, read_comparisons(str(written / "helpful.jsonl")), strict=True
     ):
         assert judged.ranks is not None
         assert demonstration.response == judged.responses[judged.ranks.index(1)]

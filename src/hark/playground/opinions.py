@@ -57,11 +57,11 @@ class OpinionSettings(Settings):
 
     seed: int = 0
     """Everything is a function of it, labelers included."""
-    helpful: int = Field(default=4000, ge=1)
+    helpful: int = Field(default=5000, ge=1)
     """Comparisons on harmless requests, judged by helpfulness alone."""
-    harmless: int = Field(default=4000, ge=1)
+    harmless: int = Field(default=5000, ge=1)
     """Comparisons on harmful requests, judged by harmlessness alone."""
-    overall: int = Field(default=8000, ge=1)
+    overall: int = Field(default=4000, ge=1)
     """Comparisons on all requests, judged by both."""
     binary: int = Field(default=2000, ge=1)
     """Pairs of a right and a wrong answer."""
@@ -77,7 +77,8 @@ def write_opinions(directory: Path, settings: OpinionSettings) -> dict[str, floa
     """Write the files of every kind; returns how often a perfect scorer would be right.
 
     `<kind>.jsonl` and `<kind>-heldout.jsonl` for helpful, harmless, overall and binary;
-    `overall-preferred.jsonl` and `binary-right.jsonl`, the better replies as demonstrations;
+    `helpful-preferred.jsonl`, `harmless-preferred.jsonl` and `binary-right.jsonl`, the better replies
+    as demonstrations;
     `voted.jsonl` (questions), `voted-ranked.jsonl` and `voted-binarised.jsonl` (comparisons).
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,10 @@ def write_opinions(directory: Path, settings: OpinionSettings) -> dict[str, floa
 
 
 SPLITS: dict[str, Split] = {"learned": "train", "held out": "evaluation"}
-PREFERRED = {"overall": "overall-preferred.jsonl", "binary": "binary-right.jsonl"}
+PREFERRED = {
+    "helpful": "helpful-preferred.jsonl", "harmless": "harmless-preferred.jsonl",
+    "binary": "binary-right.jsonl",
+}  # fmt: skip
 
 
 def _judged(kind: str, split: Split, settings: OpinionSettings) -> list[Comparison]:

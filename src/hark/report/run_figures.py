@@ -70,7 +70,7 @@ def finding_figures(
     measured = [found for _, run in runs if (found := _calibration(run)) is not None]
     if measured:
         yield calibration_diagram(measured[-1])
-    details = [found for _, run in runs if (found := _details(run)) is not None]
+    details = [told for _, run in runs if (told := _details(run)) is not None]
     if details:
         yield accuracy_against_gap(details[-1].calibration)
         yield accuracy_where_both_are_good(details[-1].both_good)

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from hark.evaluation.accuracy_fit import AccuracyFit, fit_accuracy
 from hark.evaluation.intervals import Estimate, mean_over_seeds
@@ -80,14 +81,15 @@ def _per_doubling(estimate: Estimate) -> Estimate:
 
 
 def _ceilings(runs: Sequence[RunRecord], members: Sequence[Training]) -> dict[int, float]:
-    """By seed, how often a perfect scorer would be right; empty where nobody knows."""
-    kind = Path(members[0].settings["data"][0]).stem
-    found = {
-        int(settings_of(run)["seed"]): run.results.get(f"{kind}_ceiling")
-        for run in runs
-        if run.manifest.stage == "playground-comparisons"
+    """By seed, how often a perfect scorer would be right, the mean over the kinds of comparisons
+    learned from (and measured on equally); empty where nobody knows."""
+    kinds = [Path(path).stem for path in members[0].settings["data"]]
+    worlds = [run for run in runs if run.manifest.stage == "playground-comparisons"]
+    known = {
+        int(settings_of(run)["seed"]): fmean(run.results[f"{kind}_ceiling"] for kind in kinds)
+        for run in worlds
+        if all(f"{kind}_ceiling" in run.results for kind in kinds)
     }
-    known = {seed: float(value) for seed, value in found.items() if value is not None}
     return known if {each.seed for each in members} <= known.keys() else {}
 
 
