@@ -77,8 +77,8 @@ def write_opinions(directory: Path, settings: OpinionSettings) -> dict[str, floa
     """Write the files of every kind; returns how often a perfect scorer would be right.
 
     `<kind>.jsonl` and `<kind>-heldout.jsonl` for helpful, harmless, overall and binary;
-    `helpful-preferred.jsonl`, `harmless-preferred.jsonl` and `binary-right.jsonl`, the better replies
-    as demonstrations;
+    `helpful-preferred.jsonl`, `harmless-preferred.jsonl` and `binary-right.jsonl`, the better
+    replies as demonstrations;
     `voted.jsonl` (questions), `voted-ranked.jsonl` and `voted-binarised.jsonl` (comparisons).
     """
     directory.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from hark.report.figures import (
     reward_and_divergence,
     win_rates,
 )
+from hark.report.outlier_figures import areas_by_layer, areas_of
 from hark.report.preference_figures import (
     accuracy_against_gap,
     accuracy_where_both_are_good,
@@ -74,6 +75,9 @@ def finding_figures(
     if details:
         yield accuracy_against_gap(details[-1].calibration)
         yield accuracy_where_both_are_good(details[-1].both_good)
+    for _, run in runs:
+        if run.manifest.stage == "outliers" and (areas := areas_of(run.results)):
+            yield areas_by_layer(areas)
     if sum(row.language_loss is not None for row in policies) > 1:
         yield language_losses(policies, reference=baseline, counterpart=mixed_policy(policies))
 

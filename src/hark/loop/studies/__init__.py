@@ -14,6 +14,7 @@ from hark.loop.studies import (
     labelers,
     mixture,
     objectives,
+    outliers,
     transfer,
 )
 from hark.report.effects import Effect
@@ -27,6 +28,7 @@ ANALYSES: dict[str, Analysis] = {
     "labelers": labelers.analyse,
     "mixture": mixture.analyse,
     "objectives": objectives.analyse,
+    "outliers": outliers.analyse,
     "transfer": transfer.analyse,
 }
 """By the name that `hark study` takes."""
