@@ -10,7 +10,6 @@ from hark.evaluation.intervals import (
     cluster_codes,
     clustered_mean,
     clustered_rate,
-    mean_over_seeds,
     proportion,
     require_finite,
 )
@@ -167,13 +166,3 @@ def test_estimates_survive_json_and_say_when_they_are_apart():
     assert high.apart_from(low)
     assert not low.apart_from(low)
     assert not low.apart_from(clustered_mean([]))
-
-
-def test_the_mean_over_seeds_has_students_interval():
-    # 1, 2, 3: mean 2, standard error 1/√3, t(2) at 97.5 % is 4.3027.
-    found = mean_over_seeds([1.0, 2.0, 3.0])
-    assert found.value == 2.0
-    assert found.high - 2.0 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
-    assert found.low == pytest.approx(4.0 - found.high)
-    assert mean_over_seeds([0.7]).state == "one cluster"
-    assert mean_over_seeds([]).state == "no observations"

@@ -192,25 +192,6 @@ def clustered_rate(
     )
 
 
-def mean_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Estimate:
-    """Mean of what independent trainings gave, with Student's t interval.
-
-    values: [n], one a seed, taken as normal. Raises: HarkError if one is not finite.
-    """
-    observed = require_finite(values, what="values of trainings")
-    if observed.size == 0:
-        return NOTHING
-    plain: dict[str, Any] = {
-        "value": float(observed.mean()), "n": observed.size, "clusters": observed.size,
-        "level": level,
-    }  # fmt: skip
-    if observed.size < 2:
-        return Estimate(low=None, high=None, state="one cluster", **plain)
-    spread = float(observed.std(ddof=1)) / math.sqrt(observed.size)
-    reach = float(special.stdtrit(observed.size - 1, 0.5 + level / 2)) * spread
-    return Estimate(low=plain["value"] - reach, high=plain["value"] + reach, **plain)
-
-
 def cluster_codes(clusters: Sequence[Sequence[Hashable]], *, n: int) -> list[NDArray[np.intp]]:
     """Number the clusters of each way worth resampling: one array [n] of 0, 1, … for each.
 

@@ -150,7 +150,7 @@ def test_objectives_need_both_ways_of_learning_both_tasks(
         for task, modelled, imitated in (("overall", 0.78, 0.6), ("binary", 0.9, 0.89)):
             runs.append(
                 preference_run(
-                    {f"{task}-heldout.jsonl": modelled + seed / 100},
+                    {f"{task}-heldout.jsonl": modelled + seed / (50 if task == "overall" else 100)},
                     seed=seed, data=[f"playground/{task}.jsonl"],
                 )
             )  # fmt: skip
@@ -163,7 +163,7 @@ def test_objectives_need_both_ways_of_learning_both_tasks(
             )  # fmt: skip
     effects = objectives.analyse(runs, tmp_path)
     assert verdicts(effects, tmp_path) == ["reproduced", "reproduced", "reproduced"]
-    assert effects[0].estimate.value == pytest.approx(0.19, abs=0.01)
+    assert effects[0].estimate.value == pytest.approx(0.2, abs=0.01)
     with pytest.raises(DataError, match="the binary task needs runs"):
         objectives.analyse(runs[:2], tmp_path)
 
@@ -186,12 +186,12 @@ def test_labelers_must_have_been_left_out(preference_run: MakeRun, tmp_path: Pat
         each = preference_run({"heldout": 0.7})
         values = each.results["details"]["estimate"]
         each.results["details"]["by_labelers"] = {
-            "held out": {**values, "value": 0.69 + fold / 100},
+            "held out": {**values, "value": 0.69 + fold / 90},
             "learned from": {**values, "value": 0.70 + fold / 100},
         }
         folds.append(each)
     (effect,) = labelers.analyse(folds, tmp_path)
-    assert effect.estimate.value == pytest.approx(-0.01)
+    assert effect.estimate.value == pytest.approx(-0.01, abs=0.005)
     assert effect.verdict == "reproduced"
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import fmean
 
 from hark.evaluation.accuracy_fit import AccuracyFit, fit_accuracy
-from hark.evaluation.intervals import Estimate, mean_over_seeds
+from hark.evaluation.intervals import Estimate
+from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import (
     Line,
     Training,

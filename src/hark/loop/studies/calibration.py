@@ -13,8 +13,8 @@ import numpy as np
 from scipy import special
 
 from hark.evaluation.calibration import Calibration
-from hark.evaluation.intervals import mean_over_seeds
 from hark.evaluation.preference_accuracy import BOTH_GOOD_LEVELS
+from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import Line, Training, described, draw, trainings
 from hark.report.drawing import QUIET, canvas, colour, save
 from hark.report.effects import Effect, below

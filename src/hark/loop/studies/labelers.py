@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hark.errors import DataError
-from hark.evaluation.intervals import mean_over_seeds
 from hark.evaluation.preference_accuracy import HELD_OUT, LEARNED_FROM
+from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import described, trainings
 from hark.report.effects import Effect, above, number
 from hark.report.run_record import RunRecord

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hark.errors import DataError
-from hark.evaluation.intervals import Estimate, mean_over_seeds
+from hark.evaluation.intervals import Estimate
+from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import (
     Line,
     Training,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hark.errors import DataError
-from hark.evaluation.intervals import Estimate, mean_over_seeds
+from hark.evaluation.intervals import Estimate
 from hark.evaluation.preference_accuracy import PreferenceAccuracy
+from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import DASHES, MARKERS, QUIET, canvas, colour, save
 from hark.report.run_record import RunRecord
 
