@@ -29,7 +29,7 @@ from hark.models.language_model import context_length, load_language_model
 from hark.models.scalar_head import ModelScorer, load_scalar_model, new_scalar_model
 from hark.models.tokenizer import encode_prompt, encode_response, load_tokenizer
 from hark.runs.run import resolve_model
-from hark.training.preference import PreferenceSettings
+from hark.training.preference_settings import PreferenceSettings
 
 
 def main() -> None:

@@ -15,8 +15,10 @@ from hark.models import flops
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import load_scalar_model
 from hark.models.tokenizer import load_tokenizer
-from hark.training.preference import PreferenceSettings, batch_loss, micro_batches
+from hark.training.preference import micro_batches
 from hark.training.preference_data import PreferenceBatch, PreferenceExample
+from hark.training.preference_loss import batch_loss
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.trainer import MicroBatch
 
 

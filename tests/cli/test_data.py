@@ -111,3 +111,21 @@ def test_bad_requests_are_one_sentence(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_ranked_texts_become_comparisons_to_pretrain_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [{"text": "Yes.", "votes": 40, "accepted": True}, {"text": "No.", "votes": -2}]
+    source, target = tmp_path / "questions.jsonl", tmp_path / "pmp.jsonl"
+    source.write_text(json.dumps({"question": "Is it so?", "answers": answers}) + "\n")
+    assert run(["data", "ranked", str(source), "--to", str(target), "--binarise", "--json"]) == 0
+    found = last_json(capsys)
+    assert (found["read"], found["left_out"], found["written"]) == (1, 0, 2)
+    written = read_comparisons(str(target))
+    assert [each.responses for each in written] == [
+        ("GOOD:Yes.", "BAD:Yes."),
+        ("BAD:No.", "GOOD:No."),
+    ]
+    assert run(["data", "ranked", str(source), "--to", str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from hark.data.mixing import (
     mixture_weights,
     parse_weighted_path,
     permutation,
+    share_counts,
 )
 from hark.errors import SettingsError
 
@@ -124,3 +125,21 @@ def test_weighted_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert mixture_weights([WeightedPath("a", 2), WeightedPath("b", 1)]) == [2, 1]
     with pytest.raises(SettingsError, match="'b' has no weight while others have"):
         mixture_weights([WeightedPath("a", 2), WeightedPath("b")])
+
+
+@pytest.mark.parametrize(
+    ("total", "shares", "parts", "counts"),
+    [
+        (10, [0.3], 2, [3, 7]),
+        (10, [0.3, 0.7], 2, [3, 7]),
+        (1000, [0.1], 2, [100, 900]),
+        (10, [0.0], 2, [0, 10]),
+        (10, [1.0], 2, [10, 0]),
+        (10, [1 / 3, 1 / 3, 1 / 3], 3, [4, 3, 3]),
+        (7, [], 1, [7]),
+    ],
+)
+def test_shares_become_whole_numbers_that_add_up(
+    total: int, shares: list[float], parts: int, counts: list[int]
+) -> None:
+    assert share_counts(total, shares, parts=parts) == counts

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hark.data.records import Demonstration, Prompt, ask
-from hark.data.splits import over_the_cap, split_by_user, uniform
+from hark.data.splits import labeler_groups, over_the_cap, split_by_user, uniform
 from hark.errors import SettingsError
 
 
@@ -96,3 +96,12 @@ def test_draws_are_uniform_and_below_one() -> None:
     assert max(draws) < 1
     # The mean of 4000 uniform draws has standard deviation 0.0046.
     assert abs(sum(draws) / len(draws) - 0.5) < 0.025
+
+
+def test_labelers_are_parted_evenly_and_by_name_alone():
+    names = [f"labeler {n}" for n in range(11)]
+    groups = labeler_groups(names, 3)
+    assert sorted(Counter(groups.values()).values()) == [3, 4, 4]
+    assert labeler_groups([*reversed(names), *names], 3) == groups
+    with pytest.raises(SettingsError, match="2 labelers cannot be parted into 3 groups"):
+        labeler_groups(["a", "b", "a"], 3)

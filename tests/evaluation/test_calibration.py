@@ -115,3 +115,12 @@ def test_nothing_and_one_cluster_are_named_states():
 def test_calibration_survives_json():
     result = gap_calibration([0.3, 1.0, -2.0, 0.5], [1, 1, 0, 0], bins=2)
     assert Calibration.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_only_an_error_beyond_chance_is_off():
+    generator = np.random.default_rng(3)
+    gaps = generator.normal(0, 2, 2000)
+    outcomes = (generator.random(2000) < 1 / (1 + np.exp(-gaps))).astype(float)
+    assert not gap_calibration(gaps, outcomes).is_off
+    assert gap_calibration(3 * gaps, outcomes).is_off
+    assert not gap_calibration([], []).is_off

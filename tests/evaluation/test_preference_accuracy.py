@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hark.data.records import Comparison, ask, chosen_and_rejected
+from hark.data.records import Comparison, Message, ask, chosen_and_rejected
 from hark.errors import DataError, HarkError
 from hark.evaluation.preference_accuracy import (
     PreferenceAccuracy,
@@ -104,3 +104,46 @@ def test_what_cannot_be_measured_is_refused():
 def test_accuracy_survives_json():
     result = preference_accuracy(by_length, pairs(6, 2))
     assert PreferenceAccuracy.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_slices_by_turn_file_and_labelers():
+    first = pairs(right=3, wrong=1, labeler="ann")
+    second = [
+        Comparison(
+            prompt=(*ask(f"{n}"), Message("assistant", "yes"), Message("user", "and?")),
+            responses=("aaa", "a"),
+            ranks=(2, 1),
+            labeler="bob",
+        )
+        for n in range(2)
+    ]
+    result = preference_accuracy(
+        by_length,
+        [*first, *second],
+        files=["x"] * 4 + ["y"] * 2,
+        held_out_labelers=frozenset({"bob", "eve"}),
+    )
+    assert {turn: each.value for turn, each in result.by_turn.items()} == {1: 0.75, 2: 0.0}
+    assert {file: each.value for file, each in result.by_file.items()} == {"x": 0.75, "y": 0.0}
+    assert {who: each.value for who, each in result.by_labelers.items()} == {
+        "learned from": 0.75,
+        "held out": 0.0,
+    }
+    told = json.loads(json.dumps(result.to_json()))
+    assert PreferenceAccuracy.from_json(told) == result
+    plain = preference_accuracy(by_length, first)
+    assert (plain.by_file, plain.by_labelers) == ({}, {})
+
+
+def test_slices_where_both_are_good_begin_with_all_pairs_and_shrink():
+    # Scores 1 to 20: the k-th pair has 2k − 1 and 2k, and the lower five are in the right order.
+    comparisons = [
+        chosen_and_rejected(
+            ask(str(k)), *(("a" * (2 * k), "a" * (2 * k - 1))[:: 1 if k < 6 else -1])
+        )
+        for k in range(1, 11)
+    ]
+    found = preference_accuracy(by_length, comparisons).both_good
+    assert [each.estimate.n for each in found] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert found[0].estimate.value == 0.5
+    assert [each.estimate.value for each in found[5:]] == [0.0] * 5

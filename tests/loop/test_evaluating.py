@@ -15,6 +15,7 @@ from hark.cli.main import run
 from hark.data.formats import write_comparisons, write_prompts, write_records, write_texts
 from hark.data.records import Comparison, Dialogue, Prompt, Question, Text, answered, ask
 from hark.evaluation.multiple_choice import option_likelihoods
+from hark.evaluation.reply_likelihood import reply_likelihoods
 from hark.loop.judges import labeler_from_scorer, remembering, scorer
 from hark.loop.sampling import distinct, with_distractors
 from hark.models.checkpoint import save_model
@@ -148,3 +149,33 @@ def test_distractors_come_from_other_prompts() -> None:
     for prompt, mixed in zip("abc", with_distractors(groups, 2, seed=1), strict=True):
         assert len(mixed) == 4
         assert sum(reply.startswith(prompt) for reply in mixed) == 2
+
+
+def test_a_language_model_on_comparisons_is_measured_by_its_likelihoods(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = load_language_model(str(models / "base"))
+    tokenizer = load_tokenizer(str(models / "base"))
+    prompt, replies = ask("the big"), ("cat", "an old house and ran home", "dog")
+    found = reply_likelihoods(model, tokenizer, [answered(prompt, reply) for reply in replies])
+    path = tmp_path / "pairs.jsonl"
+    orders = {}
+    for name, scores in (
+        ("accuracy", found.total), ("accuracy_per_token", found.per_token),
+        ("accuracy_mutual_information", found.mutual_information),
+    ):  # fmt: skip
+        best, middle, worst = (replies[place] for place in (-scores).argsort())
+        orders[name] = [(best, worst), (best, middle), (middle, worst)]
+    for name, right in orders.items():
+        write_comparisons(
+            path,
+            [
+                Comparison(prompt=prompt, responses=pair, ranks=(1, 2))
+                for pair in [*right, right[0][::-1]]
+            ],
+        )
+        result = evaluate(
+            capfd, tmp_path, "--model", str(models / "base"), "--data", str(path), "--device", "cpu"
+        )
+        assert result[name] == 0.75
+        assert result["n"] == 4

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from hark.evaluation.calibration import calibration, gap_calibration
+from hark.evaluation.intervals import proportion
 from hark.evaluation.policies import PolicyEvaluation
+from hark.evaluation.preference_accuracy import BothGood
 from hark.report.drawing import INKS, Figure
 from hark.report.figures import (
     Curve,
@@ -19,6 +21,7 @@ from hark.report.figures import (
     reward_and_divergence,
     win_rates,
 )
+from hark.report.preference_figures import accuracy_against_gap, accuracy_where_both_are_good
 
 STEPS = list(range(1, 41))
 NATS = [0.2 * step for step in STEPS]
@@ -112,3 +115,21 @@ def test_many_curves_and_single_points_can_be_drawn(count):
     lines = [Curve(label=f"run {n}", x=[0.0], y=[float(n)]) for n in range(count)]
     figure = curves(lines, name="loss", title="Loss", y_label="nats")
     assert ("run 0" in texts(figure)) == (count > 1)
+
+
+def test_accuracy_by_score_gap_and_where_both_are_good():
+    gaps = np.linspace(0.1, 4, 400)
+    outcomes = (np.random.default_rng(2).random(400) < 1 / (1 + np.exp(-gaps))).astype(float)
+    figure = accuracy_against_gap(gap_calibration(gaps, outcomes))
+    assert figure.title.startswith("No sign that predicted preferences are off")
+    assert "score gap Δ" in figure.svg
+
+    def slices(last: float) -> list[BothGood]:
+        return [
+            BothGood(threshold=place, estimate=proportion(share * 400, 400))
+            for place, share in enumerate((0.8, 0.75, last))
+        ]
+
+    falling = accuracy_where_both_are_good(slices(0.6))
+    assert falling.title == "The preference model is less often right where both replies are good"
+    assert accuracy_where_both_are_good(slices(0.79)).title.startswith("Accuracy by how good")

@@ -23,7 +23,7 @@ from hark.training import preference, sft
 from hark.training.ppo_episodes import encode_prompts, sample
 from hark.training.ppo_passes import behaviour_logprobs, minibatches, reference_logprobs
 from hark.training.ppo_settings import PPOSettings
-from hark.training.preference import PreferenceSettings
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.sft import SFTSettings
 
 StartRun = Callable[..., Run]

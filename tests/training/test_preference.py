@@ -19,14 +19,10 @@ from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
 from hark.training import preference
 from hark.training.normalisation import score_trees
-from hark.training.preference import (
-    PreferenceSettings,
-    batch_loss,
-    micro_batches,
-    pairs_right,
-    train,
-)
+from hark.training.preference import micro_batches, train
 from hark.training.preference_data import PreferenceExample
+from hark.training.preference_loss import batch_loss, pairs_right
+from hark.training.preference_settings import PreferenceSettings
 
 StartRun = Callable[..., Run]
 WriteLines = Callable[..., Path]
@@ -161,20 +157,22 @@ def reference_settings(model: Path, data: Path, **changes: Any) -> PreferenceSet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("normalise", ["none", "reference"])
+@pytest.mark.parametrize("kind", ["plain", "normalised", "pretraining"])
 def test_interrupted_and_undisturbed_are_identical(
     language_model: Path,
     rankings: Path,
     start_run: StartRun,
     power_cut: PowerCut,
-    normalise: str,
+    kind: str,
 ) -> None:
-    make = reference_settings if normalise == "reference" else tiny
+    make = reference_settings if kind == "normalised" else tiny
+    more = {"language_modelling_coefficient": 1.0} if kind == "pretraining" else {}
     paths = []
     for name in ("undisturbed", "disturbed"):
         settings = make(
-            language_model, rankings, name=name, checkpoint_every=2, evaluation_data=[rankings]
-        )
+            language_model, rankings, name=name, checkpoint_every=2, evaluation_data=[rankings],
+            **more,
+        )  # fmt: skip
         if name == "disturbed":
             with (
                 power_cut("hark.training.preference.examples_of_step", call=4),

@@ -13,7 +13,7 @@ from hark.models.tokenizer import encode_prompt, encode_response, load_tokenizer
 from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
 from hark.training import preference, pretrain, sft
-from hark.training.preference import PreferenceSettings
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
 

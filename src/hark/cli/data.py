@@ -16,6 +16,7 @@ from hark.data.files import expand_paths
 from hark.data.formats import OnBadLine
 from hark.data.inspect import Inspection
 from hark.data.inspect import inspect as inspect_files
+from hark.data.ranked_texts import write_ranked
 from hark.errors import SettingsError
 
 app = App(name="data", help="Look at, convert and clean data files.", help_format="plaintext")
@@ -106,6 +107,39 @@ def convert(
         "path": str(to),
     }
     announce(results, run=None, as_json=True)
+
+
+@app.command
+def ranked(
+    data: Data,
+    *,
+    to: Annotated[Path, Parameter(help="File of comparisons to write.")],
+    binarise: Annotated[
+        bool,
+        Parameter(
+            help="GOOD:A over BAD:A and BAD:B over GOOD:B, instead of A over B.", negative=()
+        ),
+    ] = False,
+    pairs_per_question: Annotated[
+        int | None, Parameter(help="Take so many pairs of each question, at random.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Which pairs are taken.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make comparisons of questions with voted answers, or of edits, to pretrain on.
+
+    Example: hark data ranked questions.jsonl --to pmp.jsonl --binarise
+    """
+    done = write_ranked(
+        data, to, binarise=binarise, pairs_per_question=pairs_per_question, seed=seed
+    )
+    if json:
+        announce(dataclasses.asdict(done) | {"path": str(to)}, run=None, as_json=True)
+        return
+    print(
+        f"{done.read:,} questions or edits, {done.left_out:,} of which say nothing; "
+        f"{done.written:,} comparisons: {to}"
+    )
 
 
 def plain_inspection(file: str, inspection: Inspection) -> dict[str, Any]:

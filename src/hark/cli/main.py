@@ -176,6 +176,11 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Write the built-in world's texts, demonstrations and prompts.",
         "hark playground --seed 1",
     ),
+    "playground-comparisons": (
+        DATA,
+        "Write the built-in world's comparisons: helpful, harmless, voted, binary.",
+        "hark playground-comparisons --held-out 400",
+    ),
 }
 """Name → its place in the list, its help (the first sentence is in the list), an example."""
 

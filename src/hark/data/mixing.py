@@ -141,6 +141,20 @@ def _pattern(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     return pattern
 
 
+def share_counts(total: int, shares: Sequence[float], *, parts: int) -> list[int]:
+    """`total` parted by `shares` into whole numbers that add up to it (largest remainders).
+
+    Where there is one share fewer than `parts`, the last part is what the others leave.
+    """
+    given = [*shares, 1 - math.fsum(shares)] if len(shares) == parts - 1 else list(shares)
+    exact = [total * share for share in given]
+    counts = [math.floor(round(each, 9)) for each in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: counts[place] - exact[place])
+    for place in by_remainder[: total - sum(counts)]:
+        counts[place] += 1
+    return counts
+
+
 @dataclass(frozen=True)
 class WeightedPath:
     """One value of `--data`: a path (or `hub:` name) and its weight in the mixture, if given."""

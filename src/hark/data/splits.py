@@ -93,3 +93,17 @@ def uniform(seed: int, purpose: str, key: str) -> float:
     digest = hashlib.sha256(f"{seed}\0{purpose}\0{key}".encode()).digest()
     # 53 bits, the precision of a float: with all 64 the quotient can round up to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def labeler_groups(labelers: Sequence[str], groups: int) -> dict[str, int]:
+    """Part labelers into groups of as nearly equal size as can be: name → group, from 0.
+
+    A function of the set of names alone, so that the runs of a cross-validation agree.
+    Raises: SettingsError if there are fewer labelers than groups.
+    """
+    names = sorted(set(labelers), key=lambda name: (uniform(0, "labeler group", name), name))
+    if len(names) < groups:
+        raise SettingsError(
+            f"{len(names)} labelers cannot be parted into {groups} groups; ask for fewer"
+        )
+    return {name: place % groups for place, name in enumerate(names)}

@@ -63,6 +63,12 @@ class Calibration:
     """Divisor T of the score gaps that makes σ(Δ/T) most likely: above 1 the model is too sure.
     None where the predictions are not of score gaps, or where no finite T is best."""
 
+    @property
+    def is_off(self) -> bool:
+        """Whether all of the error's interval lies above what a calibrated model would show."""
+        low, expected = self.error.low, self.error_if_calibrated
+        return low is not None and expected is not None and low > expected
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for results.json."""
         return asdict(self)

@@ -8,13 +8,15 @@ the share of held-out ordered pairs in which the preferred reply has the higher 
 2. Pairs that the labeler called a tie have no right answer; they are left out and counted.
 3. Equal scores on an ordered pair count one half and are counted.
 4. A soft label (a probability) is right for its majority; calibration uses the probability.
+5. Accuracy is also told apart by turn (Bai et al., section 3.2), by file, by labelers held out or
+   not (InstructGPT, section 5), and where both replies are good (Bai et al., figure 9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,12 @@ from hark.errors import DataError
 from hark.evaluation.calibration import Calibration, gap_calibration
 from hark.evaluation.intervals import Array, Estimate, clustered_rate
 from hark.evaluation.scores import Scorer, score
+
+Key = TypeVar("Key", int, str)
+
+BOTH_GOOD_LEVELS = tuple(i / 10 for i in range(10))
+"""Shares of the scores below each threshold of the slices in which both replies are good."""
+HELD_OUT, LEARNED_FROM = "held out", "learned from"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +46,23 @@ class ScoredPair:
     labeler: str | None
     choices: int
     """K: how many replies the comparison had."""
+    turn: int = 1
+    """Which reply of the dialogue is compared: 1 after the person's first message."""
+    file: str | None = None
+    """Where the comparison is from, if that was said."""
 
     @property
     def credit(self) -> float:
         """1 if the scorer agrees, ½ if it gives equal scores, 0 if it disagrees."""
         return 0.5 if self.better == self.worse else float(self.better > self.worse)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BothGood:
+    """Accuracy where both replies are scored above a threshold."""
+
+    threshold: float
+    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +74,14 @@ class PreferenceAccuracy:
     calibration: Calibration
     by_choices: dict[int, Estimate]
     """The same for comparisons of K replies, by K."""
+    by_turn: dict[int, Estimate]
+    """By turn of the dialogue, from 1."""
+    by_file: dict[str, Estimate]
+    """By file, where the files were said."""
+    by_labelers: dict[str, Estimate]
+    """By labelers "held out" of training and "learned from", where some are."""
+    both_good: tuple[BothGood, ...]
+    """Where both scores exceed a threshold, from the lowest threshold up."""
     comparisons: int
     score_ties: int
     """Ordered pairs given equal scores, counted one half."""
@@ -72,9 +100,20 @@ class PreferenceAccuracy:
                 **values,
                 "estimate": Estimate.from_json(values["estimate"]),
                 "calibration": Calibration.from_json(values["calibration"]),
-                "by_choices": {
-                    int(k): Estimate.from_json(each) for k, each in values["by_choices"].items()
+                **{
+                    name: {int(k): Estimate.from_json(each) for k, each in values[name].items()}
+                    for name in ("by_choices", "by_turn")
                 },
+                **{
+                    name: {k: Estimate.from_json(each) for k, each in values[name].items()}
+                    for name in ("by_file", "by_labelers")
+                },
+                "both_good": tuple(
+                    BothGood(
+                        threshold=each["threshold"], estimate=Estimate.from_json(each["estimate"])
+                    )
+                    for each in values["both_good"]
+                ),
             }
         )
 
@@ -83,6 +122,8 @@ def preference_accuracy(
     scorer: Scorer,
     comparisons: Sequence[Comparison],
     *,
+    files: Sequence[str] = (),
+    held_out_labelers: frozenset[str] = frozenset(),
     bins: int = 10,
     level: float = 0.95,
     resamples: int = 2000,
@@ -90,10 +131,12 @@ def preference_accuracy(
 ) -> PreferenceAccuracy:
     """Score every reply once and measure accuracy and calibration.
 
+    files: the file of each comparison, to be told apart; held_out_labelers: from whom the scorer
+    did not learn.
     Raises: DataError if a comparison is unjudged or none has an order; HarkError if a score is not
     finite.
     """
-    pairs = score_pairs(scorer, comparisons)
+    pairs = score_pairs(scorer, comparisons, files=files)
     if not pairs:
         raise DataError(
             f"none of the {len(comparisons)} comparisons puts one reply before another: there is "
@@ -110,18 +153,21 @@ def preference_accuracy(
             clusters=_clusters(pairs),
             **settings,
         ),
-        by_choices={
-            k: _accuracy([pair for pair in pairs if pair.choices == k], settings)
-            for k in sorted({pair.choices for pair in pairs})
-        },
+        by_choices=_by(pairs, lambda pair: pair.choices, settings),
+        by_turn=_by(pairs, lambda pair: pair.turn, settings),
+        by_file=_by(pairs, lambda pair: pair.file or "", settings) if files else {},
+        by_labelers=_by_labelers(pairs, held_out_labelers, settings),
+        both_good=_both_good(pairs, settings),
         comparisons=len(comparisons),
         score_ties=sum(pair.better == pair.worse for pair in pairs),
         label_ties=possible - len(pairs),
     )
 
 
-def score_pairs(scorer: Scorer, comparisons: Sequence[Comparison]) -> list[ScoredPair]:
-    """Every ordered pair of every comparison with its two scores.
+def score_pairs(
+    scorer: Scorer, comparisons: Sequence[Comparison], *, files: Sequence[str] = ()
+) -> list[ScoredPair]:
+    """Every ordered pair of every comparison with its two scores; files: of each comparison.
 
     Raises: DataError if a comparison is unjudged; HarkError if a score is not finite.
     """
@@ -145,6 +191,8 @@ def score_pairs(scorer: Scorer, comparisons: Sequence[Comparison]) -> list[Score
                 prompt=each.prompt,
                 labeler=each.labeler or f"unknown labeler {number}",
                 choices=len(own),
+                turn=sum(message.role == "user" for message in each.prompt),
+                file=files[number] if files else None,
             )
             for i, j in each.ordered_pairs()
         ]
@@ -168,6 +216,35 @@ def accuracy_when_both_exceed(
         _accuracy([pair for pair in pairs if min(pair.better, pair.worse) > threshold], settings)
         for threshold in thresholds
     ]
+
+
+def _by(
+    pairs: Sequence[ScoredPair], key: Callable[[ScoredPair], Key], settings: dict[str, Any]
+) -> dict[Key, Estimate]:
+    return {
+        value: _accuracy([pair for pair in pairs if key(pair) == value], settings)
+        for value in sorted({key(pair) for pair in pairs})
+    }
+
+
+def _by_labelers(
+    pairs: Sequence[ScoredPair], held_out: frozenset[str], settings: dict[str, Any]
+) -> dict[str, Estimate]:
+    if not held_out:
+        return {}
+    return _by(pairs, lambda pair: HELD_OUT if pair.labeler in held_out else LEARNED_FROM, settings)
+
+
+def _both_good(pairs: Sequence[ScoredPair], settings: dict[str, Any]) -> tuple[BothGood, ...]:
+    scores = [score for pair in pairs for score in (pair.better, pair.worse)]
+    # The lowest threshold is just below all scores, so that the first slice is everything.
+    thresholds = [float(each) for each in np.quantile(scores, BOTH_GOOD_LEVELS)]
+    thresholds[0] = float(np.nextafter(thresholds[0], -np.inf))
+    estimates = accuracy_when_both_exceed(pairs, thresholds, **settings)
+    return tuple(
+        BothGood(threshold=threshold, estimate=estimate)
+        for threshold, estimate in zip(thresholds, estimates, strict=True)
+    )
 
 
 def _accuracy(pairs: Sequence[ScoredPair], settings: dict[str, Any]) -> Estimate:

@@ -4,6 +4,7 @@
 * A language model on prompts, with a baseline and a judge: win rate.
 * A language model on text: loss.
 * A language model on questions: accuracy of its likeliest options.
+* A language model on comparisons: how often it finds the better reply likelier.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.multiple_choice import multiple_choice, option_likelihoods
 from hark.evaluation.preference_accuracy import preference_accuracy
+from hark.evaluation.reply_likelihood import recalling, reply_likelihoods
 from hark.evaluation.winrate import judge_by_scorer, win_rate
 from hark.loop.inputs import read_files
 from hark.loop.judges import preference_model_scorer, scorer
@@ -53,12 +55,13 @@ class EvaluateSettings(DataStageSettings):
     """Measure a model: what is measured follows from the model and the data."""
 
     model: str
-    """A preference model (accuracy), or a language model (win rate, loss or multiple choice):
-    directory or run; for a win rate also http://host:port/v1#name, a model behind an
-    OpenAI-compatible endpoint."""
+    """A preference model (accuracy), or a language model (win rate, loss, multiple choice or
+    accuracy by likelihood): directory or run; for a win rate also http://host:port/v1#name, a
+    model behind an OpenAI-compatible endpoint."""
     data: Paths
-    """Comparisons for a preference model, prompts for a win rate, texts for the loss, questions
-    for multiple choice: {"context": "…", "options": [" …", " …"], "answer": 0}, from 0."""
+    """Comparisons for a preference model (or a language model, by its likelihoods of the replies),
+    prompts for a win rate, texts for the loss, questions for multiple choice:
+    {"context": "…", "options": [" …", " …"], "answer": 0}, from 0."""
     baseline: str | None = None
     """For a win rate: the model to compare with."""
     judge: str | None = None
@@ -102,6 +105,8 @@ def run_evaluate(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     kind = kind_of(
         list(settings.data), on_bad_line=settings.on_bad_line, skipped_directory=run.skipped_path
     )
+    if kind == "comparisons":
+        return _accuracy_by_likelihood(settings, run)
     return _choices(settings, run) if kind == "questions" else _loss(settings, run)
 
 
@@ -132,7 +137,7 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
         settings.model, device=settings.device, dtype=settings.dtype,
         long_responses="cut" if settings.long_responses == "cut" else "stop",
     )  # fmt: skip
-    comparisons = read if settings.long_responses == "cut" else _that_fit(read, score)
+    comparisons = read if settings.long_responses == "cut" else that_fit(read, score)
     measured = preference_accuracy(
         functools.partial(shared_scores, score), comparisons, seed=settings.seed
     )
@@ -150,8 +155,38 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
     }
 
 
-def _that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
-    """Raises: DataError if none is left."""
+def _accuracy_by_likelihood(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
+    comparisons = read_files(read_comparisons, settings.data, settings, run)[: settings.limit]
+    model, tokenizer = _language_model(settings)
+    dialogues = list(
+        dict.fromkeys(
+            answered(each.prompt, text) for each in comparisons for text in each.responses
+        )
+    )
+    with progress(total=None, label="evaluate", unit="token") as bar:
+        found = reply_likelihoods(model, tokenizer, dialogues, on_progress=bar.advance)
+    results: dict[str, Any] = {}
+    for suffix, scores in (
+        ("", found.total), ("_per_token", found.per_token),
+        ("_mutual_information", found.mutual_information),
+    ):  # fmt: skip
+        measured = preference_accuracy(
+            recalling(dialogues, scores), comparisons, seed=settings.seed
+        )
+        results |= {
+            f"accuracy{suffix}": measured.estimate.value,
+            f"interval{suffix}": interval_of(measured.estimate),
+            "n": measured.estimate.n,
+            "comparisons": measured.comparisons,
+        }
+    return results
+
+
+def that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
+    """The comparisons whose responses all fit the model's context.
+
+    Raises: DataError if none is left.
+    """
     kept = [
         each
         for each in comparisons

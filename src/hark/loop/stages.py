@@ -16,6 +16,7 @@ from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
+from hark.loop.preference_training import run_preference
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.rating import RateSettings, rate_inputs, run_rate
 from hark.loop.rehearsing import RehearseSettings, run_rehearse
@@ -25,12 +26,13 @@ from hark.loop.studying import StudySettings, run_study
 from hark.loop.tournament import TournamentSettings, run_tournament, tournament_inputs
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
+from hark.playground.opinions import OpinionSettings, write_opinions
 from hark.playground.world import PlaygroundSettings, write_world
 from hark.runs.files import content_hash
 from hark.runs.run import FollowedRun, Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
-from hark.training import preference, pretrain
-from hark.training.preference import PreferenceSettings
+from hark.training import pretrain
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
 from hark.training.trainer import TrainingSettings
@@ -155,6 +157,14 @@ def _run_playground(settings: PlaygroundStageSettings, run: Run) -> dict[str, An
     return dict(write_world(run.path / "data", settings))
 
 
+class OpinionStageSettings(StageSettings, OpinionSettings):
+    """Write comparisons of the built-in world in kinds that pull apart."""
+
+
+def _run_opinions(settings: OpinionStageSettings, run: Run) -> dict[str, Any]:
+    return dict(write_opinions(run.path / "data", settings))
+
+
 TRAINING = ("data", "models", "training")
 SPEAKING = (
     "loop/speaker.py", "loop/remote_speaker.py", "serving/endpoint.py", "loop/judges.py",
@@ -166,6 +176,14 @@ _ALL = (
         summary="Write the built-in world's texts, demonstrations and prompts.",
         settings=PlaygroundStageSettings,
         function=_run_playground,
+        inputs=_files(),
+        code=("data", "playground"),
+    ),
+    Stage(
+        name="playground-comparisons",
+        summary="Write the built-in world's comparisons: helpful, harmless, voted, binary.",
+        settings=OpinionStageSettings,
+        function=_run_opinions,
         inputs=_files(),
         code=("data", "playground"),
     ),
@@ -216,9 +234,15 @@ _ALL = (
         name="preference",
         summary="Train a preference model on comparisons.",
         settings=PreferenceSettings,
-        function=preference.train,
+        function=run_preference,
         inputs=_files("data", "evaluation_data", "model", "normalise_data"),
-        code=TRAINING,
+        code=(
+            *TRAINING,
+            "evaluation/preference_accuracy.py",
+            "evaluation/calibration.py",
+            "evaluation/intervals.py",
+            "loop/preference_training.py",
+        ),
         shared=True,
     ),
     Stage(

@@ -65,6 +65,7 @@ class Architecture:
 
 
 SIZES: dict[str, Architecture] = {
+    "0.2m": Architecture(width=64, layers=2, heads=2, mlp_width=96, named_vocabulary=2048),
     "0.5m": Architecture(width=96, layers=3, heads=3, mlp_width=256, named_vocabulary=2048),
     "1m": Architecture(width=128, layers=4, heads=4, mlp_width=320, named_vocabulary=2048),
     "3m": Architecture(width=192, layers=5, heads=6, mlp_width=512, named_vocabulary=4096),

@@ -112,7 +112,7 @@ def _read_adapted(path: str | Path, *, dtype: str) -> PreTrainedModel:
             "give one that was trained for sequence classification with one label"
         )
     base = base_of(path)
-    if _has_scalar_head(base):
+    if has_scalar_head(base):
         model = load_scalar_model(base)
     else:
         model = new_scalar_model(load_language_model(base))
@@ -122,7 +122,7 @@ def _read_adapted(path: str | Path, *, dtype: str) -> PreTrainedModel:
     return model
 
 
-def _has_scalar_head(name: str) -> bool:
+def has_scalar_head(name: str) -> bool:
     """Whether a model, which may be an adapter, is a preference or value model."""
     if is_adapter(name):
         return is_of_scalar_model(name)
@@ -135,7 +135,7 @@ def _has_scalar_head(name: str) -> bool:
 
 def response_scores(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """[N] float32: the score at the last token of each response, plus `config.reward_bias`."""
-    return _head(model, hidden_states(model, batch, batch.ends))
+    return scores_of_hidden(model, hidden_states(model, batch, batch.ends))
 
 
 def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
@@ -143,7 +143,7 @@ def token_values(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
     Read where the token is predicted (lm-human-preferences `policy.py`: positions [ctx−1 : −1]).
     """
-    return _head(model, hidden_states(model, batch, batch.predictors))
+    return scores_of_hidden(model, hidden_states(model, batch, batch.predictors))
 
 
 class ModelScorer:
@@ -230,7 +230,11 @@ class ModelScorer:
         return encode_prompt(self.tokenizer, before), ids
 
 
-def _head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+def scores_of_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """[Q, D] hidden states -> [Q] float32 scores or values, `config.reward_bias` added.
+
+    For callers that need the same forward pass for log-probabilities.
+    """
     return model.score(hidden).squeeze(-1).float() + getattr(model.config, "reward_bias", 0.0)
 
 

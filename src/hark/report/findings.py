@@ -96,7 +96,7 @@ def calibration(measured: Calibration) -> str:
     if error is None or expected is None:
         return "There were no pairs to check predictions on"
     numbers = f"calibration error {100 * error:.1f} %"
-    if measured.error.low is None or measured.error.low <= expected:
+    if not measured.is_off:
         return f"No sign that predicted preferences are off ({numbers})"
     if measured.temperature is None:
         return f"Predicted preferences are off ({numbers})"

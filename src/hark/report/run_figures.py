@@ -10,6 +10,7 @@ import numpy as np
 
 from hark.evaluation.calibration import Calibration
 from hark.evaluation.policies import PolicyEvaluation
+from hark.evaluation.preference_accuracy import PreferenceAccuracy
 from hark.report.drawing import Figure
 from hark.report.figures import (
     Curve,
@@ -22,6 +23,10 @@ from hark.report.figures import (
     win_rates,
 )
 from hark.report.outlier_figures import areas_by_layer, areas_of
+from hark.report.preference_figures import (
+    accuracy_against_gap,
+    accuracy_where_both_are_good,
+)
 from hark.report.ratings import rating_figures
 from hark.report.run_record import RunRecord
 
@@ -69,6 +74,10 @@ def finding_figures(
     measured = [found for _, run in runs if (found := _calibration(run)) is not None]
     if measured:
         yield calibration_diagram(measured[-1])
+    details = [told for _, run in runs if (told := _details(run)) is not None]
+    if details:
+        yield accuracy_against_gap(details[-1].calibration)
+        yield accuracy_where_both_are_good(details[-1].both_good)
     for _, run in runs:
         if run.manifest.stage == "outliers" and (areas := areas_of(run.results)):
             yield areas_by_layer(areas)
@@ -105,6 +114,12 @@ def _calibration(run: RunRecord) -> Calibration | None:
     """Of an evaluation's results, on top or among its details."""
     found = run.results.get("calibration") or run.results.get("details", {}).get("calibration")
     return Calibration.from_json(found) if found and found["bins"] else None
+
+
+def _details(run: RunRecord) -> PreferenceAccuracy | None:
+    """Of a preference model's run, or of an evaluation of one."""
+    details = run.results.get("details", {})
+    return PreferenceAccuracy.from_json(details) if "both_good" in details else None
 
 
 def _reward_figures(runs: Named, policies: Sequence[PolicyEvaluation]) -> Iterator[Figure]:

@@ -110,6 +110,8 @@ def result_rows(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield from result_rows(value, prefix=f"{title}, ")
         elif value is None or isinstance(value, bool | int | float | str):
             yield title, _plain(value)
+        elif name == "warnings":
+            yield from (("warning", message) for message in value)
         elif isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
             yield title, f"{_plain(value[0])} to {_plain(value[1])}"
 

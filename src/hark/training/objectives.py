@@ -6,7 +6,7 @@
 3. choices: cross-entropy of the best of K (Ziegler et al. 2019, eq. 1)
 
 The loss of language modelling is the negative log-likelihood per token, which
-`hark.models.logprobs` gives.
+`hark.models.logprobs` gives; `mean_over_tokens` makes replies of tokens.
 
 Averages: within a comparison, the plain mean over its pairs; over comparisons, a weighted mean,
 which the training loop takes. A comparison of many responses therefore weighs as much as a pair.
@@ -54,6 +54,17 @@ def mean_over_pairs(values: Tensor, comparison_of: Tensor, pair_counts: Tensor) 
     """
     sums = values.new_zeros(len(pair_counts)).index_add(0, comparison_of, values)
     return sums / pair_counts
+
+
+def mean_over_tokens(values: Tensor, comparison_of: Tensor, comparisons: int) -> Tensor:
+    """The mean of `values` over the tokens of each comparison, 0 for one without any. [L] -> [C].
+
+    comparison_of: [L] which comparison a token belongs to.
+    """
+    zeros = values.new_zeros(comparisons)
+    sums = zeros.index_add(0, comparison_of, values)
+    counts = zeros.index_add(0, comparison_of, torch.ones_like(values))
+    return sums / counts.clamp(min=1)
 
 
 def ranked_pairs(ranks: Sequence[int], *, ties: Ties) -> tuple[list[int], list[int], list[float]]:

@@ -10,26 +10,28 @@ Follows InstructGPT (2203.02155), section 3.5 and appendix C.2; with other setti
 3. Ziegler's gain and bias are not parameters: the gain is folded into the head's weights, the bias
    kept beside it. Neither changes under the losses used here except through normalisation.
 4. Dropout is off, as in the code of Ziegler et al. and of Stiennon et al.; the papers do not say.
+5. Preference-model pretraining (Askell et al., 2112.00861, section 4) is this stage on comparisons
+   made of ranked texts (`hark data ranked`) with a language-modelling coefficient; the run it
+   leaves is the model that the next one starts from, head included.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hark.data.formats import read_comparisons, read_demonstrations, read_prompts
+from hark.data.formats import read_demonstrations, read_prompts
 from hark.data.mixing import permutation
 from hark.data.records import Comparison, Dialogue
+from hark.errors import SettingsError
 from hark.models import flops
-from hark.models.fitting import CutCounts, LongResponses
+from hark.models.fitting import CutCounts
 from hark.models.generation import SamplingSettings, generate_shared
 from hark.models.language_model import (
     check_match,
@@ -37,116 +39,51 @@ from hark.models.language_model import (
     context_length,
     load_language_model,
 )
-from hark.models.lora import LoRASettings, add_adapter
+from hark.models.lora import add_adapter
 from hark.models.packing import PromptTree, plan_batches
 from hark.models.parallel import whole
 from hark.models.processes import own_share, summed, world_size
-from hark.models.scalar_head import load_scalar_model, new_scalar_model, response_scores
+from hark.models.scalar_head import (
+    ModelScorer,
+    has_scalar_head,
+    load_scalar_model,
+    new_scalar_model,
+)
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.progress import progress
 from hark.runs.run import Run, resolve_model
-from hark.training.examples import (
-    Located,
-    Paths,
-    RecordReader,
-    encode_tree,
-)
+from hark.training.examples import Located, RecordReader, encode_tree
 from hark.training.normalisation import score_trees, shift_to_zero_mean, standardise
-from hark.training.objectives import Ties, best_of_k_losses, mean_over_pairs, pair_losses
-from hark.training.optimizer import OptimizerSettings
 from hark.training.preference_data import (
     PreferenceBatch,
     PreferenceExample,
-    PreferenceLoss,
-    UseOfStrength,
     collate,
     prepare_comparisons,
 )
+from hark.training.preference_loss import LanguageModelling, batch_loss, with_language_modelling
+from hark.training.preference_mixture import HeldOut, read_held_out, read_training_comparisons
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.trainer import (
-    LossReport,
     MicroBatch,
     Task,
-    TrainingSettings,
-    WeightedSum,
+    autocast,
     examples_of_step,
     fit,
     leave_model,
     steps_per_epoch,
 )
 
-
-class PreferenceOptimizer(OptimizerSettings):
-    """InstructGPT's: 9e-6, cosine to 10 %. Stiennon: 1.5e-5 or less; Ziegler: 5e-5 linear to 0."""
-
-    learning_rate: float = Field(default=9e-6, gt=0)
-    """The highest learning rate of the schedule (InstructGPT: 9e-6; Stiennon 1.3B: 1.5e-5)."""
+Measure = Callable[[ModelScorer, HeldOut, frozenset[str]], dict[str, Any]]
+"""Finds out about a trained model, given held-out comparisons and the labelers left out."""
 
 
-class PreferenceSettings(TrainingSettings):
-    """Train a preference model from a language model and comparisons."""
-
-    model: str
-    """The language model to start from (InstructGPT: the SFT model): directory, run or Hub name."""
-    data: Paths
-    """Files of judged comparisons."""
-    evaluation_data: Paths = ()
-    """Files of held-out comparisons."""
-    epochs: int = Field(default=1, ge=1)
-    """Passes over the data; more than 1 over-fits (InstructGPT, appendix C.2)."""
-    batch_size: int = Field(default=64, ge=1)
-    """Comparisons (prompts) per step."""
-    optimizer: PreferenceOptimizer = PreferenceOptimizer()
-    """Adam and its schedule."""
-    lora: LoRASettings | None = None
-    """Train low-rank adapters (LoRA) instead of all weights; the model is left in model/ with its
-    adapter merged, and the adapter alone in adapter/."""
-    loss: PreferenceLoss = "ranking"
-    """ranking: mean over all pairs; best_of_k: cross-entropy of the best of K (Ziegler)."""
-    ties: Ties = "drop"
-    """Tied pairs: drop them, or count each half as won and half as lost."""
-    use_strength_as: UseOfStrength = "none"
-    """What a comparison's strength does: nothing, weigh its loss, or be its margin of scores."""
-    long_responses: LongResponses = "drop"
-    """A response too long for the context: drop its comparison, or cut the response."""
-    head_initial_std: float | None = Field(default=None, ge=0)
-    """Standard deviation of the new head's weights; none is 1/√(width + 1) (Stiennon)."""
-    normalise: Literal["none", "demonstrations", "reference"] = "none"
-    """demonstrations: bias for mean score 0 on them, after training (InstructGPT, Stiennon);
-    reference: gain and bias for mean 0 and deviation 1 on samples of the starting model, before
-    and after training (Ziegler)."""
-    normalise_data: Paths = ()
-    """Demonstrations, or the prompts to sample for (reference; else those of the data)."""
-    normalise_samples: int = Field(default=256, ge=2)
-    """Samples of the reference policy to normalise on."""
-    sampling: SamplingSettings = SamplingSettings()
-    """How the reference policy is sampled."""
-
-    @model_validator(mode="after")
-    def _refuse_ignored(self) -> Self:
-        given = self.model_fields_set
-        if self.loss == "best_of_k":
-            if "ties" in given:
-                raise ValueError("ties would be ignored by loss 'best_of_k'; leave it out")
-            if self.use_strength_as == "margin":
-                raise ValueError("loss 'best_of_k' has no margin: use_strength_as weight or none")
-        if self.normalise == "none" and "normalise_data" in given and self.normalise_data:
-            raise ValueError("normalise_data would be ignored; set normalise as well")
-        if self.normalise == "demonstrations" and not self.normalise_data:
-            raise ValueError("normalise 'demonstrations' needs them as normalise_data")
-        if self.normalise != "reference":
-            for name in ("normalise_samples", "sampling"):
-                if name in given:
-                    raise ValueError(f"{name} would be ignored unless normalise is 'reference'")
-        if self.evaluation_every is not None and not self.evaluation_data:
-            raise ValueError("evaluation_every would be ignored without evaluation_data")
-        return self
-
-
-def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
+def train(
+    settings: PreferenceSettings, run: Run, *, measure: Measure | None = None
+) -> dict[str, Any]:
     """Train, normalise and save a preference model in `run.model_path`.
 
-    Returns the last training loss, the held-out loss and accuracy, and what was cut. Raises:
-    HarkError for data, models or settings that cannot be used.
+    Returns the last training loss, the held-out loss and accuracy, what was cut, and what `measure`
+    finds. Raises: HarkError for data, models or settings that cannot be used.
     """
     source = str(resolve_model(settings.model))
     device = choose_device(settings.device)
@@ -156,49 +93,102 @@ def train(settings: PreferenceSettings, run: Run) -> dict[str, Any]:
     check_match(model, tokenizer)
     context = context_length(model)
     reader = RecordReader.of(settings, run)
-    comparisons = reader.read(read_comparisons, settings.data)
-    examples, cuts = _prepare(settings, comparisons, tokenizer, context)
+    chosen = read_training_comparisons(settings, reader)
+    examples, cuts = _prepare(settings, chosen.comparisons, tokenizer, context)
+    kept_back = read_held_out(settings, reader)
     held_out: list[PreferenceExample] = []
-    if settings.evaluation_data:
-        located = reader.read(read_comparisons, settings.evaluation_data)
-        held_out, _ = _prepare(settings, located, tokenizer, context)
+    if kept_back.comparisons:
+        held_out, _ = _prepare(settings, kept_back.comparisons, tokenizer, context)
     normalising = _normalising_trees(
-        settings, reader, source, device, tokenizer, context, comparisons
+        settings, reader, source, device, tokenizer, context, chosen.comparisons
     )
     if checkpoint is None and settings.normalise == "reference":
         normalise(model, normalising, settings)
+    language = _language_modelling(settings, model, source, device)
 
-    state = fit(run, _task(settings, model, tokenizer, examples, held_out), settings)
+    state = fit(run, _task(settings, model, tokenizer, examples, held_out, language), settings)
 
     if settings.normalise != "none":
         normalise(model, normalising, settings)
     leave_model(run, model, tokenizer)
+    found: dict[str, Any] = {}
+    if measure is not None and kept_back.comparisons:
+        found = _measured(measure, model, tokenizer, kept_back, chosen.held_out_labelers, settings)
     return {
         "steps": state.step,
         "tokens": state.tokens,
+        "parameters": model.num_parameters(),
         "comparisons": len(examples),
+        "comparisons_by_file": chosen.by_file,
         "pairs": sum(len(example.first) for example in examples),
         "evaluation_comparisons": len(held_out),
         **state.metrics_at_end(),
         "reward_bias": float(model.config.reward_bias),
         **cuts.results(),
         "bad_lines_skipped": reader.bad_lines_skipped,
+        **found,
     }
+
+
+def _measured(
+    measure: Measure,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: HeldOut,
+    left_out: frozenset[str],
+    settings: PreferenceSettings,
+) -> dict[str, Any]:
+    scorer = ModelScorer(
+        model.eval(), tokenizer, max_batch_tokens=settings.micro_batch_tokens, long_responses="cut"
+    )
+    with autocast(model, settings):
+        return measure(scorer, held_out, left_out)
 
 
 def _model(
     settings: PreferenceSettings, source: str, checkpoint: Path | None, device: torch.device
 ) -> PreTrainedModel:
-    """The model to train, as the checkpoint has it where there is one."""
+    """The model to train, as the checkpoint has it where there is one.
+
+    Raises: SettingsError for what a preference model as the start has no use for.
+    """
     if checkpoint is not None and settings.lora is None:
         return load_scalar_model(checkpoint, device=device)
-    model = new_scalar_model(
-        load_language_model(source, device=device),
-        initial_std=settings.head_initial_std, seed=settings.seed,
-    )  # fmt: skip
+    if not has_scalar_head(source):
+        model = _with_new_head(load_language_model(source, device=device), settings)
+    else:
+        _refuse_for_preference_model(settings)
+        model = load_scalar_model(source, device=device)
+        if settings.head_initial_std is not None:
+            model = _with_new_head(model, settings)
     if settings.lora is not None:
         add_adapter(model, settings.lora, base=source, seed=settings.seed, checkpoint=checkpoint)
     return model
+
+
+def _with_new_head(model: PreTrainedModel, settings: PreferenceSettings) -> PreTrainedModel:
+    return new_scalar_model(model, initial_std=settings.head_initial_std, seed=settings.seed)
+
+
+def _refuse_for_preference_model(settings: PreferenceSettings) -> None:
+    for named, asked in (
+        ("language_modelling_coefficient", settings.language_modelling_coefficient > 0),
+        ("normalise 'reference'", settings.normalise == "reference"),
+    ):
+        if asked:
+            raise SettingsError(
+                f"{named} needs a language model to start from, and '{settings.model}' is a "
+                "preference model, which writes nothing; start from the language model"
+            )
+
+
+def _language_modelling(
+    settings: PreferenceSettings, model: PreTrainedModel, source: str, device: torch.device
+) -> LanguageModelling | None:
+    coefficient = settings.language_modelling_coefficient
+    if coefficient == 0:
+        return None
+    return with_language_modelling(model, load_language_model(source, device=device), coefficient)
 
 
 def normalise(
@@ -213,50 +203,16 @@ def normalise(
         standardise(model, scores)
 
 
-def batch_loss(
-    model: PreTrainedModel, batch: PreferenceBatch, *, loss: PreferenceLoss
-) -> LossReport:
-    """Weighted sums over the comparisons of a batch of the loss and of the pairs put right."""
-    scores = response_scores(model, batch.packed).float()
-    margins = scores[batch.first] - scores[batch.second]
-    if loss == "ranking":
-        pairs = pair_losses(
-            margins, probabilities=batch.probabilities, required_margins=batch.required_margins
-        )
-        losses = mean_over_pairs(pairs, batch.comparison_of, batch.pair_counts)
-    else:
-        losses = best_of_k_losses(scores_by_comparison(scores, batch), batch.best)
-    right = pairs_right(margins.detach(), batch.probabilities)
-    accuracy = mean_over_pairs(right, batch.comparison_of, batch.pair_counts)
-    return LossReport(
-        loss=(batch.weights * losses).sum(),
-        sums={
-            "accuracy": WeightedSum((batch.weights * accuracy).sum(), float(batch.weights.sum()))
-        },
-    )
-
-
-def scores_by_comparison(scores: Tensor, batch: PreferenceBatch) -> Tensor:
-    """[N] -> [C,K], −∞ beyond a comparison's own K."""
-    by_slot = scores[batch.slots.clamp(min=0)]
-    return by_slot.masked_fill(batch.slots < 0, float("-inf"))
-
-
-def pairs_right(margins: Tensor, probabilities: Tensor) -> Tensor:
-    """1 where the score agrees with the label, 0 where not, ½ if either is undecided. [P]"""
-    agreement = torch.sign(margins) * torch.sign(probabilities - 0.5)
-    return (agreement + 1) / 2
-
-
 def _task(
     settings: PreferenceSettings,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[PreferenceExample],
     held_out: Sequence[PreferenceExample],
+    language: LanguageModelling | None,
 ) -> Task[PreferenceBatch]:
     per_epoch = steps_per_epoch(len(examples), settings.batch_size)
-    loss = functools.partial(batch_loss, model, loss=settings.loss)
+    loss = functools.partial(batch_loss, model, loss=settings.loss, language=language)
 
     def batch(step: int) -> list[MicroBatch[PreferenceBatch]]:
         chosen = examples_of_step(

@@ -16,7 +16,7 @@ from hark.loop.forecast.drafts import (
 )
 from hark.loop.forecast.memory import Held, MemoryTerm, Situation
 from hark.loop.forecast.work import Lengths
-from hark.training.preference import PreferenceSettings
+from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
 from hark.training.trainer import TrainingSettings, steps_per_epoch

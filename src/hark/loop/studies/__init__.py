@@ -8,15 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hark.loop.studies import elo, outliers, planted_elo
+from hark.loop.studies import (
+    amounts,
+    calibration,
+    elo,
+    labelers,
+    mixture,
+    objectives,
+    outliers,
+    planted_elo,
+    transfer,
+)
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
 
 Analysis = Callable[[Sequence[RunRecord], Path], list[Effect]]
 
 ANALYSES: dict[str, Analysis] = {
+    "amounts": amounts.analyse,
+    "calibration": calibration.analyse,
     "elo": elo.analyse,
+    "labelers": labelers.analyse,
+    "mixture": mixture.analyse,
+    "objectives": objectives.analyse,
     "outliers": outliers.analyse,
     "planted-elo": planted_elo.analyse,
+    "transfer": transfer.analyse,
 }
 """By the name that `hark study` takes."""

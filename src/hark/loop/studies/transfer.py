@@ -1,0 +1,145 @@
+"""Whether pretraining on ranked text saves human comparisons.
+
+Askell et al. (2112.00861), section 4. Runs of `hark preference` swept over `comparisons`, seeds and
+where they start: a language model, or a preference model pretrained on ranked or on binarised text,
+which is known by the file that it learned from (`…binarised…`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hark.errors import DataError
+from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.trainings import (
+    Line,
+    Training,
+    described,
+    differences,
+    draw,
+    grouped,
+    over_seeds,
+    settings_of,
+    trainings,
+)
+from hark.report.effects import Effect, above
+from hark.report.run_record import RunRecord
+
+PAPER = "Askell et al., 2112.00861, section 4"
+NONE, RANKED, BINARISED = "no pretraining", "ranked", "binarised"
+
+Starts = dict[str, dict[int, list[Training]]]
+"""By start, then by number of comparisons."""
+
+
+def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
+    """What pretraining gains at the fewest comparisons, what is left of it at the most.
+
+    Raises: DataError unless some runs start from a language model and some from a preference model.
+    """
+    starts = _by_start(trainings(runs))
+    if NONE not in starts or len(starts) < 2:
+        raise DataError(
+            "transfer is studied on runs that start from a language model and the same that start "
+            f"from pretrained preference models; these start from: {', '.join(starts)}"
+        )
+    figure = draw(
+        directory / "transfer.png",
+        [
+            Line(
+                label=start, x=list(by_amount),
+                y=[over_seeds(group, lambda each: each.accuracy) for group in by_amount.values()],
+            )
+            for start, by_amount in starts.items()
+        ],
+        x_label="comparisons learned from", y_label="accuracy, held out",
+        levels=[("chance", 0.5)], logarithmic=True,
+    )  # fmt: skip
+    effects = []
+    for start in (BINARISED, RANKED):
+        if start in starts:
+            effects += _gain(starts, start, figure)
+    if BINARISED in starts and RANKED in starts:
+        effects.append(_binarised_or_ranked(starts, figure))
+    return effects
+
+
+def _by_start(members: Sequence[Training]) -> Starts:
+    found = grouped(members, lambda each: start_of(str(each.settings["model"])))
+    return {
+        start: dict(sorted(grouped(group, lambda each: each.comparisons).items()))
+        for start in (NONE, RANKED, BINARISED)
+        if (group := found.get(start))
+    }
+
+
+def start_of(model: str) -> str:
+    """What the model that a training started from had learned."""
+    path = Path(model)
+    if not (path / "manifest.json").exists():
+        return NONE
+    run = RunRecord.read(path)
+    if run.manifest.stage != "preference":
+        return NONE
+    names = [Path(path).name for path in settings_of(run)["data"]]
+    return BINARISED if any("binarised" in name for name in names) else RANKED
+
+
+def _gain(starts: Starts, start: str, figure: str) -> list[Effect]:
+    least, most = min(starts[start]), max(starts[start])
+    gains = {
+        amount: mean_over_seeds(differences(starts[start][amount], starts[NONE].get(amount, [])))
+        for amount in (least, most)
+    }
+    members = [*starts[start][least], *starts[NONE][least]]
+    first = Effect(
+        name=f"Pretraining on {start} votes helps at {least:,} comparisons", paper=PAPER,
+        claim="Preference-model pretraining gains about 10 points below 10,000 comparisons, for "
+        "the largest model.",
+        setting=described(members), data=members[0].source,
+        measured=f"accuracy after pretraining on {start} votes less that without, by seed",
+        rule="reproduced if the whole interval is above 0", estimate=gains[least],
+        seeds=gains[least].n, verdict=above(gains[least], 0.0),
+        reason=f"Without it {over_seeds(starts[NONE][least], lambda e: e.accuracy).value:.3f}.",
+        figure=figure,
+    )  # fmt: skip
+    if most == least:
+        return [first]
+    closing = mean_over_seeds(
+        [
+            early - late
+            for early, late in zip(
+                differences(starts[start][least], starts[NONE][least]),
+                differences(starts[start][most], starts[NONE].get(most, [])),
+                strict=True,
+            )
+        ]
+    )
+    second = Effect(
+        name=f"What pretraining on {start} votes gains shrinks with more comparisons", paper=PAPER,
+        claim="The gain is largest where comparisons are few.",
+        setting=f"{least:,} and {most:,} comparisons; {described(members)}",
+        data=members[0].source,
+        measured=f"the gain at {least:,} less the gain at {most:,}, by seed",
+        rule="reproduced if the whole interval is above 0", estimate=closing,
+        seeds=closing.n, verdict=above(closing, 0.0),
+        reason=f"At {most:,} comparisons the gain is {gains[most].value:.3f}.", figure=figure,
+    )  # fmt: skip
+    return [first, second]
+
+
+def _binarised_or_ranked(starts: Starts, figure: str) -> Effect:
+    least = min(starts[BINARISED])
+    estimate = mean_over_seeds(differences(starts[BINARISED][least], starts[RANKED].get(least, [])))
+    members = starts[BINARISED][least]
+    return Effect(
+        name="Binarised pretraining carries over better than ranked", paper=PAPER,
+        claim="Pretraining on GOOD and BAD transfers better than on the ranked pairs themselves.",
+        setting=described(members), data=members[0].source,
+        measured=f"accuracy at {least:,} comparisons after binarised less after ranked, by seed",
+        rule="reproduced if the whole interval is above 0", estimate=estimate,
+        seeds=estimate.n, verdict=above(estimate, 0.0),
+        reason="The comparisons of both are of one kind of reply here; the paper's were of another "
+        "than those it pretrained on.", figure=figure,
+    )  # fmt: skip

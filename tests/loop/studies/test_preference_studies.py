@@ -1,0 +1,201 @@
+"""Each study finds what was planted in its runs, and says so by its rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hark.errors import DataError
+from hark.evaluation.intervals import Estimate
+from hark.loop.studies import (
+    ANALYSES,
+    amounts,
+    calibration,
+    labelers,
+    mixture,
+    objectives,
+    transfer,
+)
+from hark.report.effects import Effect
+from hark.report.run_record import RunRecord
+
+MakeRun = Callable[..., RunRecord]
+
+
+def verdicts(effects: list[Effect], directory: Path) -> list[str]:
+    for effect in effects:
+        assert effect.figure is None or (directory / effect.figure).stat().st_size > 1000
+        assert effect.data == "playground"
+    return [effect.verdict for effect in effects]
+
+
+def test_the_mixture_is_told_from_one_sided_training(
+    preference_run: MakeRun, tmp_path: Path
+) -> None:
+    kinds = ["playground/harmless.jsonl", "playground/helpful.jsonl"]
+
+    def run(seed: int, share: float, harmless: float, helpful: float, **more: object) -> RunRecord:
+        return preference_run(
+            {"harmless-heldout": harmless + seed / 100, "helpful-heldout": helpful - seed / 100},
+            seed=seed, shares=[share], data=kinds, **more,
+        )  # fmt: skip
+
+    runs = [
+        run(seed, share, harmless, helpful)
+        for seed in range(3)
+        for share, harmless, helpful in ((0.0, 0.35, 0.7), (0.5, 0.65, 0.64), (1.0, 0.7, 0.5))
+    ]
+    runs += [
+        run(seed, 0.5, 0.65, helpful, loss_weights=[weight, 1])
+        for seed in range(3)
+        for weight, helpful in ((1, 0.66), (10, 0.60 + seed / 100))
+    ]
+    effects = mixture.analyse(runs, tmp_path)
+    assert verdicts(effects, tmp_path) == [
+        "reproduced",  # 0.36, far below chance
+        "cannot be seen",  # 0.49, and the interval reaches beyond 0.5
+        "reproduced",
+        "reproduced",
+    ]
+    assert effects[0].estimate.value == pytest.approx(0.36)
+    assert effects[3].estimate.value == pytest.approx(0.05, abs=0.006)
+    with pytest.raises(DataError, match="shares of two files"):
+        mixture.analyse([preference_run({"x": 0.6})], tmp_path)
+
+
+def test_amounts_and_sizes_have_slopes_and_a_ceiling(
+    preference_run: MakeRun, other_run: MakeRun, tmp_path: Path
+) -> None:
+    def accuracy(size: int, amount: int) -> float:
+        return 0.6 + 0.02 * math.log(size / 1e5) + 0.03 * math.log(amount / 100)
+
+    runs = [
+        preference_run(
+            {"heldout": accuracy(size, amount) + seed / 200}, seed=seed, comparisons=amount,
+            parameters=size,
+        )
+        for seed in range(3)
+        for size in (100_000, 400_000)
+        for amount in (100, 400, 1600)
+    ]  # fmt: skip
+    effects = amounts.analyse(runs, tmp_path)
+    assert verdicts(effects, tmp_path) == ["reproduced", "reproduced"]
+    assert effects[0].estimate.value == pytest.approx(0.03 * math.log(2), abs=0.004)
+    assert effects[1].estimate.value == pytest.approx(0.02 * math.log(2), abs=0.004)
+    world = [
+        other_run("playground-comparisons", {"seed": seed}, {"overall_ceiling": 0.73})
+        for seed in range(3)
+    ]
+    near = amounts.analyse([*runs, *world], tmp_path)[2]
+    assert near.verdict == "reproduced"
+    assert near.estimate.value == pytest.approx(0.73 - accuracy(400_000, 1600), abs=0.01)
+
+
+def test_calibration_by_error_and_by_good_pairs(preference_run: MakeRun, tmp_path: Path) -> None:
+    runs = [preference_run({"heldout": 0.55}, seed=seed) for seed in range(3)]
+    error, good = calibration.analyse(runs, tmp_path)
+    assert error.estimate.value is not None
+    assert error.estimate.value > 0.2  # gaps of up to 6, right in 55 %
+    assert (error.figure, good.figure) == ("calibration.png", "both-good.png")
+
+
+def test_transfer_compares_the_same_seeds_and_amounts(
+    preference_run: MakeRun, tmp_path: Path
+) -> None:
+    runs = [
+        preference_run(
+            {"heldout": base + (gain if start else 0) + seed / 100}, seed=seed, comparisons=amount,
+            model=start or "sft",
+        )
+        for seed in range(3)
+        for amount, base, gain in ((200, 0.55, 0.08 + seed / 200), (5000, 0.72, 0.01))
+        for start in ("", "pretrained")
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="these start from: no pretraining"):
+        transfer.analyse(runs, tmp_path)
+
+
+def test_transfer_finds_the_gain_and_that_it_shrinks(
+    preference_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "start_of", lambda model: model)
+    runs = [
+        preference_run(
+            {"heldout": base + (gain if start == transfer.BINARISED else 0.0) + seed / 100},
+            seed=seed, comparisons=amount, model=start,
+        )
+        for seed in range(3)
+        for amount, base, gain in ((200, 0.55, 0.08 + seed / 200), (5000, 0.72, 0.01))
+        for start in (transfer.NONE, transfer.RANKED, transfer.BINARISED)
+    ]  # fmt: skip
+    effects = transfer.analyse(runs, tmp_path)
+    found = {effect.name: effect for effect in effects}
+    assert found["Pretraining on binarised votes helps at 200 comparisons"].verdict == "reproduced"
+    assert (
+        found["What pretraining on binarised votes gains shrinks with more comparisons"].verdict
+        == "reproduced"
+    )
+    assert found["Pretraining on ranked votes helps at 200 comparisons"].verdict == "cannot be seen"
+    assert found["Binarised pretraining carries over better than ranked"].verdict == "reproduced"
+
+
+def test_objectives_need_both_ways_of_learning_both_tasks(
+    preference_run: MakeRun, other_run: MakeRun, tmp_path: Path
+) -> None:
+    runs = []
+    for seed in range(3):
+        for task, modelled, imitated in (("overall", 0.78, 0.6), ("binary", 0.9, 0.89)):
+            runs.append(
+                preference_run(
+                    {f"{task}-heldout.jsonl": modelled + seed / (50 if task == "overall" else 100)},
+                    seed=seed, data=[f"playground/{task}.jsonl"],
+                )
+            )  # fmt: skip
+            runs.append(
+                other_run(
+                    "evaluate", {"seed": seed, "data": [f"{task}-heldout.jsonl"]},
+                    {"accuracy": 0.5, "accuracy_per_token": imitated,
+                     "accuracy_mutual_information": 0.55},
+                )
+            )  # fmt: skip
+    effects = objectives.analyse(runs, tmp_path)
+    assert verdicts(effects, tmp_path) == ["reproduced", "reproduced", "reproduced"]
+    assert effects[0].estimate.value == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(DataError, match="the binary task needs runs"):
+        objectives.analyse(runs[:2], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.04, 0.04, "reproduced"), (0.06, 0.1, "not reproduced"), (-0.1, 0.0, "cannot be seen")],
+)
+def test_alike_is_an_interval_within_bounds(low: float, high: float, verdict: str) -> None:
+    estimate = Estimate(value=(low + high) / 2, low=low, high=high, n=3, clusters=3)
+    assert objectives.within(estimate, 0.05) == verdict
+
+
+def test_labelers_must_have_been_left_out(preference_run: MakeRun, tmp_path: Path) -> None:
+    run = preference_run({"heldout": 0.6})
+    with pytest.raises(DataError, match="no run left out labelers"):
+        labelers.analyse([run], tmp_path)
+    folds = []
+    for fold in range(5):
+        each = preference_run({"heldout": 0.7})
+        values = each.results["details"]["estimate"]
+        each.results["details"]["by_labelers"] = {
+            "held out": {**values, "value": 0.69 + fold / 90},
+            "learned from": {**values, "value": 0.70 + fold / 100},
+        }
+        folds.append(each)
+    (effect,) = labelers.analyse(folds, tmp_path)
+    assert effect.estimate.value == pytest.approx(-0.01, abs=0.005)
+    assert effect.verdict == "reproduced"
+
+
+def test_every_analysis_refuses_runs_without_trainings(other_run: MakeRun, tmp_path: Path) -> None:
+    for name in ("amounts", "calibration", "labelers", "mixture", "objectives", "transfer"):
+        with pytest.raises(DataError, match="none of the 1 runs is of hark preference"):
+            ANALYSES[name]([other_run("sft", {}, {})], tmp_path)
