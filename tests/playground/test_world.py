@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from hark.data.formats import read_demonstrations, read_prompts, read_texts
+from hark.data.records import ask
 from hark.playground.authors import blemished_prompts, prompts
+from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations, few_shot_examples
 from hark.playground.gold import grade
 from hark.playground.tasks import FAMILY_SHARES, Split, read_prompt, split_text
@@ -46,7 +48,14 @@ def test_the_files_hold_what_the_settings_ask_for(directory: Path) -> None:
     }
     assert sizes == write_world(directory, SMALL)
     assert list(sizes.values()) == [200, 50, 800, 100, 300, 500, 150]
-    assert {path.stem for path in directory.iterdir()} == set(sizes)
+    assert {path.stem for path in directory.iterdir()} == {*sizes, "context"}
+    assert (directory / "context.txt").read_text() == assistant_context() + "\n"
+    grades = [
+        grade(ask(question), answer).overall
+        for question, answer in re.findall(r"Human: (.*)\n\nAssistant: (.*)", assistant_context())
+    ]
+    assert len(grades) == 3
+    assert min(grades) > 0.8, "the assistant of the context is a good one"
 
 
 def test_no_evaluation_request_and_no_author_is_in_another_file(directory: Path) -> None:

@@ -56,6 +56,11 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Train a small language model from text.",
         "hark pretrain --data texts.jsonl --evaluation-data held-out.jsonl --size 3m",
     ),
+    "distill": (
+        TRAIN,
+        "Teach a model to behave without a context as it does with it.",
+        "hark distill --model runs/…-pretrain --context preamble.txt --data texts.jsonl",
+    ),
     "sft": (
         TRAIN,
         "Teach a language model by demonstrations.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
+from hark.loop.distilling import run_distill
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
@@ -25,6 +26,7 @@ from hark.runs.files import content_hash
 from hark.runs.run import FollowedRun, Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
 from hark.training import preference, pretrain
+from hark.training.distill_settings import DistillSettings
 from hark.training.preference import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
@@ -173,6 +175,17 @@ _ALL = (
         function=pretrain.train,
         inputs=_files("data", "evaluation_data", "model", "tokenizer"),
         code=TRAINING,
+        shared=True,
+    ),
+    Stage(
+        name="distill",
+        summary="Teach a model to behave without a context as it does with it.",
+        settings=DistillSettings,
+        function=run_distill,
+        inputs=lambda settings: [
+            settings.context, *_files("data", "question_data", "evaluation_data", "model")(settings)
+        ],
+        code=(*TRAINING, "evaluation", "loop/distilling.py"),
         shared=True,
     ),
     Stage(

@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from hark.data.formats import write_demonstrations, write_prompts, write_texts
+from hark.data.records import Text
 from hark.playground.authors import prompts
+from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
@@ -35,10 +37,11 @@ class PlaygroundSettings(Settings):
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write seven JSONL files into `directory` and return the number of records in each.
+    """Write seven JSONL files and a context into `directory`; return the records in each file.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
-    preference-prompts, ppo-prompts, evaluation-prompts. Requests of evaluation-prompts and
+    preference-prompts, ppo-prompts, evaluation-prompts; context.txt, a preamble with dialogues for
+    context distillation, the same in every world. Requests of evaluation-prompts and
     demonstrations-heldout are new combinations of known parts: no such request, whatever its
     pleasantries, is in any other file.
     Raises: DataError where a file cannot be written.
@@ -67,6 +70,7 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         write_demonstrations(directory / f"{name}.jsonl", written)
     for name, requests in asked.items():
         write_prompts(directory / f"{name}.jsonl", requests)
+    write_texts(directory / "context.txt", [Text(text=assistant_context())], format="txt")
     counts = {name: len(records) for name, records in texts.items()}
     counts |= {name: len(records) for name, records in demonstrated.items()}
     return counts | {name: len(records) for name, records in asked.items()}
