@@ -117,6 +117,18 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Make one self-contained HTML page of runs.",
         "hark report --runs runs/…-ppo runs/…-compare",
     ),
+    "study": (
+        MEASURE,
+        "Say what several runs together found of what a paper claims.\n\n"
+        "Each effect comes with its number, its interval, and a verdict by a rule that was fixed "
+        "before the data were seen.",
+        "hark study --help",
+    ),
+    "replication": (
+        MEASURE,
+        "Write what studies found as a Markdown page with figures.",
+        "hark replication runs/…-study --title 'HH in small' --into docs/replications/hh",
+    ),
     "profile": (
         MEASURE,
         "Show where the time of a training run went.\n\n"

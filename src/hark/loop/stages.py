@@ -19,6 +19,7 @@ from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
+from hark.loop.studying import StudySettings, run_study
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
 from hark.playground.world import PlaygroundSettings, write_world
@@ -258,6 +259,14 @@ _ALL = (
         inputs=compare_inputs,
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
         shared=True,
+    ),
+    Stage(
+        name="study",
+        summary="Say what several runs together found of what a paper claims.",
+        settings=StudySettings,
+        function=run_study,
+        inputs=lambda settings: list(settings.runs),
+        code=("data", "evaluation", "report", "loop/studying.py", "loop/studies"),
     ),
     Stage(
         name="report",
