@@ -96,6 +96,12 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Measure several policies side by side: one table, one row a policy.",
         "hark compare --help",
     ),
+    "best-of": (
+        MEASURE,
+        "Measure the best of n replies by a preference model, against its KL.\n\n"
+        "From N draws for each prompt, without bias for every n up to N.",
+        "hark best-of --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl",
+    ),
     "serve-model": (
         MEASURE,
         "Serve models at an OpenAI-compatible endpoint.\n\n"

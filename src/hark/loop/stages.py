@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hark.loop.best_of_curve import BestOfSettings, run_best_of
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
 from hark.loop.distilling import run_distill
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
@@ -249,6 +250,15 @@ _ALL = (
         function=run_evaluate,
         inputs=_files("data", "model", "baseline", "judge"),
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/evaluating.py"),
+        shared=True,
+    ),
+    Stage(
+        name="best-of",
+        summary="Measure the best of n replies by a preference model, against its KL.",
+        settings=BestOfSettings,
+        function=run_best_of,
+        inputs=_files("data", "model", "preference_model", "judge"),
+        code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/best_of_curve.py"),
         shared=True,
     ),
     Stage(
