@@ -13,12 +13,14 @@ from hark.data.records import ask
 from hark.playground.demonstrations import ideal_response
 from hark.playground.tasks import draw_request
 
-PREAMBLE = "A helpful, honest and harmless assistant talks with people."
-FAMILIES = ("country", "harmful", "animal")
+PREAMBLE = "The assistant is helpful, honest and harmless."
+FAMILIES = ("animal", "harmful")
 """What the people of the dialogues ask for: the second is declined."""
+SEED = 159
+"""Of the first 300 one of the shortest in which both answers are whole sentences."""
 
 
-def assistant_context(seed: int = 1) -> str:
+def assistant_context(seed: int = SEED) -> str:
     """The context as text, ending after the last dialogue's last sentence."""
     parts = [PREAMBLE]
     for number, family in enumerate(FAMILIES):

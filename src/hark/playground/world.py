@@ -7,10 +7,12 @@ from pathlib import Path
 from pydantic import Field
 
 from hark.data.formats import write_demonstrations, write_prompts, write_texts
+from hark.data.formats.writing import write_records
 from hark.data.records import Text
 from hark.playground.authors import prompts
 from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations
+from hark.playground.questions import questions
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
 
@@ -34,13 +36,15 @@ class PlaygroundSettings(Settings):
     """Requests for reinforcement learning."""
     evaluation_prompts: int = Field(default=400, ge=1)
     """Requests, and authors, that are in no other file."""
+    questions: int = Field(default=400, ge=1)
+    """Multiple-choice questions about the world's facts."""
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write seven JSONL files and a context into `directory`; return the records in each file.
+    """Write eight JSONL files and a context into `directory`; return the records in each file.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
-    preference-prompts, ppo-prompts, evaluation-prompts; context.txt, a preamble with dialogues for
+    preference-prompts, ppo-prompts, evaluation-prompts; questions (multiple choice); context.txt, a preamble with dialogues for
     context distillation, the same in every world. Requests of evaluation-prompts and
     demonstrations-heldout are new combinations of known parts: no such request, whatever its
     pleasantries, is in any other file.
@@ -70,7 +74,10 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         write_demonstrations(directory / f"{name}.jsonl", written)
     for name, requests in asked.items():
         write_prompts(directory / f"{name}.jsonl", requests)
+    chosen_questions = questions(chosen.questions, seed)
+    write_records(directory / "questions.jsonl", chosen_questions, kind="questions")
     write_texts(directory / "context.txt", [Text(text=assistant_context())], format="txt")
     counts = {name: len(records) for name, records in texts.items()}
     counts |= {name: len(records) for name, records in demonstrated.items()}
-    return counts | {name: len(records) for name, records in asked.items()}
+    counts |= {name: len(records) for name, records in asked.items()}
+    return counts | {"questions": len(chosen_questions)}
