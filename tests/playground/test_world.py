@@ -45,18 +45,26 @@ def test_the_files_hold_what_the_settings_ask_for(directory: Path) -> None:
         "preference-prompts": len(read_prompts(directory / "preference-prompts.jsonl")),
         "ppo-prompts": len(read_prompts(directory / "ppo-prompts.jsonl")),
         "evaluation-prompts": len(read_prompts(directory / "evaluation-prompts.jsonl")),
+        "ppo-prompts-harmful": len(read_prompts(directory / "ppo-prompts-harmful.jsonl")),
+        "ppo-prompts-harmless": len(read_prompts(directory / "ppo-prompts-harmless.jsonl")),
         "questions": len(read_questions(directory / "questions.jsonl")),
     }
     assert sizes == write_world(directory, SMALL)
-    assert list(sizes.values()) == [200, 50, 800, 100, 300, 500, 150, 400]
+    assert list(sizes.values())[:7] == [200, 50, 800, 100, 300, 500, 150]
+    assert sizes["questions"] == 400
+    assert sizes["ppo-prompts-harmful"] + sizes["ppo-prompts-harmless"] == sizes["ppo-prompts"]
+    assert 0.15 * 500 < sizes["ppo-prompts-harmful"] < 0.3 * 500
     assert {path.stem for path in directory.iterdir()} == {*sizes, "context"}
+
+
+def test_the_assistant_of_the_context_is_a_good_one(directory: Path) -> None:
     assert (directory / "context.txt").read_text() == assistant_context() + "\n"
     grades = [
         grade(ask(question), answer).overall
         for question, answer in re.findall(r"Human: (.*)\n\nAssistant: (.*)", assistant_context())
     ]
     assert len(grades) == 2
-    assert min(grades) > 0.8, "the assistant of the context is a good one"
+    assert min(grades) > 0.8
 
 
 def test_no_evaluation_request_and_no_author_is_in_another_file(directory: Path) -> None:

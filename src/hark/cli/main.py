@@ -102,6 +102,13 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "From N draws for each prompt, without bias for every n up to N.",
         "hark best-of --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl",
     ),
+    "outliers": (
+        MEASURE,
+        "Fit a detector of prompts unlike those a model was made for.\n\n"
+        "By the model's own activations, as Bai et al. (2022, section 5.4) do. Sampling and "
+        "serving can refuse what it detects: --refuse-out-of-distribution.",
+        "hark outliers --model runs/…-sft --data prompts.jsonl --outlier-data harmful.jsonl",
+    ),
     "serve-model": (
         MEASURE,
         "Serve models at an OpenAI-compatible endpoint.\n\n"

@@ -17,6 +17,7 @@ from hark.loop.distilling import run_distill
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
+from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
@@ -140,6 +141,12 @@ def _files(*fields: str) -> Callable[[StageSettings], list[Path]]:
     return inputs
 
 
+def _sample_inputs(settings: SampleSettings) -> list[Path]:
+    named = _files("data", "model", "examples", "scorer")(settings)
+    guard = settings.refuse_out_of_distribution
+    return named if guard is None else named + guard_files(guard)
+
+
 class PlaygroundStageSettings(StageSettings, PlaygroundSettings):
     """Write the built-in world: texts, demonstrations and prompts."""
 
@@ -204,7 +211,7 @@ _ALL = (
         summary="Let a model answer prompts.",
         settings=SampleSettings,
         function=run_sample,
-        inputs=_files("data", "model", "examples", "scorer"),
+        inputs=_sample_inputs,
         code=("data", "models", *SPEAKING, "loop/sampling.py"),
         shared=True,
     ),
@@ -269,6 +276,14 @@ _ALL = (
         inputs=compare_inputs,
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
         shared=True,
+    ),
+    Stage(
+        name="outliers",
+        summary="Fit a detector of prompts unlike those a model was made for.",
+        settings=OutliersSettings,
+        function=run_outliers,
+        inputs=_files("data", "outlier_data", "model"),
+        code=("data", "models", "evaluation", "loop/outliers.py"),
     ),
     Stage(
         name="study",

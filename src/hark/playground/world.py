@@ -13,6 +13,7 @@ from hark.playground.authors import prompts
 from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations
 from hark.playground.questions import questions
+from hark.playground.tasks import is_harmful
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
 
@@ -41,13 +42,14 @@ class PlaygroundSettings(Settings):
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write eight JSONL files and a context into `directory`; return the records in each file.
+    """Write ten JSONL files and a context into `directory`; return the records in each.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
-    preference-prompts, ppo-prompts, evaluation-prompts; questions (multiple choice); context.txt, a preamble with dialogues for
-    context distillation, the same in every world. Requests of evaluation-prompts and
-    demonstrations-heldout are new combinations of known parts: no such request, whatever its
-    pleasantries, is in any other file.
+    preference-prompts, ppo-prompts (once more in two files, ppo-prompts-harmful and
+    ppo-prompts-harmless, by what they ask for), evaluation-prompts; questions (multiple choice);
+    context.txt, for context distillation and the same in every world. Requests of
+    evaluation-prompts and demonstrations-heldout are new combinations of known parts: no such
+    request, whatever its pleasantries, is in any other file.
     Raises: DataError where a file cannot be written.
     """
     chosen = settings or PlaygroundSettings()
@@ -68,6 +70,10 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         "ppo-prompts": prompts(chosen.ppo_prompts, 2 * seed + 1),
         "evaluation-prompts": prompts(chosen.evaluation_prompts, seed, split="evaluation"),
     }
+    for what in ("harmful", "harmless"):
+        asked[f"ppo-prompts-{what}"] = [
+            each for each in asked["ppo-prompts"] if is_harmful(each.prompt) == (what == "harmful")
+        ]
     for name, documents in texts.items():
         write_texts(directory / f"{name}.jsonl", documents)
     for name, written in demonstrated.items():
