@@ -162,9 +162,7 @@ def test_interrupted_and_undisturbed_are_identical(
         assert (paths[0] / file).read_bytes() == (paths[1] / file).read_bytes(), file
 
 
-def test_all_text_without_questions(
-    language_model: Path, files: Path, start_run: StartRun
-) -> None:
+def test_all_text_without_questions(language_model: Path, files: Path, start_run: StartRun) -> None:
     settings = DistillSettings.parse(
         {"model": str(language_model), "context": files / "context.txt", "row_tokens": 4,
          "data": [files / "texts.jsonl"], "tokens": 50, "batch_size": 8}

@@ -60,7 +60,9 @@ def run_best_of(settings: BestOfSettings, run: Run) -> dict[str, Any]:
     grades = []
     for name in (settings.preference_model, settings.judge):
         judge = scorer(name, device=settings.device, dtype=settings.dtype)
-        own = shared_scores(lambda each, judge=judge: torch.as_tensor(score(judge, each)), dialogues)
+        own = shared_scores(
+            lambda each, judge=judge: torch.as_tensor(score(judge, each)), dialogues
+        )
         grades.append(own.double().numpy().reshape(len(prompts), settings.most))
     ns = [2**power for power in range(settings.most.bit_length()) if 2**power <= settings.most]
     curve = from_first(

@@ -290,9 +290,7 @@ def _language_loss(policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench) -
     return language_loss(speaker.model, speaker.tokenizer, bench.texts, seed=bench.seed).per_token
 
 
-def _multiple_choice(
-    policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench
-) -> Estimate | None:
+def _multiple_choice(policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench) -> Estimate | None:
     """None as for the loss."""
     if not bench.questions or policy.best_of > 1 or policy.examples:
         return None

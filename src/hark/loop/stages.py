@@ -192,7 +192,8 @@ _ALL = (
         settings=DistillSettings,
         function=run_distill,
         inputs=lambda settings: [
-            settings.context, *_files("data", "question_data", "evaluation_data", "model")(settings)
+            settings.context,
+            *_files("data", "question_data", "evaluation_data", "model")(settings),
         ],
         code=(*TRAINING, "evaluation", "loop/distilling.py"),
         shared=True,

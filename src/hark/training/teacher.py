@@ -250,7 +250,9 @@ def _pieces(ends: Sequence[int] | np.ndarray[Any, Any], room: int) -> Iterator[t
 def predictions(model: PreTrainedModel, batch: PackedBatch, k: int) -> TopClasses:
     """The k likeliest classes, and the rest, of every response token of a batch, on the CPU."""
     hidden = hidden_states(model, batch, batch.predictors)
-    parts = [top_classes(output_embedding(model)(rows), k) for rows in hidden.split(chunk_tokens(model))]
+    parts = [
+        top_classes(output_embedding(model)(rows), k) for rows in hidden.split(chunk_tokens(model))
+    ]
     return TopClasses(
         ids=torch.cat([part.ids for part in parts]).cpu(),
         logprobs=torch.cat([part.logprobs for part in parts]).cpu(),
