@@ -11,7 +11,6 @@ import torch
 from hark.errors import DataError, SettingsError
 from hark.evaluation.prompted import context_gap
 from hark.models.language_model import load_language_model
-from hark.models.logprobs import response_logprobs
 from hark.models.packing import PromptTree, pack
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.metrics import read_metrics

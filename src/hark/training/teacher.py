@@ -1,4 +1,4 @@
-"""The teacher of context distillation: it reads and answers after a context, and is written down."""
+"""The teacher of context distillation: reads and answers after a context, and is written down."""
 
 from __future__ import annotations
 

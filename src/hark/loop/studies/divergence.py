@@ -132,7 +132,7 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
                 verdict=below(slower, 0.0),
                 reason="Both the ln n of the divergence and over-optimisation make it so.",
                 **shared,
-            )  # fmt: skip
+            )
         )
     return effects
 
@@ -173,7 +173,7 @@ def within(estimate: Estimate, low: float, high: float) -> Verdict:
 def _draw_trainings(runs: Sequence[RunRecord], chosen: Sequence[RunRecord], path: Path) -> None:
     lines = [
         Curve(
-            label=f"{run.label}, seed {run.manifest.seed}", x=run.series("kl")[1],
+            label=run.label, x=run.series("kl")[1],
             y=run.series("score")[1],
         )
         for run in runs

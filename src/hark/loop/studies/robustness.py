@@ -106,7 +106,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
                 verdict=below(fall, 0.0),
                 reason="The paper has no gold grade; people's preference stands for it there.",
                 **shared,
-            )  # fmt: skip
+            )
         )
     return effects
 

@@ -1,4 +1,4 @@
-"""The alignment tax (HH, 2204.05862, section 4.6; InstructGPT, 2203.02155, section 4.2), over seeds.
+"""The alignment tax (HH, 2204.05862, section 4.6; InstructGPT, 2203.02155, section 4.2).
 
 Each run is one of `hark compare` with held-out text and multiple-choice questions, its policies
 named base, SFT, distilled, PPO and PPO-ptx; those that are not there are left out.
@@ -59,9 +59,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     return [
         Effect(
             name=name, paper=paper, claim=claim,
-            measured=(
-                "difference in accuracy" if "questions" in name else "difference in loss, nats a token"
-            ),
+            measured=f"difference in {'accuracy' if 'questions' in name else 'nats a token'}",
             rule=f"the interval lies {side} {threshold:g}",
             estimate=estimate,
             verdict=(above if side == "above" else below)(estimate, threshold),
