@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 
 from hark.data.formats import read_prompts
-from hark.data.records import answered
+from hark.data.records import Dialogue, answered
 from hark.errors import DataError
 from hark.evaluation.best_of import best_of_curve
+from hark.evaluation.intervals import Array
 from hark.evaluation.scores import score
 from hark.loop.inputs import read_files
 from hark.loop.judges import scorer
@@ -51,25 +52,30 @@ def run_best_of(settings: BestOfSettings, run: Run) -> dict[str, Any]:
         device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
     read = [each.prompt for each in read_files(read_prompts, settings.data, settings, run)]
-    prompts = prompts_that_fit(read, [speaker])[: settings.limit]
+    that_fit = prompts_that_fit(read, [speaker])
+    fitting, prompts = len(that_fit), that_fit[: settings.limit]
     if not prompts:
         raise DataError(f"none of the {len(read)} prompts fits the context of '{settings.model}'")
     repeated = [prompt for prompt in prompts for _ in range(settings.most)]
-    replies = speaker.reply(repeated, seed=settings.seed)
-    dialogues = [answered(d, reply.text) for d, reply in zip(repeated, replies, strict=True)]
-    grades = []
-    for name in (settings.preference_model, settings.judge):
-        judge = scorer(name, device=settings.device, dtype=settings.dtype)
-        own = shared_scores(
-            lambda each, judge=judge: torch.as_tensor(score(judge, each)), dialogues
-        )
-        grades.append(own.double().numpy().reshape(len(prompts), settings.most))
-    ns = [2**power for power in range(settings.most.bit_length()) if 2**power <= settings.most]
+    texts = [reply.text for reply in speaker.reply(repeated, seed=settings.seed)]
+    dialogues = [answered(prompt, text) for prompt, text in zip(repeated, texts, strict=True)]
+    shape = (len(prompts), settings.most)
+    chooses = _scores(settings.preference_model, dialogues, settings).reshape(shape)
+    grades = _scores(settings.judge, dialogues, settings).reshape(shape)
+    ns = [2**power for power in range(settings.most.bit_length())]
+    places = list(range(len(prompts)))
     curve = from_first(
-        lambda: best_of_curve(*grades, ns, prompts=list(range(len(prompts))), seed=settings.seed)
+        lambda: best_of_curve(chooses, grades, ns, prompts=places, seed=settings.seed)
     )
     return {
         "prompts": len(prompts),
-        "prompts_left_out": len(read) - len(prompts) if settings.limit is None else 0,
+        "prompts_left_out": len(read) - fitting,
         "curve": [point.to_json() for point in curve],
     }
+
+
+def _scores(name: str, dialogues: list[Dialogue], settings: BestOfSettings) -> Array:
+    judge = scorer(name, device=settings.device, dtype=settings.dtype)
+    scores = shared_scores(lambda own: torch.as_tensor(score(judge, own)), dialogues)
+    values: Array = scores.double().numpy()
+    return values
