@@ -62,7 +62,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         [each.quarter(each.gap, 3) - each.quarter(each.gap, 0) for each in found]
     )
     falls = [
-        each.quarter(each.gold, 3) - each.quarter(each.gold, 1)
+        each.quarter(each.gold, 3) - each.quarter(each.gold, 0)
         for each in found
         if each.gold is not None
     ]
@@ -100,7 +100,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
                 name="Past a point, optimising the preference model lowers the gold grade",
                 claim="RL at some point exploits what the preference model has wrong "
                 "(over-optimisation).",
-                measured="gold grade, last quarter of the evaluations less the second",
+                measured="gold grade, last quarter of the evaluations less the first",
                 rule="the interval lies below 0",
                 estimate=fall,
                 verdict=below(fall, 0.0),
