@@ -13,7 +13,7 @@ from hark.errors import RunError
 from hark.evaluation.best_of import best_of_curve
 from hark.evaluation.intervals import Estimate, exact
 from hark.evaluation.policies import PolicyEvaluation
-from hark.loop.studies import distillation, divergence, robustness, tax
+from hark.loop.studies import distillation, divergence, robustness, skill, tax
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
 from hark.runs.manifest import Manifest
@@ -154,6 +154,30 @@ def test_the_tax_is_each_policys_against_the_one_it_came_from(tmp_path: Path) ->
     assert verdicts(effects, tmp_path) == ["reproduced"] * 4
     assert effects[0].estimate.value == pytest.approx(0.3 + 1 / 99)
     assert effects[1].estimate.value == pytest.approx(-0.25 + 1 / 50 - 1 / 99)
+
+
+def graded(name: str, grade: float) -> dict[str, Any]:
+    return PolicyEvaluation(
+        name=name, helpfulness=exact(grade - 0.1), harmlessness=exact(grade + 0.1)
+    ).to_json()
+
+
+def test_a_skill_is_judged_on_its_own_prompts_and_on_the_others(tmp_path: Path) -> None:
+    runs = []
+    for seed in range(3):
+        for kind, gain in (("code", 0.2 + seed / 99), ("other", seed / 999)):
+            results = {"policies": [graded("without the skill", 0.5),
+                                    graded("with the skill", 0.5 + gain)]}  # fmt: skip
+            settings = {"data": [f"world/evaluation-prompts-{kind}.jsonl"]}
+            directory = tmp_path / kind
+            directory.mkdir(exist_ok=True)
+            runs.append(run(directory, "compare", seed=seed, results=results, settings=settings))
+    effects = skill.analyse(runs, tmp_path)
+    assert verdicts(effects, tmp_path) == ["reproduced"] * 2
+    assert effects[0].estimate.value == pytest.approx(0.2 + 1 / 99)
+    runs[0].results["policies"].pop()
+    with pytest.raises(RunError, match="needs policies 'with the skill'"):
+        skill.analyse(runs, tmp_path)
 
 
 @pytest.mark.parametrize(("closed", "expected"), [(0.8, "reproduced"), (0.5, "not reproduced")])

@@ -47,11 +47,22 @@ def test_the_files_hold_what_the_settings_ask_for(directory: Path) -> None:
         "evaluation-prompts": len(read_prompts(directory / "evaluation-prompts.jsonl")),
         "ppo-prompts-harmful": len(read_prompts(directory / "ppo-prompts-harmful.jsonl")),
         "ppo-prompts-harmless": len(read_prompts(directory / "ppo-prompts-harmless.jsonl")),
+        **{
+            name: len(read_prompts(directory / f"{name}.jsonl"))
+            for name in (
+                "ppo-prompts-code",
+                "ppo-prompts-other",
+                "evaluation-prompts-code",
+                "evaluation-prompts-other",
+            )
+        },
         "questions": len(read_questions(directory / "questions.jsonl")),
     }
     assert sizes == write_world(directory, SMALL)
     assert list(sizes.values())[:7] == [200, 50, 800, 100, 300, 500, 150]
     assert sizes["questions"] == 400
+    assert sizes["ppo-prompts-code"] + sizes["ppo-prompts-other"] == sizes["ppo-prompts"]
+    assert 0.01 * 500 < sizes["ppo-prompts-code"] < 0.1 * 500
     assert sizes["ppo-prompts-harmful"] + sizes["ppo-prompts-harmless"] == sizes["ppo-prompts"]
     assert 0.15 * 500 < sizes["ppo-prompts-harmful"] < 0.3 * 500
     assert {path.stem for path in directory.iterdir()} == {*sizes, "context"}

@@ -120,8 +120,17 @@ def prompts(directory: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def lessons(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "context": str(directory / "context.txt"),
+        "data": [str(directory / "lines.jsonl")], "tokens": 10_000, "classes": 10, "epochs": 4,
+        "batch_size": 4, "evaluation_data": [str(directory / "lines.jsonl")],
+        "micro_batch_tokens": 40, "optimizer": {"learning_rate": 1e-3},
+    }  # fmt: skip
+
+
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "pretrain": texts, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
+    "pretrain": texts, "distill": lessons, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
 }  # fmt: skip
 
 
@@ -153,6 +162,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Wor
     save_model(directory / "preference-model", scalar, load_tokenizer(language_model))
     rows = {
         "texts": [{"text": f"{text} So it was. {text}"} for _, text in SAID],
+        "lines": [{"text": text} for _, text in SAID],
         "demonstrations": [
             {"prompt": f"Where did the {animal} sit?", "completion": text} for animal, text in SAID
         ],
@@ -164,6 +174,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Wor
     }
     for name, lines in rows.items():
         (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (directory / "context.txt").write_text("It was a windy day, and the owl was windy too.\n")
     specification = importlib.util.spec_from_file_location("parallel_driver", DRIVER)
     assert specification is not None
     assert specification.loader is not None

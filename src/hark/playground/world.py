@@ -13,7 +13,7 @@ from hark.playground.authors import prompts
 from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations
 from hark.playground.questions import questions
-from hark.playground.tasks import is_harmful
+from hark.playground.tasks import is_code, is_harmful
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
 
@@ -42,11 +42,12 @@ class PlaygroundSettings(Settings):
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write ten JSONL files and a context into `directory`; return the records in each.
+    """Write fourteen JSONL files and a context into `directory`; return the records in each.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
     preference-prompts, ppo-prompts (once more in two files, ppo-prompts-harmful and
-    ppo-prompts-harmless, by what they ask for), evaluation-prompts; questions (multiple choice);
+    ppo-prompts-harmless, by what they ask for), evaluation-prompts; both also parted into -code and
+    -other, by whether they ask for code; questions (multiple choice);
     context.txt, for context distillation and the same in every world. Requests of
     evaluation-prompts and demonstrations-heldout are new combinations of known parts: no such
     request, whatever its pleasantries, is in any other file.
@@ -74,6 +75,11 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         asked[f"ppo-prompts-{what}"] = [
             each for each in asked["ppo-prompts"] if is_harmful(each.prompt) == (what == "harmful")
         ]
+    for name in ("ppo-prompts", "evaluation-prompts"):
+        for what in ("code", "other"):
+            asked[f"{name}-{what}"] = [
+                each for each in asked[name] if is_code(each.prompt) == (what == "code")
+            ]
     for name, documents in texts.items():
         write_texts(directory / f"{name}.jsonl", documents)
     for name, written in demonstrated.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hark.loop.studies import distillation, divergence, outliers, robustness, tax
+from hark.loop.studies import distillation, divergence, outliers, robustness, skill, tax
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
 
@@ -19,6 +19,7 @@ ANALYSES: dict[str, Analysis] = {
     "divergence": divergence.analyse,
     "outliers": outliers.analyse,
     "robustness": robustness.analyse,
+    "skill": skill.analyse,
     "tax": tax.analyse,
 }
 """By the name that `hark study` takes."""
