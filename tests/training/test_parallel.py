@@ -130,7 +130,8 @@ def lessons(directory: Path) -> dict[str, Any]:
 
 
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "pretrain": texts, "distill": lessons, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
+    "pretrain": texts, "distill": lessons, "sft": demonstrations, "preference": comparisons,
+    "ppo": prompts,
 }  # fmt: skip
 
 

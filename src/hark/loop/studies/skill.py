@@ -79,8 +79,8 @@ def _grades(run: RunRecord) -> dict[str, float]:
             found[row.name] = sum(known) / 2
     if not {WITH, WITHOUT} <= found.keys():
         raise RunError(
-            f"'{run.path}' compares {', '.join(found) or 'nothing by gold grades'}; the study needs "
-            f"policies '{WITH}' and '{WITHOUT}' and judge playground"
+            f"'{run.path}' compares {', '.join(found) or 'nothing by gold grades'}; the study "
+            f"needs policies '{WITH}' and '{WITHOUT}' and judge playground"
         )
     return found
 
