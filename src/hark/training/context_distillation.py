@@ -177,7 +177,7 @@ def _evaluate(
 ) -> dict[str, float]:
     """Nats a token over the teacher's classes, on held-out text."""
     total = count = 0.0
-    own = own_share([held_out[number] for number in range(len(held_out))])
+    own = [held_out[number] for number in own_share(range(len(held_out)))]
     for micro_batch in micro_batches(model, own, limit=settings.micro_batch_tokens):
         total += float(batch_loss(model, micro_batch.batch).loss)
         count += micro_batch.weight

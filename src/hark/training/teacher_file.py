@@ -63,6 +63,8 @@ class TeacherFile:
     places: list[_Place]
     end: int
     """Where the next block begins."""
+    predicted_tokens: int = 0
+    """Response tokens of all examples."""
     _bytes: npt.NDArray[np.uint8] | None = None
 
     @classmethod
@@ -90,11 +92,6 @@ class TeacherFile:
 
     def __len__(self) -> int:
         return len(self.places)
-
-    @property
-    def predicted_tokens(self) -> int:
-        """Response tokens of all examples."""
-        return sum(place.response for place in self.places)
 
     def append(self, examples: Sequence[Taught]) -> None:
         """Write one block and flush it to the disk. Raises: RunError if the disk refuses."""
@@ -172,5 +169,6 @@ class TeacherFile:
         offset = payload + _COUNT.size + 8 * len(lengths)
         for prompt, response in lengths:
             self.places.append(_Place(offset, prompt, response))
+            self.predicted_tokens += response
             width = self.id_type.itemsize
             offset += width * (prompt + response) + response * (self.classes * (width + 4) + 4)
