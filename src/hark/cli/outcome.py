@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hark.runs.progress import is_first_process
@@ -69,7 +70,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     if scalars:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in scalars.items():
-            table.add_row(name.replace("_", " "), describe(value))
+            table.add_row(name.replace("_", " "), escape(describe(value)))
         console.print(table)
     for name, rows in results.items():
         if is_table(rows):
@@ -111,7 +112,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
     for index, name in enumerate(rows[0]):
         table.add_column(name.replace("_", " "), justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(describe(value) for value in row.values()))
+        table.add_row(*(escape(describe(value)) for value in row.values()))
     return table
 
 
