@@ -66,3 +66,8 @@ def test_a_table_is_a_list_of_records_with_the_same_names() -> None:
     assert not is_table([{"a": 1}, {"b": 2}])
     assert not is_table([])
     assert not is_table([1, 2])
+
+
+def test_paths_in_a_list_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results({"runs": ["/one", "/two"]})
+    assert "[/one, /two]" in capsys.readouterr().out

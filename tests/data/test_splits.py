@@ -67,6 +67,18 @@ def test_records_without_a_user_go_by_their_prompt() -> None:
     assert 5 < len(split_by_user(different, validation=0.5).validation) < 45
 
 
+def test_by_prompt_halves_are_of_like_size_whoever_wrote_them() -> None:
+    records = [
+        Prompt(prompt=ask(f"question {number // 2}"), user="one" if number < 900 else str(number))
+        for number in range(1000)
+    ]
+    splits = split_by_user(records, validation=0.3, test=0.3, seed=2, by="prompt")
+    assert 240 < len(splits.validation) < 360
+    assert 240 < len(splits.test) < 360
+    sides = [{each.prompt for each in side} for side in (splits.validation, splits.test)]
+    assert not sides[0] & sides[1]
+
+
 def test_shares_must_leave_something_to_train_on() -> None:
     with pytest.raises(SettingsError, match=r"validation 0\.6 and test 0\.4"):
         split_by_user([prompt("u", 1)], validation=0.6, test=0.4)

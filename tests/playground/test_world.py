@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hark.data.formats import read_demonstrations, read_prompts, read_texts
+from hark.data.formats import read_demonstrations, read_prompts, read_questions, read_texts
+from hark.data.records import ask
 from hark.playground.authors import blemished_prompts, prompts
+from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations, few_shot_examples
 from hark.playground.gold import grade
 from hark.playground.tasks import FAMILY_SHARES, Split, read_prompt, split_text
@@ -45,12 +47,35 @@ def test_the_files_hold_what_the_settings_ask_for(directory: Path) -> None:
         "evaluation-prompts": len(read_prompts(directory / "evaluation-prompts.jsonl")),
         "ppo-prompts-harmful": len(read_prompts(directory / "ppo-prompts-harmful.jsonl")),
         "ppo-prompts-harmless": len(read_prompts(directory / "ppo-prompts-harmless.jsonl")),
+        **{
+            name: len(read_prompts(directory / f"{name}.jsonl"))
+            for name in (
+                "ppo-prompts-code",
+                "ppo-prompts-other",
+                "evaluation-prompts-code",
+                "evaluation-prompts-other",
+            )
+        },
+        "questions": len(read_questions(directory / "questions.jsonl")),
     }
     assert sizes == write_world(directory, SMALL)
-    assert list(sizes.values())[:-2] == [200, 50, 800, 100, 300, 500, 150]
+    assert list(sizes.values())[:7] == [200, 50, 800, 100, 300, 500, 150]
+    assert sizes["questions"] == 400
+    assert sizes["ppo-prompts-code"] + sizes["ppo-prompts-other"] == sizes["ppo-prompts"]
+    assert 0.01 * 500 < sizes["ppo-prompts-code"] < 0.1 * 500
     assert sizes["ppo-prompts-harmful"] + sizes["ppo-prompts-harmless"] == sizes["ppo-prompts"]
     assert 0.15 * 500 < sizes["ppo-prompts-harmful"] < 0.3 * 500
-    assert {path.stem for path in directory.iterdir()} == set(sizes)
+    assert {path.stem for path in directory.iterdir()} == {*sizes, "context"}
+
+
+def test_the_assistant_of_the_context_is_a_good_one(directory: Path) -> None:
+    assert (directory / "context.txt").read_text() == assistant_context() + "\n"
+    grades = [
+        grade(ask(question), answer).overall
+        for question, answer in re.findall(r"Human: (.*)\n\nAssistant: (.*)", assistant_context())
+    ]
+    assert len(grades) == 2
+    assert min(grades) > 0.8
 
 
 def test_no_evaluation_request_and_no_author_is_in_another_file(directory: Path) -> None:

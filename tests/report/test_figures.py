@@ -85,6 +85,8 @@ def test_reward_against_divergence_fits_the_square_root():
         [Point(label="best of 16", divergence=1.835, reward=2.0)],
     )
     assert "PPO, R² = 1.00" in texts(figure)
+    assert sum("R² =" in text for text in texts(figure)) == 2, "one line on √KL, one on KL"
+    assert {"√KL from the reference (√nats)", "KL from the reference (nats)"} <= set(texts(figure))
     assert "best of 16" in texts(figure)
     assert figure.title == "Reward grows about linearly with √KL (R² 1.00)"
     assert "Stars" in figure.caption

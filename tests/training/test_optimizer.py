@@ -53,11 +53,18 @@ def test_the_fall_begins_where_the_warm_up_ends() -> None:
     assert got == pytest.approx([0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0])
 
 
+def test_halved_after_every_so_many_steps_from_the_first() -> None:
+    got = rates(9, schedule="halving", halving_steps=3, warmup_steps=1)
+    assert got == pytest.approx([0.1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125])
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
         ({"schedule": "constant", "final_learning_rate_fraction": 0.0}, "final_learning_rate"),
         ({"initial_learning_rate_fraction": 0.5}, "warmup_steps"),
+        ({"schedule": "halving"}, "belong together"),
+        ({"halving_steps": 5}, "belong together"),
         ({"tensorflow_adam": True, "weight_decay": 0.1}, "weight_decay"),
         ({"learning_rat": 1.0}, "did you mean 'learning_rate'"),
         ({"learning_rate": 0.0}, "learning_rate"),

@@ -120,8 +120,18 @@ def prompts(directory: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def lessons(directory: Path) -> dict[str, Any]:
+    return {
+        "model": str(directory / "model"), "context": str(directory / "context.txt"),
+        "data": [str(directory / "lines.jsonl")], "tokens": 10_000, "classes": 10, "epochs": 4,
+        "batch_size": 4, "evaluation_data": [str(directory / "lines.jsonl")],
+        "micro_batch_tokens": 40, "optimizer": {"learning_rate": 1e-3},
+    }  # fmt: skip
+
+
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "pretrain": texts, "sft": demonstrations, "preference": comparisons, "ppo": prompts,
+    "pretrain": texts, "distill": lessons, "sft": demonstrations, "preference": comparisons,
+    "ppo": prompts,
 }  # fmt: skip
 
 
@@ -153,6 +163,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Wor
     save_model(directory / "preference-model", scalar, load_tokenizer(language_model))
     rows = {
         "texts": [{"text": f"{text} So it was. {text}"} for _, text in SAID],
+        "lines": [{"text": text} for _, text in SAID],
         "demonstrations": [
             {"prompt": f"Where did the {animal} sit?", "completion": text} for animal, text in SAID
         ],
@@ -164,6 +175,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Wor
     }
     for name, lines in rows.items():
         (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (directory / "context.txt").write_text("It was a windy day, and the owl was windy too.\n")
     specification = importlib.util.spec_from_file_location("parallel_driver", DRIVER)
     assert specification is not None
     assert specification.loader is not None
@@ -216,6 +228,11 @@ def assert_same_training(one: Path, other: Path) -> None:
     results = [json.loads((run / "results.json").read_text()) for run in (one, other)]
     signs = [len(values.pop("warnings", [])) for values in results]
     assert signs[0] == signs[1], other
+    assert results[0].keys() == results[1].keys(), other
+    # Ratios of small differences, which magnify rounding; what they are made of is compared.
+    for name in ("reward_curve", "gap", "gap_closed", "gap_closed_interval"):
+        for values in results:
+            values.pop(name, None)
     assert results[0] == pytest.approx(results[1], rel=1e-5, abs=1e-5), other
 
 

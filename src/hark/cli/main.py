@@ -56,6 +56,11 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Train a small language model from text.",
         "hark pretrain --data texts.jsonl --evaluation-data held-out.jsonl --size 3m",
     ),
+    "distill": (
+        TRAIN,
+        "Teach a model to behave without a context as it does with it.",
+        "hark distill --model runs/…-pretrain --context preamble.txt --data texts.jsonl",
+    ),
     "sft": (
         TRAIN,
         "Teach a language model by demonstrations.",
@@ -113,6 +118,12 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "How wide the intervals of Elo are with so many labelers and votes, and whether they hold "
         "the planted truth as often as they state.",
         "hark rehearse --labelers 20 --votes-per-labeler 50",
+    ),
+    "best-of": (
+        MEASURE,
+        "Measure the best of n replies by a preference model, against its KL.\n\n"
+        "From N draws for each prompt, without bias for every n up to N.",
+        "hark best-of --model runs/…-sft --preference-model runs/…-preference --data prompts.jsonl",
     ),
     "outliers": (
         MEASURE,

@@ -28,7 +28,7 @@ from hark.data.dedup import (
 )
 from hark.data.pii import Finding, findings, masked
 from hark.data.records import Comparison, Demonstration, Prompt
-from hark.data.splits import PROMPTS_PER_USER, Splits, over_the_cap, split_by_user
+from hark.data.splits import PROMPTS_PER_USER, SplitBy, Splits, over_the_cap, split_by_user
 from hark.settings import Settings
 
 R = TypeVar("R", bound=Prompt | Demonstration | Comparison)
@@ -53,10 +53,13 @@ class PrepareSettings(Settings):
     """Longer prompts are removed; null keeps all."""
     prompts_per_user: int | None = Field(default=PROMPTS_PER_USER, ge=1)
     """At most so many records of one user; null keeps all."""
+    split_by: SplitBy = "user"
+    """What stays on one side: all records of a user (InstructGPT), or of a prompt only (for halves
+    of like size where few users wrote most)."""
     validation_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the users held out for validation."""
+    """Share of the users (or prompts) held out for validation."""
     test_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the users held out for the final test."""
+    """Share of the users (or prompts) held out for the final test."""
     personal_data: Literal["drop", "mask", "keep"] = "drop"
     """Whether records with personal data are dropped, masked, or kept as they are."""
     personal_data_splits: Literal["train", "all"] = "train"
@@ -113,6 +116,7 @@ def prepare(records: Sequence[R], settings: PrepareSettings) -> Prepared[R]:
         validation=settings.validation_share,
         test=settings.test_share,
         seed=settings.seed,
+        by=settings.split_by,
     )
     account = _PersonalData(settings, removed)
     # Records may be equal, so that only identity leads back to their places in the input.

@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from hark.data.records import Comparison, Demonstration, Dialogue, Prompt
 from hark.errors import SettingsError
@@ -20,6 +20,8 @@ from hark.errors import SettingsError
 R = TypeVar("R", bound=Prompt | Demonstration | Comparison)
 
 PROMPTS_PER_USER = 200
+
+SplitBy = Literal["user", "prompt"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,18 @@ class Splits(Generic[R]):
 
 
 def split_by_user(
-    records: Sequence[R], *, validation: float = 0.1, test: float = 0.0, seed: int = 0
+    records: Sequence[R],
+    *,
+    validation: float = 0.1,
+    test: float = 0.0,
+    seed: int = 0,
+    by: SplitBy = "user",
 ) -> Splits[R]:
-    """Part records into train, validation and test by user.
+    """Part records into train, validation and test by user, or by prompt.
 
     `validation` and `test` are the shares of *users*; the shares of records follow only roughly.
+    By prompt, they are the shares of prompts, and a user may be on several sides: for equal halves
+    of comparisons (Bai et al. 2022, section 4.2) where few users wrote most of them.
     Raises: SettingsError unless both are at least 0 and together below 1.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
@@ -46,7 +55,8 @@ def split_by_user(
         )
     splits: Splits[R] = Splits(train=[], validation=[], test=[])
     for record in records:
-        place = uniform(seed, "split", user_key(record))
+        key = user_key(record) if by == "user" else f"prompt\0{dialogue_key(record.prompt)}"
+        place = uniform(seed, "split", key)
         if place < test:
             splits.test.append(record)
         elif place < test + validation:

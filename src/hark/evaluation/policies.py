@@ -38,6 +38,8 @@ class PolicyEvaluation:
     """KL from the reference policy, nats a response."""
     language_loss: Estimate | None = None
     """Held-out text, nats a token."""
+    multiple_choice: Estimate | None = None
+    """Share of multiple-choice questions answered right, by the likeliest option."""
     response_words: Estimate | None = None
     """Mean length; judges like long replies, so a win rate is read beside it."""
 
@@ -72,12 +74,14 @@ def evaluate_policy(
     preference: Scorer | None = None,
     divergence: Estimate | None = None,
     language_loss: Estimate | None = None,
+    multiple_choice: Estimate | None = None,
     seed: int = 0,
 ) -> PolicyEvaluation:
     """Measure one policy's replies, one for each prompt.
 
     `judgements` compare them with a baseline's; the scorers give grades to single replies;
-    `divergence` and `language_loss` are measured by their own modules and passed through.
+    `divergence`, `language_loss` and `multiple_choice` are measured by their own modules and passed
+    through.
 
     Raises: HarkError if lists differ in length or a score is not finite.
     """
@@ -107,6 +111,7 @@ def evaluate_policy(
         preference_score=graded(preference, "preference scores"),
         divergence=divergence,
         language_loss=language_loss,
+        multiple_choice=multiple_choice,
         response_words=mean_by_prompt(words, prompts, seed),
     )
 

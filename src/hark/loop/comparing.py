@@ -18,13 +18,14 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from hark.data.formats import read_comparisons, read_prompts, read_texts
-from hark.data.records import Dialogue, answered
+from hark.data.formats import read_comparisons, read_prompts, read_questions, read_texts
+from hark.data.records import Dialogue, Question, answered
 from hark.errors import did_you_mean
 from hark.evaluation.divergence import best_of_n_divergence, divergence_from_logprobs
 from hark.evaluation.intervals import Estimate, exact
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.likelihood import sequence_logprobs
+from hark.evaluation.multiple_choice import multiple_choice, option_likelihoods
 from hark.evaluation.policies import PolicyEvaluation, evaluate_policy
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.evaluation.samples import Sample, samples_of, write_samples
@@ -71,6 +72,8 @@ class CompareSettings(DataStageSettings):
     """Files of held-out comparisons for the preference model's accuracy and calibration."""
     text: Paths = ()
     """Files of held-out text for the language-model loss."""
+    questions: Paths = ()
+    """Files of multiple-choice questions, which every model answers by its likeliest option."""
     rows: int = Field(default=64, ge=1)
     """Replies written at once; the samples do not depend on it."""
     sampling: SamplingSettings = SamplingSettings()
@@ -100,6 +103,7 @@ class Bench:
     graders: dict[str, Scorer]
     """Graders of helpfulness and harmlessness, where the judge has them."""
     texts: list[str]
+    questions: list[Question]
     reference: AnySpeaker
     """The baseline's model, from which KL is measured."""
     reference_model: str
@@ -116,7 +120,7 @@ def compare_inputs(settings: CompareSettings) -> list[Path]:
         *([settings.preference_model] if settings.preference_model else []),
     ]
     examples = [path for policy in settings.policies.values() for path in policy.examples]
-    data = [*examples, *settings.data, *settings.comparisons, *settings.text]
+    data = [*examples, *settings.data, *settings.comparisons, *settings.text, *settings.questions]
     found = [path for name in named for path in model_files(name)]
     return list(dict.fromkeys([*found, *(path for each in data for path in data_files(str(each)))]))
 
@@ -173,6 +177,7 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
         preference=preference,
         graders=_playground_graders() if settings.judge == "playground" else {},
         texts=_texts(settings, run),
+        questions=_questions(settings, run),
         reference=reference,
         reference_model=_resolved(baseline.model),
         baseline_responses=[reply.text for reply in replies],
@@ -191,6 +196,12 @@ def _texts(settings: CompareSettings, run: Run) -> list[str]:
     if not settings.text:
         return []
     return [text.text for text in read_files(read_texts, settings.text, settings, run)]
+
+
+def _questions(settings: CompareSettings, run: Run) -> list[Question]:
+    if not settings.questions:
+        return []
+    return list(read_files(read_questions, settings.questions, settings, run))
 
 
 def _load(
@@ -223,6 +234,7 @@ def _measure(
         preference=bench.preference,
         divergence=_divergence(policy, speaker, replies, bench),
         language_loss=_language_loss(policy, speaker, bench),
+        multiple_choice=_multiple_choice(policy, speaker, bench),
         seed=bench.seed,
     )
     dialogues = [answered(prompt, text) for prompt, text in zip(bench.prompts, texts, strict=True)]
@@ -276,6 +288,16 @@ def _language_loss(policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench) -
     if not isinstance(speaker, Speaker):
         return None
     return language_loss(speaker.model, speaker.tokenizer, bench.texts, seed=bench.seed).per_token
+
+
+def _multiple_choice(policy: SpeakerSettings, speaker: AnySpeaker, bench: Bench) -> Estimate | None:
+    """None as for the loss."""
+    if not bench.questions or policy.best_of > 1 or policy.examples:
+        return None
+    if not isinstance(speaker, Speaker):
+        return None
+    likelihoods = option_likelihoods(speaker.model, speaker.tokenizer, bench.questions)
+    return multiple_choice(bench.questions, likelihoods, seed=bench.seed).total
 
 
 def _resolved(model: str) -> str:

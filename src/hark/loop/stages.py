@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hark.loop.best_of_curve import BestOfSettings, run_best_of
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
+from hark.loop.distilling import run_distill
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
@@ -32,6 +34,7 @@ from hark.runs.files import content_hash
 from hark.runs.run import FollowedRun, Run, find_complete, fingerprint, read_results
 from hark.runs.settings import StageSettings
 from hark.training import pretrain
+from hark.training.distill_settings import DistillSettings
 from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
@@ -205,6 +208,18 @@ _ALL = (
         shared=True,
     ),
     Stage(
+        name="distill",
+        summary="Teach a model to behave without a context as it does with it.",
+        settings=DistillSettings,
+        function=run_distill,
+        inputs=lambda settings: [
+            settings.context,
+            *_files("data", "question_data", "evaluation_data", "model")(settings),
+        ],
+        code=(*TRAINING, "evaluation", "loop/distilling.py"),
+        shared=True,
+    ),
+    Stage(
         name="sft",
         summary="Teach a language model by demonstrations.",
         settings=SFTSettings,
@@ -270,6 +285,15 @@ _ALL = (
         function=run_evaluate,
         inputs=_files("data", "model", "baseline", "judge"),
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/evaluating.py"),
+        shared=True,
+    ),
+    Stage(
+        name="best-of",
+        summary="Measure the best of n replies by a preference model, against its KL.",
+        settings=BestOfSettings,
+        function=run_best_of,
+        inputs=_files("data", "model", "preference_model", "judge"),
+        code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/best_of_curve.py"),
         shared=True,
     ),
     Stage(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from hark.data.formats import read_prompts, read_texts
 from hark.data.records import Dialogue, answered
 from hark.evaluation.language_loss import language_loss
+from hark.evaluation.reward_curve import reward_curve
 from hark.evaluation.scores import score as scored
 from hark.loop.inputs import read_files
 from hark.loop.judges import Scorer, scorer
@@ -19,14 +20,16 @@ from hark.models.flops import Shape
 from hark.models.generation import generate_shared
 from hark.models.language_model import context_length, load_language_model
 from hark.models.parallel import shard
+from hark.models.processes import from_first
 from hark.models.scalar_head import ModelScorer
 from hark.models.shared_scores import shared_scores
 from hark.models.tokenizer import load_tokenizer
+from hark.runs.metrics import read_metrics
 from hark.runs.run import Run, resolve_model
 from hark.training import ppo, sft
 from hark.training.examples import Paths
 from hark.training.ppo_episodes import encode_prompts
-from hark.training.ppo_settings import PPOSettings
+from hark.training.ppo_settings import Names, PPOSettings
 from hark.training.rewards import weighted_scorer
 from hark.training.sft import SFTSettings
 
@@ -46,14 +49,15 @@ class PPOStageSettings(PPOSettings):
     """Files of held-out prompts, answered at each evaluation."""
     evaluation_samples: int = Field(default=128, ge=1)
     """Held-out prompts answered at each evaluation."""
-    judge: str | None = None
-    """Who scores those answers, besides the preference model: one that training does not see."""
+    judge: Names = ()
+    """Who scores those answers, besides the preference model: those whom training does not see,
+    such as a preference model of other comparisons (HH: the test preference model)."""
     evaluation_text: Paths = ()
     """Files of held-out text, whose loss is measured at each evaluation (the alignment tax)."""
 
     @model_validator(mode="after")
     def _evaluation_fits(self) -> Self:
-        if self.judge is not None and not self.evaluation_data:
+        if self.judge and not self.evaluation_data:
             raise ValueError("judge would be ignored without evaluation_data")
         if not self.evaluation_data and "evaluation_samples" in self.model_fields_set:
             raise ValueError("evaluation_samples would be ignored without evaluation_data")
@@ -85,10 +89,19 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
     score = weighted_scorer(scorers, settings.weights)
     shapes = [Shape.of(each.model) for each in scorers if isinstance(each, ModelScorer)]
     prompts = read_files(read_prompts, settings.data, settings, run)
-    return ppo.train(
+    results = ppo.train(
         settings, run, prompts=prompts, score=score, scorers=shapes,
         evaluate=_evaluation(settings, score, run),
     )  # fmt: skip
+    return results | from_first(lambda: {"reward_curve": _reward_curve(settings, run)})
+
+
+def _reward_curve(settings: PPOStageSettings, run: Run) -> dict[str, Any] | None:
+    """Reward against KL and √KL over the steps of training, as Bai et al. (2022, 4.3) fit it."""
+    steps = [each for each in read_metrics(run.path / "metrics.jsonl") if "kl" in each]
+    kl, score = [each["kl"] for each in steps], [each["score"] for each in steps]
+    measured = reward_curve(kl, score, seed=settings.seed)
+    return None if measured is None else measured.to_json()
 
 
 def _sharded(score: Scorer) -> Scorer:
@@ -126,8 +139,9 @@ def _score_of_answers(
     dialogues = [prompt.dialogue for prompt in encoded]
     tokens = [list(prompt.tokens) for prompt in encoded]
     judges = {"evaluation_score": score}
-    if settings.judge is not None:
-        judges["judge_score"] = _sharded(scorer(settings.judge, device=settings.device))
+    for number, name in enumerate(settings.judge, start=1):
+        metric = "judge_score" if number == 1 else f"judge_score_{number}"
+        judges[metric] = _sharded(scorer(name, device=settings.device))
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         replies = generate_shared(

@@ -225,6 +225,12 @@ def is_harmful(prompt: Dialogue) -> bool:
     return task is not None and task.family == "harmful"
 
 
+def is_code(prompt: Dialogue) -> bool:
+    """Whether the last user turn asks for code: the skill that studies mix in and leave out."""
+    task = read_prompt(prompt)
+    return task is not None and task.family == "code"
+
+
 def bare_answers(task: Task) -> tuple[str, ...]:
     """The true answers to a question of fact, as bare words."""
     relation, subject = task.slots

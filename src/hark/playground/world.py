@@ -7,9 +7,13 @@ from pathlib import Path
 from pydantic import Field
 
 from hark.data.formats import write_demonstrations, write_prompts, write_texts
+from hark.data.formats.writing import write_records
+from hark.data.records import Text
 from hark.playground.authors import prompts
+from hark.playground.context import assistant_context
 from hark.playground.demonstrations import demonstrations
-from hark.playground.tasks import is_harmful
+from hark.playground.questions import questions
+from hark.playground.tasks import is_code, is_harmful
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
 
@@ -33,16 +37,20 @@ class PlaygroundSettings(Settings):
     """Requests for reinforcement learning."""
     evaluation_prompts: int = Field(default=400, ge=1)
     """Requests, and authors, that are in no other file."""
+    questions: int = Field(default=400, ge=1)
+    """Multiple-choice questions about the world's facts."""
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write nine JSONL files into `directory` and return the number of records in each.
+    """Write fourteen JSONL files and a context into `directory`; return the records in each.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
     preference-prompts, ppo-prompts (once more in two files, ppo-prompts-harmful and
-    ppo-prompts-harmless, by what they ask for), evaluation-prompts. Requests of evaluation-prompts
-    and demonstrations-heldout are new combinations of known parts: no such request, whatever its
-    pleasantries, is in any other file.
+    ppo-prompts-harmless, by what they ask for), evaluation-prompts; both also parted into -code and
+    -other, by whether they ask for code; questions (multiple choice);
+    context.txt, for context distillation and the same in every world. Requests of
+    evaluation-prompts and demonstrations-heldout are new combinations of known parts: no such
+    request, whatever its pleasantries, is in any other file.
     Raises: DataError where a file cannot be written.
     """
     chosen = settings or PlaygroundSettings()
@@ -67,12 +75,21 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         asked[f"ppo-prompts-{what}"] = [
             each for each in asked["ppo-prompts"] if is_harmful(each.prompt) == (what == "harmful")
         ]
+    for name in ("ppo-prompts", "evaluation-prompts"):
+        for what in ("code", "other"):
+            asked[f"{name}-{what}"] = [
+                each for each in asked[name] if is_code(each.prompt) == (what == "code")
+            ]
     for name, documents in texts.items():
         write_texts(directory / f"{name}.jsonl", documents)
     for name, written in demonstrated.items():
         write_demonstrations(directory / f"{name}.jsonl", written)
     for name, requests in asked.items():
         write_prompts(directory / f"{name}.jsonl", requests)
+    chosen_questions = questions(chosen.questions, seed)
+    write_records(directory / "questions.jsonl", chosen_questions, kind="questions")
+    write_texts(directory / "context.txt", [Text(text=assistant_context())], format="txt")
     counts = {name: len(records) for name, records in texts.items()}
     counts |= {name: len(records) for name, records in demonstrated.items()}
-    return counts | {name: len(records) for name, records in asked.items()}
+    counts |= {name: len(records) for name, records in asked.items()}
+    return counts | {"questions": len(chosen_questions)}

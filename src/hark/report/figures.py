@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from hark.evaluation.calibration import Calibration
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.policies import PolicyEvaluation
-from hark.evaluation.reward_curve import SquareRootFit, fit_square_root
+from hark.evaluation.reward_curve import fit_square_root
 from hark.report import findings
 from hark.report.drawing import DASHES, INK, MARKERS, QUIET, Figure, canvas, colour, finish
 
@@ -80,46 +80,61 @@ def reward_and_divergence(
 def reward_against_divergence(
     trajectories: Sequence[Curve], points: Sequence[Point] = ()
 ) -> Figure:
-    """Reward against √KL with the least-squares line of each trajectory.
+    """Reward against √KL and against KL, with the least-squares lines of each trajectory.
 
     trajectories: x is the divergence in nats (not its root), y the reward; points: policies without
     a trajectory, such as best-of-n at ln n − (n − 1)/n.
     """
-    fits: dict[str, SquareRootFit | None] = {}
-    with canvas() as drawing:
-        axes = drawing.subplots()
-        for number, line in enumerate(trajectories):
-            fits[line.label] = fit = fit_square_root(line.x, line.y)
-            roots = np.sqrt(np.clip(np.asarray(line.x, dtype=float), 0, None))
-            label = line.label if fit is None else f"{line.label}, R² = {fit.r_squared:.2f}"
-            axes.scatter(
-                roots, line.y, s=14, color=colour(number), marker=MARKERS[number % len(MARKERS)],
-                alpha=0.75, linewidths=0, label=label,
-            )  # fmt: skip
-            if fit is not None:
-                ends = np.array([roots.min(), roots.max()])
-                axes.plot(
-                    ends, fit.intercept + fit.slope * ends, color=colour(number),
-                    linestyle=DASHES[number % len(DASHES)], zorder=3,
-                )  # fmt: skip
-        for point in points:
-            root = max(point.divergence, 0.0) ** 0.5
-            axes.plot(root, point.reward, marker="*", markersize=11, color=INK, linestyle="none")
-            axes.annotate(
-                point.label, (root, point.reward), xytext=(-7, 5), textcoords="offset points",
-                ha="right",
-            )  # fmt: skip
-        axes.set(xlabel="√KL from the reference (√nats)", ylabel="reward (score)")
-        axes.set_xlim(left=0)
-        if trajectories:
-            axes.legend(loc="best")
+    fits = {line.label: fit_square_root(line.x, line.y) for line in trajectories}
+    with canvas(height_inches=5.6) as drawing:
+        by_root, by_nats = drawing.subplots(2, 1, sharey=True)
+        draw_reward_lines(by_root, trajectories, points, root=True)
+        draw_reward_lines(by_nats, trajectories, points, root=False)
         return finish(
             drawing,
             name="reward-against-divergence",
             title=findings.square_root_law(fits),
-            caption="Each dot is one training step; the lines are least squares. Bai et al. (2022) "
-            "found reward to grow about linearly with √KL." + _star_caption(points),
+            caption="Each dot is one training step; the lines are least squares, above on √KL, "
+            "below on KL. Bai et al. (2022) found reward to grow about linearly with √KL: R² is "
+            "then the higher one above." + _star_caption(points),
         )
+
+
+def draw_reward_lines(
+    axes: Axes, trajectories: Sequence[Curve], points: Sequence[Point] = (), *, root: bool
+) -> None:
+    """Reward on √KL (`root`) or on KL: the dots of each trajectory and its line with R²."""
+
+    def place(divergence: float) -> float:
+        return max(divergence, 0.0) ** 0.5 if root else divergence
+
+    for number, line in enumerate(trajectories):
+        fit = fit_square_root(line.x, line.y)
+        at = np.array([place(float(x)) for x in line.x])
+        explained = None
+        if fit is not None:
+            explained = fit.r_squared if root else fit.r_squared_of_divergence
+        axes.scatter(
+            at, line.y, s=14, color=colour(number), marker=MARKERS[number % len(MARKERS)],
+            alpha=0.75, linewidths=0,
+            label=line.label if explained is None else f"{line.label}, R² = {explained:.2f}",
+        )  # fmt: skip
+        if explained is not None:
+            ends = np.array([at.min(), at.max()])
+            slope, intercept = np.polyfit(at, np.asarray(line.y, dtype=float), 1)
+            axes.plot(
+                ends, intercept + slope * ends, color=colour(number),
+                linestyle=DASHES[number % len(DASHES)], zorder=3,
+            )  # fmt: skip
+    for point in points:
+        at_point = (place(point.divergence), point.reward)
+        axes.plot(*at_point, marker="*", markersize=11, color=INK, linestyle="none")
+        axes.annotate(point.label, at_point, xytext=(-7, 5), textcoords="offset points", ha="right")
+    unit = "√KL from the reference (√nats)" if root else "KL from the reference (nats)"
+    axes.set(xlabel=unit, ylabel="reward (score)")
+    axes.set_xlim(left=0)
+    if trajectories:
+        axes.legend(loc="best")
 
 
 def win_rates(rows: Sequence[PolicyEvaluation], *, baseline: str) -> Figure:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hark.evaluation.intervals import Estimate
+from hark.evaluation.intervals import NOTHING, Estimate
 from hark.evaluation.policies import PolicyEvaluation
 
 NOT_MEASURED = "–"
@@ -74,6 +74,11 @@ def columns(rows: Sequence[PolicyEvaluation], *, baseline: str) -> list[Column]:
             "Text loss",
             "loss on held-out text, nats a token; lower is better",
             numbers("language_loss", 3),
+        ),
+        "multiple_choice": Column(
+            "Choices",
+            "share of multiple-choice questions whose right option is the likeliest",
+            lambda row: rate_cell(row.multiple_choice or NOTHING),
         ),
         "response_words": Column(
             "Words", "mean length of a reply; judges tend to like long ones",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hark.models.parallel import full_tensor
 from hark.settings import Settings
 
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "cosine", "halving"]
 
 
 class OptimizerSettings(Settings):
@@ -30,7 +30,10 @@ class OptimizerSettings(Settings):
     learning_rate: float = Field(default=1e-4, gt=0)
     """The highest learning rate of the schedule."""
     schedule: Schedule = "cosine"
-    """How it falls after the warm-up: constant, linear or cosine."""
+    """How it falls after the warm-up: constant, linear, cosine, or halving (HH online)."""
+    halving_steps: int | None = Field(default=None, ge=1)
+    """Under halving: steps after which it is half as high, each time (HH online: as many as take
+    100 000 samples)."""
     final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     """Where linear and cosine end, as a fraction of the highest (Ziegler: linear to 0)."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -53,11 +56,13 @@ class OptimizerSettings(Settings):
     @model_validator(mode="after")
     def _refuse_ignored(self) -> Self:
         given = self.model_fields_set
-        if self.schedule == "constant" and "final_learning_rate_fraction" in given:
+        if self.schedule in ("constant", "halving") and "final_learning_rate_fraction" in given:
             raise ValueError(
-                "final_learning_rate_fraction would be ignored by schedule 'constant'; "
+                f"final_learning_rate_fraction would be ignored by schedule '{self.schedule}'; "
                 "leave it out or choose 'linear' or 'cosine'"
             )
+        if (self.schedule == "halving") != (self.halving_steps is not None):
+            raise ValueError("schedule 'halving' and halving_steps belong together; give both")
         if self.warmup_steps == 0 and "initial_learning_rate_fraction" in given:
             raise ValueError(
                 "initial_learning_rate_fraction would be ignored without a warm-up; "
@@ -81,6 +86,8 @@ def learning_rate_at(step: int, *, total_steps: int, settings: OptimizerSettings
         return peak * (start + (1 - start) * step / settings.warmup_steps)
     if settings.schedule == "constant":
         return peak
+    if settings.halving_steps is not None:
+        return float(peak * 0.5 ** (step // settings.halving_steps))
     done = min(1.0, (step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps))
     remaining = 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     final = settings.final_learning_rate_fraction

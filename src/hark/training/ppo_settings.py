@@ -34,7 +34,8 @@ class PolicyOptimizerSettings(OptimizerSettings):
     """The policy's learning rate after the warm-up. InstructGPT does not give its own; of those it
     scanned (2.55e-6 to 2.55e-5), rates above 8.05e-6 diverged without the pretraining mix."""
     schedule: Schedule = "constant"
-    """How it falls after the warm-up, step by step: constant (InstructGPT) or linear (Ziegler)."""
+    """How it falls after the warm-up, step by step: constant (InstructGPT), linear (Ziegler) or
+    halving (HH online)."""
     warmup_steps: int = Field(default=10, ge=0)
     """PPO steps of linear warm-up."""
     epsilon: float = Field(default=1e-5, gt=0)

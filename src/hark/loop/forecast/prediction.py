@@ -129,6 +129,9 @@ def forecast(plan: Plan, question: Question) -> Forecast:
             models = _models(stage, made, question)
             made[stage.name] = models.main
             stages.append(forecast_stage(stage, models, question))
+        elif stage.kind == "distill":
+            # Not forecast, but others start from its model, of the size that it was given.
+            made[stage.name] = _models(stage, made, question).main
     left_out = tuple(stage.name for stage in plan.stages if stage.kind not in DRAFTERS)
     return Forecast(stages=tuple(stages), left_out=left_out)
 

@@ -11,12 +11,17 @@ from pathlib import Path
 from hark.loop.studies import (
     amounts,
     calibration,
+    distillation,
+    divergence,
     elo,
     labelers,
     mixture,
     objectives,
     outliers,
     planted_elo,
+    robustness,
+    skill,
+    tax,
     transfer,
 )
 from hark.report.effects import Effect
@@ -27,12 +32,17 @@ Analysis = Callable[[Sequence[RunRecord], Path], list[Effect]]
 ANALYSES: dict[str, Analysis] = {
     "amounts": amounts.analyse,
     "calibration": calibration.analyse,
+    "distillation": distillation.analyse,
+    "divergence": divergence.analyse,
     "elo": elo.analyse,
     "labelers": labelers.analyse,
     "mixture": mixture.analyse,
     "objectives": objectives.analyse,
     "outliers": outliers.analyse,
     "planted-elo": planted_elo.analyse,
+    "robustness": robustness.analyse,
+    "skill": skill.analyse,
+    "tax": tax.analyse,
     "transfer": transfer.analyse,
 }
 """By the name that `hark study` takes."""
