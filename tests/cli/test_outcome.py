@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hark.cli.outcome import announce, describe, is_table
+from hark.cli.outcome import announce, describe, is_table, print_results
 
 
 def test_json_is_one_last_line_with_results_run_and_status(
