@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -115,6 +115,27 @@ class Event:
             "client": {"key": self.client_key, **self.body.get("client", {})},
             "supersedes": self.supersedes,
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, position: int) -> Self:
+        """The inverse of `to_json`, which leaves out the position."""
+        body = dict(values)
+        client = dict(body.pop("client"))
+        key = str(client.pop("key"))
+        return cls(
+            position=position,
+            id=body.pop("event_id"),
+            schema=body.pop("schema"),
+            kind=body.pop("kind"),
+            created_at=datetime.fromisoformat(body.pop("ts")).timestamp(),
+            study_id=body.pop("study"),
+            item_id=body.pop("task_id"),
+            assignment_id=body.pop("assignment_id"),
+            author=body.pop("labeler"),
+            supersedes=body.pop("supersedes"),
+            client_key=key,
+            body={**body, "client": client} if client else body,
+        )
 
 
 def append(connection: Connection, new: NewEvent, *, now: float) -> Event:

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hark.loop.candidates import ItemsSettings, items_inputs, run_items
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
+from hark.loop.merging import MergeSettings, merge_inputs, run_merge
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
+from hark.loop.tranches import TranchesSettings, run_tranches, tranches_inputs
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
 from hark.playground.world import PlaygroundSettings, write_world
 from hark.runs.files import content_hash
@@ -202,6 +205,23 @@ _ALL = (
         code=("data", "models", "playground", "loop/labelling.py", "loop/judges.py"),
     ),
     Stage(
+        name="items",
+        summary="Let snapshots answer prompts, as items of a study.",
+        settings=ItemsSettings,
+        function=run_items,
+        inputs=items_inputs,
+        code=("data", "models", *SPEAKING, "loop/candidates.py"),
+        shared=True,
+    ),
+    Stage(
+        name="merge",
+        summary="Merge tranches of comparisons into one training set.",
+        settings=MergeSettings,
+        function=run_merge,
+        inputs=merge_inputs,
+        code=("data", "loop/merging.py"),
+    ),
+    Stage(
         name="preference",
         summary="Train a preference model on comparisons.",
         settings=PreferenceSettings,
@@ -245,6 +265,14 @@ _ALL = (
         inputs=compare_inputs,
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
         shared=True,
+    ),
+    Stage(
+        name="tranches",
+        summary="Measure tranches of comparisons by a preference model.",
+        settings=TranchesSettings,
+        function=run_tranches,
+        inputs=tranches_inputs,
+        code=("data", "models", "evaluation", "playground", "loop/judges.py", "loop/tranches.py"),
     ),
     Stage(
         name="report",

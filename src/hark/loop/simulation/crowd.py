@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import Field
 
 from hark.loop.simulation.characters import Character
-from hark.loop.simulation.labeler import Diary, Receipt, SimulatedLabeler, wait_for_replies
+from hark.loop.simulation.labeler import Diary, SimulatedLabeler, wait_for_replies
+from hark.loop.simulation.ledger import Ledger, Receipt
 from hark.loop.simulation.latency import Timed, TimedTransport
 from hark.settings import Settings
 from hark.web.client import FeedbackClient, Patience
@@ -95,10 +96,13 @@ def work(
     *,
     notes: list[Timed],
     replies: Callable[[FeedbackClient, str], None] = wait_for_replies,
+    ledger: Ledger | None = None,
 ) -> Outcome:
     """Let all of them label at once, until each has ended.
 
     notes: where the clients of `seat` note their requests.
+    ledger: of what was sent before, by labelers of the same names; what has no receipt there is
+    sent again first.
     """
     diaries: list[Diary] = []
 
@@ -108,6 +112,8 @@ def work(
         time.sleep(settings.arrival_seconds * character.draw("arrival"))
         try:
             with seat(character) as client:
+                if ledger is not None:
+                    ledger.send_again(character.name, client)
                 SimulatedLabeler(
                     character=character,
                     client=client,
@@ -117,6 +123,7 @@ def work(
                     pages=settings.pages,
                     replies=replies,
                     diary=diary,
+                    ledger=ledger,
                 ).work(settings.labels_each)
         except Exception as error:  # A defect of one must not pass for a quiet labeler.
             diary.errors.append(f"{character.name}: {type(error).__name__}: {error}")
