@@ -17,6 +17,7 @@ from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.merging import MergeSettings, merge_inputs, run_merge
+from hark.loop.online.stage import OnlineSettings, online_inputs, run_online
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
@@ -273,6 +274,14 @@ _ALL = (
         function=run_tranches,
         inputs=tranches_inputs,
         code=("data", "models", "evaluation", "playground", "loop/judges.py", "loop/tranches.py"),
+    ),
+    Stage(
+        name="online",
+        summary="Iterated online training with simulated labelers.",
+        settings=OnlineSettings,
+        function=run_online,
+        inputs=online_inputs,
+        code=(*TRAINING, "evaluation", "feedback", "web", "serving", "playground", "loop"),
     ),
     Stage(
         name="report",

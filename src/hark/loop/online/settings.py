@@ -16,8 +16,7 @@ from hark.feedback.studies import StudySettings
 from hark.loop.references import merge
 from hark.runs.run import resolve_model
 from hark.runs.settings import Dtype
-from hark.settings import Settings
-from hark.training.examples import Paths
+from hark.settings import Paths, Settings
 
 PATH_FIELDS = {
     "model", "value_model", "data", "prompts", "evaluation_data", "evaluation_text",

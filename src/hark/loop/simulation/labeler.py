@@ -139,6 +139,10 @@ class SimulatedLabeler:
         for _ in range(MOST_STEPS):
             if view is None:
                 return
+            if view.waits_for_models:  # Somebody who comes back to a dialogue finds it so.
+                self.replies(self.client, assignment_id)
+                view = self._see(assignment_id)
+                continue
             due = reply(self.character, view)
             if due is None:
                 self.diary.items += 1
