@@ -155,7 +155,9 @@ def report(directory: Directory, *, json: Json = False) -> None:
     if json:
         announce(found, run=None, as_json=True)
         return
-    announce({"rounds": found["rounds"], "ratings": found["shown_ratings"]}, run=None, as_json=False)
+    announce(
+        {"rounds": found["rounds"], "ratings": found["shown_ratings"]}, run=None, as_json=False
+    )
     print(f"open {Path(found['page']).resolve().as_uri()}")
 
 
@@ -177,9 +179,7 @@ def simulate(
     directory: Directory,
     *,
     study: Annotated[str, Parameter(help="Name of the study, as `hark loop status` tells it.")],
-    labelers: Annotated[
-        int, Parameter(help="How many there are.", validator=Number(gte=1))
-    ] = 50,
+    labelers: Annotated[int, Parameter(help="How many there are.", validator=Number(gte=1))] = 50,
     crowd: Crowd = [],  # noqa: B006
     json: Json = False,
 ) -> None:

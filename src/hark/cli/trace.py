@@ -30,7 +30,8 @@ def trace(
     down: Annotated[
         bool,
         Parameter(
-            help="What came of it, rather than what it comes from.", negative=(),
+            help="What came of it, rather than what it comes from.",
+            negative=(),
             show_default=False,
         ),
     ] = False,

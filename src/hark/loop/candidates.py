@@ -97,8 +97,7 @@ def run_items(settings: ItemsSettings, run: Run) -> dict[str, Any]:
             left_out[reason] += 1
             continue
         candidates = [
-            _candidate(reply, name, settings)
-            for reply, name in zip(own, drawn[place], strict=True)
+            _candidate(reply, name, settings) for reply, name in zip(own, drawn[place], strict=True)
         ]
         task = {"kind": settings.task, "prompt": turns[place]}
         rows.append({"id": item_id, "task": task, "candidates": candidates})

@@ -59,8 +59,8 @@ def trace(item: Path) -> Node:
     owner = owner_of(item)
     if owner is None:
         raise RunError(
-            f"'{item}' is neither in a run directory nor in an export of labels: nothing says where "
-            "it comes from"
+            f"'{item}' is neither in a run directory nor in an export of labels: nothing says "
+            "where it comes from"
         )
     return _export(owner) if (owner / ABOUT).is_file() else _run(owner, set())
 
@@ -84,9 +84,7 @@ def _run(directory: Path, seen: set[Path]) -> Node:
     }
     name = f"{manifest.stage} {manifest.name}".strip()
     if directory in seen:
-        return Node(
-            kind="run", name=name, path=str(directory), facts=facts, state="shown above"
-        )
+        return Node(kind="run", name=name, path=str(directory), facts=facts, state="shown above")
     seen.add(directory)
     children = tuple(_inputs(directory, manifest, seen))
     return Node(kind="run", name=name, path=str(directory), facts=facts, children=children)
@@ -202,8 +200,8 @@ def descend(item: str, roots: Iterable[Path]) -> Node:
     if not exports:
         places = ", ".join(str(root) for root in roots) or "nowhere"
         raise RunError(
-            f"'{item}' is no path, and no study or label of an export found in {places}: name where "
-            "the loop or the runs are with --within"
+            f"'{item}' is no path, and no study or label of an export found in {places}: name "
+            "where the loop or the runs are with --within"
         )
     is_study = any(read_about(path)["study"]["name"] == item for path in exports)
     label = None if is_study else item

@@ -1,8 +1,8 @@
 """The stage `tranches`: what a preference model says of comparisons, tranche by tranche.
 
-Bai et al. (2204.05862, section 4.5 and figure 15): with every round of online training the scores of
-the replies that people compare move up, and the comparisons become harder to call: 74, 70 and 67 %
-on the base, rejection-sampled and online tests.
+Bai et al. (2204.05862, section 4.5): with every round of online training the scores of the replies
+that people compare move up, and the comparisons become harder to call: 74, 70 and 67 % on the base,
+rejection-sampled and online tests.
 
 Departures
 1. Scores of a tranche are clustered by prompt; the paper draws histograms without intervals.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hark.data.formats import read_comparisons
 from hark.data.records import Comparison, answered
@@ -38,7 +38,7 @@ class TranchesSettings(DataStageSettings):
     """The preference model, or any other scorer."""
     replies: dict[str, Paths]
     """Name of each tranche to its comparisons, whose replies are scored."""
-    held_out: dict[str, Paths] = {}
+    held_out: dict[str, Paths] = Field(default_factory=dict)
     """The same to comparisons that the model was not trained on, for its accuracy."""
     judge: str | None = None
     """Another scorer of the same replies, such as playground."""

@@ -89,9 +89,7 @@ def _serve_models(
 def _own_server(loop: Loop, endpoints: Mapping[str, str]) -> KeptProcess:
     folder, host = loop.path / "server", loop.settings.server.host
     port = kept_port(folder, "server", host, loop.settings.server.port)
-    named = [
-        part for name, url in endpoints.items() for part in ("--model", f"{name}={url}")
-    ]
+    named = [part for name, url in endpoints.items() for part in ("--model", f"{name}={url}")]
     command = [
         "serve", "--store", str(folder / STORE), "--exports", str(folder / "exports"),
         "--host", host, "--port", str(port), *named, "--json",

@@ -177,4 +177,3 @@ def fetch_export(
         "labels": about["labels"],
         "left_out": about["left_out"],
     }
-

@@ -1,4 +1,4 @@
-"""The controlled experiment of Bai et al. (2204.05862, section 4.6): does online data help?
+"""The controlled experiment of Bai et al. (2204.05862, section 4.5): does online data help?
 
 Two preference models and two policies, alike but for the data: as many comparisons of the static
 tranche alone as of an equal mixture of all kinds there are (the paper: 44,000 against about 15,000
@@ -11,6 +11,7 @@ Departures
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def run_experiment(loop: Loop) -> dict[str, Any]:
         found = journal.append(EXPERIMENT, "planned", plan_arms(loop, last))
     made: dict[str, dict[str, Any]] = {}
     for arm in (BASE, MIXTURE):
-        made[arm] = journal.once(EXPERIMENT, arm, lambda arm=arm: _arm(loop, found[arm], arm))
+        train_arm = functools.partial(_arm, loop, found[arm], arm)
+        made[arm] = journal.once(EXPERIMENT, arm, train_arm)
     facts = journal.once(EXPERIMENT, "compared", lambda: _compare(loop, made))
     done = journal.once(EXPERIMENT, "finished", lambda: {**facts, "planned": found["counts"]})
     return {

@@ -70,9 +70,7 @@ class Journal:
         assert found is not None, (round, step)
         return found
 
-    def once(
-        self, round: int, step: str, do: Callable[[], Mapping[str, Any]]
-    ) -> dict[str, Any]:
+    def once(self, round: int, step: str, do: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The facts of a step, which is done now unless it was."""
         found = self.find(round, step)
         return self.append(round, step, do()) if found is None else found

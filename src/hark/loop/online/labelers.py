@@ -20,8 +20,8 @@ from hark.loop.online.application import PATIENCE, address_of, owner_of, write_s
 from hark.loop.online.place import Loop
 from hark.loop.simulation.characters import Character, CrowdSettings, crowd
 from hark.loop.simulation.crowd import WorkSettings, work
-from hark.loop.simulation.ledger import Ledger, held_against
 from hark.loop.simulation.latency import Timed
+from hark.loop.simulation.ledger import Ledger, held_against
 from hark.settings import read_settings_file
 from hark.web.client import FeedbackClient
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -167,5 +166,5 @@ def kept_port(folder: Path, name: str, host: str, wanted: int) -> int:
             port = free.getsockname()[1]
         aside = path.with_name(f".{path.name}.partial")
         aside.write_text(str(port))
-        os.replace(aside, path)
+        aside.replace(path)
     return int(path.read_text())

@@ -1,8 +1,8 @@
 """Rounds with simulated labelers, driven from outside: for recipes, and for trying kills.
 
 `hark loop round` runs in a process of its own; a rehearsal kills it, the server, the models' server
-and the labelers with SIGKILL, each at least once while labels come in, gives the same command again,
-and holds in the end what labelers were told against what the exports have.
+and the labelers with SIGKILL while labels come in, gives the same command again, and holds in the
+end what labelers were told against what the exports have.
 """
 
 from __future__ import annotations

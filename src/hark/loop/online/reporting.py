@@ -77,9 +77,7 @@ def gold_gain(
 
     samples: both policies' replies to the same prompts, each in the same order.
     """
-    own = {
-        name: [one for one in samples if one.policy == name] for name in (before, after)
-    }
+    own = {name: [one for one in samples if one.policy == name] for name in (before, after)}
     pairs = list(zip(own[before], own[after], strict=True))
     assert all(one.prompt == other.prompt for one, other in pairs)
     clusters = [[one.prompt for one, _ in pairs]]

@@ -1,8 +1,8 @@
 """The rounds of a loop: the algorithm (2204.05862, section 4.5), one journalled step after another.
 
-    round 0:  merge static; train preference model and policy; measure
-    round K:  previous and new snapshots answer → collect → merge all tranches → train preference
-              model and policy from their checkpoints → measure, compare → finished
+round 0:  merge static; train preference model and policy; measure
+round K:  previous and new snapshots answer → collect → merge all tranches → train preference
+          model and policy from their checkpoints → measure, compare → finished
 """
 
 from __future__ import annotations
@@ -145,9 +145,7 @@ def collect(loop: Loop, number: int, request: Request) -> Waiting | None:
     return None
 
 
-def collect_one(
-    loop: Loop, number: int, one: Collection, request: Request
-) -> Waiting | None:
+def collect_one(loop: Loop, number: int, one: Collection, request: Request) -> Waiting | None:
     """Items → opened → closed → exported."""
     journal, settings = loop.journal, loop.settings
 
@@ -185,9 +183,7 @@ def collect_one(
     return None
 
 
-def _closed_to_people(
-    reached: Application, one: Collection, opened: Mapping[str, Any]
-) -> Waiting:
+def _closed_to_people(reached: Application, one: Collection, opened: Mapping[str, Any]) -> Waiting:
     """A server of the loop's own ends with this command, so that there is nothing to wait for."""
     return Waiting(
         study=str(opened["study"]), url=f"{reached.url} (while --wait serves it)", labels=0,
@@ -205,8 +201,7 @@ def _items(loop: Loop, number: int, one: Collection) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": f"{settings.name}-{one.tranche}",
         "snapshots": {
-            name: {"model": model, "best_of": one.best_of}
-            for name, model in one.answering.items()
+            name: {"model": model, "best_of": one.best_of} for name, model in one.answering.items()
         },
         "data": [str(path) for path in (settings.rejection_prompts if best else collected.prompts)],
         "task": "vote" if best or collected.task == "dialogue" else collected.task,

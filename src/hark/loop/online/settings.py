@@ -237,9 +237,7 @@ class LoopSettings(LoopParts):
         fixed = {"name": name, "task": task, "round": round}
         for field in sorted((set(fixed) | set(drawn)) & set(self.collect.study)):
             raise SettingsError(f"collect.study.{field} would be ignored: the loop fills it in")
-        return StudySettings.parse(
-            merge(values, self.collect.study) | fixed, where="collect.study"
-        )
+        return StudySettings.parse(merge(values, self.collect.study) | fixed, where="collect.study")
 
 
 def check_files(settings: LoopSettings) -> None:

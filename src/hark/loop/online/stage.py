@@ -63,9 +63,7 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
             run_experiment(finished)
         found = write_loop_report(Loop.open(loop.path))
         checked = check_exports(finished)
-    report: dict[str, Any] = {
-        name: found[name] for name in ("rounds", "shown_ratings", "page")
-    }
+    report: dict[str, Any] = {name: found[name] for name in ("rounds", "shown_ratings", "page")}
     return {**report, "killed": killed, "receipts": checked, "loop": str(loop.path)}
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from hark.loop.simulation.characters import Character
 from hark.loop.simulation.labeler import Diary, SimulatedLabeler, wait_for_replies
-from hark.loop.simulation.ledger import Ledger, Receipt
 from hark.loop.simulation.latency import Timed, TimedTransport
+from hark.loop.simulation.ledger import Ledger, Receipt
 from hark.settings import Settings
 from hark.web.client import FeedbackClient, Patience
 
