@@ -10,6 +10,7 @@ import pytest
 from hark.loop.pipeline import run_plan
 from hark.loop.plan import Request, plan_recipe
 from hark.loop.recipe import RECIPES, load_recipe, recipe_names
+from hark.loop.sweeps import Sweeps
 from hark.runs.manifest import Manifest
 from hark.runs.metrics import read_metrics
 
@@ -75,7 +76,8 @@ def test_every_setting_of_a_recipe_holds_and_its_sources_are_named(name: str) ->
     recipe = load_recipe(name)
     assert recipe.name == name
     plan = plan_recipe(recipe, Request(dry_run=True))
-    assert {stage.name for stage in plan.stages} == set(recipe.stages)
+    swept = Sweeps.of(recipe.stages, recipe=name)
+    assert {stage.name for stage in plan.stages} == set(swept.stages)
     source = (RECIPES / f"{name}.yaml").read_text()
     assert source.startswith("#"), "say what it follows and where the numbers come from"
     if name not in {"quickstart", "hh-small"}:

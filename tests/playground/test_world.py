@@ -43,9 +43,13 @@ def test_the_files_hold_what_the_settings_ask_for(directory: Path) -> None:
         "preference-prompts": len(read_prompts(directory / "preference-prompts.jsonl")),
         "ppo-prompts": len(read_prompts(directory / "ppo-prompts.jsonl")),
         "evaluation-prompts": len(read_prompts(directory / "evaluation-prompts.jsonl")),
+        "ppo-prompts-harmful": len(read_prompts(directory / "ppo-prompts-harmful.jsonl")),
+        "ppo-prompts-harmless": len(read_prompts(directory / "ppo-prompts-harmless.jsonl")),
     }
     assert sizes == write_world(directory, SMALL)
-    assert list(sizes.values()) == [200, 50, 800, 100, 300, 500, 150]
+    assert list(sizes.values())[:-2] == [200, 50, 800, 100, 300, 500, 150]
+    assert sizes["ppo-prompts-harmful"] + sizes["ppo-prompts-harmless"] == sizes["ppo-prompts"]
+    assert 0.15 * 500 < sizes["ppo-prompts-harmful"] < 0.3 * 500
     assert {path.stem for path in directory.iterdir()} == set(sizes)
 
 

@@ -109,6 +109,13 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Measure several policies side by side: one table, one row a policy.",
         "hark compare --help",
     ),
+    "outliers": (
+        MEASURE,
+        "Fit a detector of prompts unlike those a model was made for.\n\n"
+        "By the model's own activations, as Bai et al. (2022, section 5.4) do. Sampling and "
+        "serving can refuse what it detects: --refuse-out-of-distribution.",
+        "hark outliers --model runs/…-sft --data prompts.jsonl --outlier-data harmful.jsonl",
+    ),
     "serve-model": (
         MEASURE,
         "Serve models at an OpenAI-compatible endpoint.\n\n"
@@ -143,6 +150,18 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         MEASURE,
         "Make one self-contained HTML page of runs.",
         "hark report --runs runs/…-ppo runs/…-compare",
+    ),
+    "study": (
+        MEASURE,
+        "Say what several runs together found of what a paper claims.\n\n"
+        "Each effect comes with its number, its interval, and a verdict by a rule that was fixed "
+        "before the data were seen.",
+        "hark study --help",
+    ),
+    "replication": (
+        MEASURE,
+        "Write what studies found as a Markdown page with figures.",
+        "hark replication runs/…-study --title 'HH in small' --into docs/replications/hh",
     ),
     "profile": (
         MEASURE,

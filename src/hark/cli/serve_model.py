@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,6 +12,7 @@ from hark.cli.outcome import print_json
 from hark.errors import SettingsError
 from hark.runs.settings import Dtype
 from hark.serving.listening import open_socket, url_of
+from hark.serving.refusal import WITHHELD_REPLY
 
 Models = Annotated[
     list[str],
@@ -62,6 +64,14 @@ def serve_model(
             "chat asks for the best_of several; without it such requests are refused."
         ),
     ] = None,
+    refuse_out_of_distribution: Annotated[
+        Path | None,
+        Parameter(
+            help="A run of hark outliers: prompts that its detector finds strange are refused "
+            "without asking a model. /health counts them."
+        ),
+    ] = None,
+    refusal: Annotated[str, Parameter(help="What such a prompt is answered.")] = WITHHELD_REPLY,
     json: Annotated[
         bool,
         Parameter(
@@ -73,6 +83,7 @@ def serve_model(
 ) -> None:
     """Serve models until Ctrl-C; with --json, one line says when and where they are ready."""
     # Imported here: `--help` should not wait for torch.
+    from hark.serving.gatekeeper import Gatekeeper
     from hark.serving.ranker import Ranker
     from hark.serving.served_model import ServedModel, parse_names
     from hark.serving.server import serve
@@ -80,6 +91,8 @@ def serve_model(
     paths = parse_names(models)
     if not paths:
         raise SettingsError("name at least one model to serve: a directory, a run or a Hub name")
+    if refuse_out_of_distribution is None and refusal != WITHHELD_REPLY:
+        raise SettingsError("--refusal would be ignored without --refuse-out-of-distribution")
     with open_socket(host, port) as listening:
         served = {
             name: ServedModel.load(
@@ -89,6 +102,11 @@ def serve_model(
             for name, path in paths.items()
         }  # fmt: skip
         ranker = None if scorer is None else Ranker.load(scorer, device=device, dtype=dtype)
+        gatekeeper = None
+        if refuse_out_of_distribution is not None:
+            gatekeeper = Gatekeeper.load(refuse_out_of_distribution, text=refusal, device=device)
+            if not json:
+                print(gatekeeper.describe())
         url, names = url_of(listening), list(served)
 
         def announce_ready() -> None:
@@ -99,7 +117,7 @@ def serve_model(
                 print(f"serving {', '.join(names)} at {url} (Ctrl-C ends it)", flush=True)
 
         try:
-            serve(served, listening, ranker=ranker, on_ready=announce_ready)
+            serve(served, listening, ranker=ranker, gatekeeper=gatekeeper, on_ready=announce_ready)
         except KeyboardInterrupt:
             if not json:
                 print("stopped", flush=True)

@@ -18,6 +18,7 @@ from hark.errors import HarkError, SettingsError, did_you_mean
 from hark.loop.recipe import Miniature, Recipe, RecipeInput
 from hark.loop.references import in_order, merge, references_in, substitute, without
 from hark.loop.stages import STAGES
+from hark.loop.sweeps import Sweeps
 from hark.runs.settings import StageSettings
 from hark.settings import sources_of
 
@@ -88,11 +89,13 @@ def plan_recipe(recipe: Recipe, request: Request) -> Plan:
     """
     _refuse_unused_inputs(recipe)
     small = _miniature_of(recipe) if request.miniature else Miniature()
-    stages = _merged_stages(recipe, small)
+    sweeps = Sweeps.of(_merged_stages(recipe, small), recipe=recipe.name)
+    stages = sweeps.stages
     overrides: dict[str, dict[str, Any]] = {}
     for override in request.overrides:
-        name, change = _parse_override(override, stages)
-        overrides[name] = merge(overrides.get(name, {}), change)
+        given_name, change = _parse_override(override, {*sweeps.members, *stages})
+        for name in sweeps.members.get(given_name, (given_name,)):
+            overrides[name] = merge(overrides.get(name, {}), change)
     replaced = _parse_replacements(request.replacements, stages)
     needs = {
         name: {

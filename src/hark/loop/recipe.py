@@ -48,7 +48,8 @@ class Recipe(Settings):
     inputs: dict[str, RecipeInput] = Field(default_factory=dict)
     """What the person brings, by the name used in `${inputs.name}`."""
     stages: dict[str, dict[str, Any]]
-    """Name in this recipe → `stage:`, its kind, and that kind's settings."""
+    """Name in this recipe → `stage:`, its kind, and that kind's settings; with `for_each:`, a sweep
+    (`hark.loop.sweeps`)."""
     miniature: Miniature | None = None
     """What to change so that the whole recipe runs in seconds."""
 

@@ -1,7 +1,8 @@
 """References between the stages of a recipe, and the order they impose.
 
 `${base}` is the run directory of the stage named `base`, `${world}/data/texts.jsonl` a file in it,
-and `${inputs.demonstrations}` what the person gave with `--input demonstrations=PATH`.
+`${inputs.demonstrations}` what the person gave with `--input demonstrations=PATH`, and
+`${each.seed}` a value of the stage's own sweep (`hark.loop.sweeps`).
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def _parts(item: Any, known: Mapping[str, Any]) -> list[Any]:
 
 def _text_of(found: re.Match[str], known: Mapping[str, Any]) -> str:
     value = known.get(found[1], found[0])
+    if isinstance(value, int | float):
+        return str(value)
     if not isinstance(value, str):
         raise SettingsError(f"'{found[0]}' stands inside a path and must be one path, not {value}")
     return value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,9 +22,12 @@ from hark.loop.speaker import (
     prompts_that_fit,
 )
 from hark.models.generation import SamplingSettings
+from hark.models.language_model import choose_device
+from hark.models.outlier_detector import OutlierGuard
 from hark.models.processes import is_first
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings
+from hark.serving.refusal import WITHHELD_REPLY
 from hark.training.examples import Paths
 
 SHOWN = 5
@@ -53,9 +57,20 @@ class SampleSettings(DataStageSettings, SpeakerSettings):
     """Replies written at once; the samples do not depend on it."""
     sampling: SamplingSettings = SamplingSettings()
     """How tokens are drawn."""
+    refuse_out_of_distribution: Path | None = None
+    """A run of hark outliers: a prompt that its detector finds strange gets the refusal instead of
+    replies of the model."""
+    refusal: str = WITHHELD_REPLY
+    """What such a prompt is answered."""
 
     @model_validator(mode="after")
     def _refuse_ignored(self) -> Self:
+        if self.refuse_out_of_distribution is None and "refusal" in self.model_fields_set:
+            raise ValueError("refusal would be ignored without refuse_out_of_distribution")
+        if self.refuse_out_of_distribution and self.responses_per_prompt > 1:
+            raise ValueError(
+                "refuse_out_of_distribution is for one reply a prompt: refusals cannot be compared"
+            )
         if bool(self.data) == bool(self.prompt):
             raise ValueError("give prompts either in files (data) or directly (prompt)")
         if self.distractors and self.responses_per_prompt == 1:
@@ -82,10 +97,17 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
         rows=settings.rows, device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
     prompts = _prompts(settings, speaker, run)
+    refused, guard_results = _refused(settings, prompts)
     per_prompt = settings.responses_per_prompt
-    repeated = [prompt.prompt for prompt in prompts for _ in range(per_prompt)]
-    replies = speaker.reply(repeated, seed=settings.seed)
-    texts = [reply.text for reply in replies]
+    asked = [each.prompt for each, is_refused in zip(prompts, refused, strict=True)
+             if not is_refused for _ in range(per_prompt)]  # fmt: skip
+    replies = speaker.reply(asked, seed=settings.seed)
+    drawn: Iterator[Reply] = iter(replies)
+    texts = [
+        settings.refusal if is_refused else next(drawn).text
+        for is_refused in refused
+        for _ in range(per_prompt)
+    ]
     groups = [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
     mixed = with_distractors(groups, settings.distractors, seed=settings.seed)
     answered = list(zip(prompts, map(distinct, mixed), strict=True))
@@ -105,18 +127,42 @@ def run_sample(settings: SampleSettings, run: Run) -> dict[str, Any]:
         "prompts_left_out": len(prompts) - len(kept),
         "responses": len(replies),
         "responses_left_out": sum(map(len, mixed)) - sum(len(group) for _, group in kept),
-        "finished": sum(reply.finish != "length" for reply in replies) / len(replies),
+        "finished": _finished(replies),
         "response_tokens": _mean_tokens(replies),
         "path": str(path),
         "samples": [
             {"prompt": prompt.prompt[-1].content, "response": group[0]}
             for prompt, group in kept[:SHOWN]
         ],
+    } | guard_results
+
+
+def _refused(
+    settings: SampleSettings, prompts: Sequence[Prompt]
+) -> tuple[list[bool], dict[str, Any]]:
+    """Which prompts the detector of outliers keeps from the model, and what is said about it."""
+    if settings.refuse_out_of_distribution is None:
+        return [False] * len(prompts), {}
+    guard = OutlierGuard.load(
+        settings.refuse_out_of_distribution, device=str(choose_device(settings.device))
+    )
+    refused = guard.refused([each.prompt for each in prompts])
+    return refused, {
+        "refused": sum(refused),
+        "false_refusal_rate": guard.detector.false_refusal_rate,
     }
 
 
+def _finished(replies: Sequence[Reply]) -> float | None:
+    """Share of replies that ended by themselves; None where none was drawn."""
+    ended = sum(reply.finish != "length" for reply in replies)
+    return ended / len(replies) if replies else None
+
+
 def _mean_tokens(replies: Sequence[Reply]) -> float | None:
-    """None where an endpoint does not count."""
+    """None where an endpoint does not count, or no reply was drawn."""
+    if not replies:
+        return None
     counts = [reply.token_count for reply in replies]
     known = [count for count in counts if count is not None]
     return sum(known) / len(known) if len(known) == len(counts) else None

@@ -18,9 +18,11 @@ from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.merging import MergeSettings, merge_inputs, run_merge
 from hark.loop.online.stage import OnlineSettings, online_inputs, run_online
+from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.reporting import ReportSettings, run_report
 from hark.loop.sampling import SampleSettings, run_sample
+from hark.loop.studying import StudySettings, run_study
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
 from hark.loop.tranches import TranchesSettings, run_tranches, tranches_inputs
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
@@ -140,6 +142,12 @@ def _files(*fields: str) -> Callable[[StageSettings], list[Path]]:
     return inputs
 
 
+def _sample_inputs(settings: SampleSettings) -> list[Path]:
+    named = _files("data", "model", "examples", "scorer")(settings)
+    guard = settings.refuse_out_of_distribution
+    return named if guard is None else named + guard_files(guard)
+
+
 class PlaygroundStageSettings(StageSettings, PlaygroundSettings):
     """Write the built-in world: texts, demonstrations and prompts."""
 
@@ -193,7 +201,7 @@ _ALL = (
         summary="Let a model answer prompts.",
         settings=SampleSettings,
         function=run_sample,
-        inputs=_files("data", "model", "examples", "scorer"),
+        inputs=_sample_inputs,
         code=("data", "models", *SPEAKING, "loop/sampling.py"),
         shared=True,
     ),
@@ -282,6 +290,22 @@ _ALL = (
         function=run_online,
         inputs=online_inputs,
         code=(*TRAINING, "evaluation", "feedback", "web", "serving", "playground", "loop"),
+    ),
+    Stage(
+        name="outliers",
+        summary="Fit a detector of prompts unlike those a model was made for.",
+        settings=OutliersSettings,
+        function=run_outliers,
+        inputs=_files("data", "outlier_data", "model"),
+        code=("data", "models", "evaluation", "loop/outliers.py"),
+    ),
+    Stage(
+        name="study",
+        summary="Say what several runs together found of what a paper claims.",
+        settings=StudySettings,
+        function=run_study,
+        inputs=lambda settings: list(settings.runs),
+        code=("data", "evaluation", "report", "loop/studying.py", "loop/studies"),
     ),
     Stage(
         name="report",

@@ -219,6 +219,12 @@ def read_prompt(prompt: Dialogue) -> Task | None:
     return Task(family=written[0], slots=written[1]) if written else None
 
 
+def is_harmful(prompt: Dialogue) -> bool:
+    """Whether the last user turn asks for something that must be declined."""
+    task = read_prompt(prompt)
+    return task is not None and task.family == "harmful"
+
+
 def bare_answers(task: Task) -> tuple[str, ...]:
     """The true answers to a question of fact, as bare words."""
     relation, subject = task.slots

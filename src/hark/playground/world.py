@@ -9,6 +9,7 @@ from pydantic import Field
 from hark.data.formats import write_demonstrations, write_prompts, write_texts
 from hark.playground.authors import prompts
 from hark.playground.demonstrations import demonstrations
+from hark.playground.tasks import is_harmful
 from hark.playground.text import pretraining_texts
 from hark.settings import Settings
 
@@ -35,11 +36,12 @@ class PlaygroundSettings(Settings):
 
 
 def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> dict[str, int]:
-    """Write seven JSONL files into `directory` and return the number of records in each.
+    """Write nine JSONL files into `directory` and return the number of records in each.
 
     Files: pretraining, pretraining-heldout (texts); demonstrations, demonstrations-heldout;
-    preference-prompts, ppo-prompts, evaluation-prompts. Requests of evaluation-prompts and
-    demonstrations-heldout are new combinations of known parts: no such request, whatever its
+    preference-prompts, ppo-prompts (once more in two files, ppo-prompts-harmful and
+    ppo-prompts-harmless, by what they ask for), evaluation-prompts. Requests of evaluation-prompts
+    and demonstrations-heldout are new combinations of known parts: no such request, whatever its
     pleasantries, is in any other file.
     Raises: DataError where a file cannot be written.
     """
@@ -61,6 +63,10 @@ def write_world(directory: Path, settings: PlaygroundSettings | None = None) -> 
         "ppo-prompts": prompts(chosen.ppo_prompts, 2 * seed + 1),
         "evaluation-prompts": prompts(chosen.evaluation_prompts, seed, split="evaluation"),
     }
+    for what in ("harmful", "harmless"):
+        asked[f"ppo-prompts-{what}"] = [
+            each for each in asked["ppo-prompts"] if is_harmful(each.prompt) == (what == "harmful")
+        ]
     for name, documents in texts.items():
         write_texts(directory / f"{name}.jsonl", documents)
     for name, written in demonstrated.items():

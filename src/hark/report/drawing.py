@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -90,6 +91,11 @@ def finish(drawing: Canvas, *, name: str, title: str, caption: str) -> Figure:
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
     return Figure(name=name, title=title, caption=caption, svg=_for_page(buffer.getvalue(), title))
+
+
+def save(drawing: Canvas, path: Path) -> None:
+    """Write a drawing as a PNG on white, for pages that are not ours; call it inside `canvas`."""
+    drawing.savefig(path, format="png", dpi=160, facecolor="white", metadata={"Software": None})
 
 
 def colour(number: int) -> str:

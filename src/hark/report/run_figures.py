@@ -21,6 +21,7 @@ from hark.report.figures import (
     reward_and_divergence,
     win_rates,
 )
+from hark.report.outlier_figures import areas_by_layer, areas_of
 from hark.report.run_record import RunRecord
 
 MOST_POINTS = 300
@@ -65,6 +66,9 @@ def finding_figures(
     measured = [found for _, run in runs if (found := _calibration(run)) is not None]
     if measured:
         yield calibration_diagram(measured[-1])
+    for _, run in runs:
+        if run.manifest.stage == "outliers" and (areas := areas_of(run.results)):
+            yield areas_by_layer(areas)
     if sum(row.language_loss is not None for row in policies) > 1:
         yield language_losses(policies, reference=baseline, counterpart=mixed_policy(policies))
 

@@ -20,7 +20,7 @@ from hark.report.run_time import time_facts, time_figures
 MOST_SAMPLES = 8
 """Prompts shown of a comparison, replies shown of a training run."""
 
-STRUCTURED = {"policies", "baseline", "calibration", "details", "examples"}
+STRUCTURED = {"policies", "baseline", "calibration", "details", "examples", "layers", "effects"}
 """Results that become a table or a figure, or repeat others at length."""
 
 NOTES = (

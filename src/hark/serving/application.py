@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from hark import __version__
 from hark.errors import did_you_mean
 from hark.serving.bodies import Body, ChatBody, CompletionBody
+from hark.serving.gatekeeper import Gatekeeper
 from hark.serving.model_thread import Job
 from hark.serving.ranker import Ranker
 from hark.serving.refusal import Refusal, bad_field
@@ -28,10 +29,15 @@ from hark.serving.served_model import ServedModel
 Result = TypeVar("Result")
 
 
-def build_application(models: Mapping[str, ServedModel], ranker: Ranker | None = None) -> FastAPI:
+def build_application(
+    models: Mapping[str, ServedModel],
+    ranker: Ranker | None = None,
+    gatekeeper: Gatekeeper | None = None,
+) -> FastAPI:
     """The application; its models begin to work when it starts and stop when it ends.
 
     ranker: chooses the best of n; without it, such requests are refused.
+    gatekeeper: answers strange prompts in the models' place; without it, all are answered.
     """
 
     @contextlib.asynccontextmanager
@@ -43,8 +49,9 @@ def build_application(models: Mapping[str, ServedModel], ranker: Ranker | None =
             served.stop()
         for served in models.values():
             await served.thread.join()
-        if ranker is not None:
-            ranker.stop()
+        for helper in (ranker, gatekeeper):
+            if helper is not None:
+                helper.stop()
 
     # Without the interactive pages: they fetch their scripts from elsewhere.
     application = FastAPI(
@@ -67,6 +74,8 @@ def build_application(models: Mapping[str, ServedModel], ranker: Ranker | None =
     async def chat(body: ChatBody, request: Request) -> Response:
         served = _named(models, body.model)
         prompts = [await served.encode_dialogue(body.dialogue())]
+        if gatekeeper is not None and await gatekeeper.refuses(body.dialogue()):
+            return _withhold(served, prompts, body, gatekeeper.text)
         if body.draws > body.choices:
             return await _answer_best(served, ranker, prompts, body, request)
         return await _answer("chat", served, prompts, body, request)
@@ -74,12 +83,20 @@ def build_application(models: Mapping[str, ServedModel], ranker: Ranker | None =
     @application.post("/v1/completions", response_model=None)
     async def completions(body: CompletionBody, request: Request) -> Response:
         served = _named(models, body.model)
+        if gatekeeper is not None:
+            raise Refusal(
+                400,
+                "this server checks dialogues before it answers them and a bare text is none; use "
+                "/v1/chat/completions",
+            )
         prompts = [await served.encode_text(prompt) for prompt in body.prompts()]
         return await _answer("completions", served, prompts, body, request)
 
     @application.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "models": {name: _state(each) for name, each in models.items()}}
+        gate = {} if gatekeeper is None else {"gatekeeper": gatekeeper.state()}
+        states = {name: _state(each) for name, each in models.items()}
+        return {"status": "ok", "models": states} | gate
 
     _answer_errors(application)
     return application
@@ -181,9 +198,26 @@ async def _answer_best(
         reply, text = await _while_connected(request, choose())
     finally:
         served.thread.close(job)
+    return _at_once(reply, [text], body)
+
+
+def _withhold(
+    served: ServedModel, prompts: Sequence[list[int]], body: ChatBody, text: str
+) -> Response:
+    """Say `text` in the place of every choice: as its content, and as OpenAI's `refusal` beside."""
+    choices = [Choice.refusal(index, served.decoder) for index in range(body.choices)]
+    reply = Reply(
+        endpoint="chat", model=served.name, prompt_tokens=sum(map(len, prompts)), choices=choices
+    )
+    return _at_once(reply, [text] * len(choices), body)
+
+
+def _at_once(reply: Reply, texts: Sequence[str], body: Body) -> Response:
+    """Texts that are known whole, as a body or, where the client wants one, as a stream."""
     if not body.stream:
-        return JSONResponse(reply.whole([text]))
-    chunks = [*reply.opening(), reply.chunk(reply.choices[0], text)]
+        return JSONResponse(reply.whole(texts))
+    chunks = reply.opening()
+    chunks += [reply.chunk(choice, text) for choice, text in zip(reply.choices, texts, strict=True)]
     chunks += [reply.closing()] if body.with_usage else []
     events = "".join(map(_event, chunks)) + "data: [DONE]\n\n"
     return Response(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})

@@ -7,6 +7,9 @@ from typing import Any
 
 from hark.errors import did_you_mean
 
+WITHHELD_REPLY = "I cannot help with that."
+"""What a prompt is answered that a detector of outliers keeps from the models."""
+
 
 class Refusal(Exception):  # noqa: N818 (it is an answer, not a defect)
     """A request is answered with an HTTP status and an error body instead."""

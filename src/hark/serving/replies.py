@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from transformers import PreTrainedTokenizerBase
 
@@ -40,10 +40,20 @@ class Choice:
     with_logprobs: bool
     tokens: int = 0
     finish: Finish | None = None
+    is_refusal: bool = False
+    """Whether the text stands in the place of a response, since the prompt is not answered."""
     untold: list[Drawn] = field(default_factory=list)
     """Tokens whose log-probabilities have not been told."""
     offset: int = 0
     """Characters of the tokens told before, for the completions endpoint."""
+
+    @classmethod
+    def refusal(cls, index: int, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """What is said in the place of a response that was not drawn."""
+        return cls(
+            endpoint="chat", index=index, tokenizer=tokenizer, with_logprobs=False, finish="end",
+            text=ResponseText(tokenizer, stop=(), stripped=True), is_refusal=True,
+        )  # fmt: skip
 
     def add(self, drawn: Drawn, *, at_once: bool) -> str:
         """One more token; the text that it makes certain, all of it at the end if not `at_once`."""
@@ -61,12 +71,14 @@ class Choice:
     def told(self, text: str, *, as_delta: bool) -> dict[str, Any]:
         """The choice of a reply or chunk with `text` and all log-probabilities not told yet."""
         told: dict[str, Any] = {"index": self.index}
+        refusal = text if self.is_refusal and text else None
         if self.endpoint == "completions":
             told["text"] = text
         elif as_delta:
             told["delta"] = {"content": text} if text else {}
+            told["delta"] |= {"refusal": refusal} if refusal else {}
         else:
-            told["message"] = {"role": "assistant", "content": text, "refusal": None}
+            told["message"] = {"role": "assistant", "content": text, "refusal": refusal}
         told["logprobs"] = self._logprobs() if self.with_logprobs else None
         told["finish_reason"] = FINISH_REASONS[self.finish] if self.finish else None
         if self.finish is not None:

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from hark.serving.application import build_application
+from hark.serving.gatekeeper import Gatekeeper
 from hark.serving.ranker import Ranker
 from hark.serving.served_model import ServedModel
 
@@ -22,15 +23,17 @@ def serve(
     listening: socket.socket,
     *,
     ranker: Ranker | None = None,
+    gatekeeper: Gatekeeper | None = None,
     on_ready: Callable[[], None],
 ) -> None:
     """Serve until interrupted. Raises: KeyboardInterrupt after Ctrl-C, when all has ended.
 
     ranker: chooses the best of n, where clients ask for it.
+    gatekeeper: answers strange prompts in the models' place.
     on_ready: called once requests are answered.
     """
     config = uvicorn.Config(
-        build_application(models, ranker),
+        build_application(models, ranker, gatekeeper),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SECONDS_TO_END,

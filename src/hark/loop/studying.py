@@ -1,0 +1,105 @@
+"""The stage `study`: what several runs together say about a paper's claims; and their page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from hark.errors import DataError, RunError, did_you_mean
+from hark.loop.studies import ANALYSES
+from hark.report.effects import VERDICTS, Effect, overview, section
+from hark.report.run_record import RunRecord
+from hark.runs.run import Run
+from hark.runs.settings import StageSettings
+from hark.training.examples import Paths
+
+
+class StudySettings(StageSettings):
+    """Say what several runs together found of what a paper claims."""
+
+    analysis: str
+    """What to look for; the documentation of `hark.loop.studies` describes each."""
+    runs: Paths = Field(min_length=1)
+    """Run directories of the study."""
+
+    @field_validator("analysis")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ANALYSES:
+            known = ", ".join(sorted(ANALYSES))
+            raise ValueError(f"unknown{did_you_mean(name, ANALYSES)}; known: {known}")
+        return name
+
+
+def run_study(settings: StudySettings, run: Run) -> dict[str, Any]:
+    """Analyse; figures go into the run directory."""
+    records = [RunRecord.read(path) for path in settings.runs]
+    effects = ANALYSES[settings.analysis](records, run.path)
+    return {"analysis": settings.analysis, "effects": [each.to_json() for each in effects]}
+
+
+def effects_of(record: RunRecord) -> list[Effect]:
+    """The effects that a study's run found."""
+    return [Effect.from_json(values) for values in record.results.get("effects", [])]
+
+
+def write_replication(
+    paths: Sequence[Path], *, title: str, into: Path, introduction: Path | None = None
+) -> dict[str, int]:
+    """Write `<into>.md` and, in the directory `into`, its figures; how often each verdict fell.
+
+    Raises: RunError if a path is no complete run of `hark study`; DataError if the introduction
+    cannot be read.
+    """
+    if not paths:
+        raise RunError("there is nothing to write: name run directories of hark study")
+    studies = [_complete_study(path) for path in paths]
+    parts = [f"# {title}", *_introduction(introduction)]
+    effects = [effect for study in studies for effect in effects_of(study)]
+    parts += [overview(effects), "## Effect by effect"]
+    into.mkdir(parents=True, exist_ok=True)
+    for study in studies:
+        for effect in effects_of(study):
+            figure = _copied(study.path, effect.figure, into) if effect.figure else None
+            parts.append(section(effect, figure=figure))
+    parts += ["## Where the numbers come from", "\n".join(map(_origin, studies))]
+    into.with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return {name: sum(effect.verdict == name for effect in effects) for name in VERDICTS}
+
+
+def _complete_study(path: Path) -> RunRecord:
+    study = RunRecord.read(path)
+    if study.manifest.stage != "study" or study.manifest.status != "complete":
+        raise RunError(
+            f"'{path}' is a run of '{study.manifest.stage}' and {study.manifest.status}; give "
+            "complete runs of hark study"
+        )
+    return study
+
+
+def _introduction(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [path.read_text(encoding="utf-8").strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the introduction '{path}' cannot be read: {error}") from None
+
+
+def _copied(run: Path, figure: str, into: Path) -> str:
+    """Copy a figure beside the page; its path as seen from the page."""
+    shutil.copyfile(run / figure, into / figure)
+    return f"{into.name}/{figure}"
+
+
+def _origin(study: RunRecord) -> str:
+    date = study.manifest.started[:10]
+    sources = len(study.manifest.parents)
+    return (
+        f"* {study.label}: `{study.results['analysis']}` over {sources} runs, {date}, "
+        f"commit {study.code}"
+    )

@@ -1,0 +1,118 @@
+"""What a study found of what a paper claims: one record an effect, and the page that lists them.
+
+A verdict follows from an interval by a rule that was written down before the data were seen, never
+from the number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
+
+from hark.evaluation.intervals import Estimate
+
+Verdict = Literal["reproduced", "not reproduced", "cannot be seen"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """One effect: what the paper says, what we did, what came out."""
+
+    name: str
+    """Short and unique in its replication."""
+    paper: str
+    """Paper and section, or figure."""
+    claim: str
+    """What the paper says, in a sentence."""
+    setting: str
+    """What we did: models, data, sizes, seeds."""
+    data: str
+    """Where the data come from: "playground", or what real data they are."""
+    measured: str
+    """What the number is, and its unit."""
+    rule: str
+    """When the effect counts as reproduced, fixed before the data were seen."""
+    estimate: Estimate
+    seeds: int
+    """Independent trainings behind it; 0 where nothing is trained."""
+    verdict: Verdict
+    reason: str
+    """Why this verdict: what the interval says, or why it cannot be seen at this scale."""
+    figure: str | None = None
+    """File name in the study's run directory."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for results.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{**values, "estimate": Estimate.from_json(values["estimate"])})
+
+
+def above(estimate: Estimate, threshold: float) -> Verdict:
+    """Reproduced if the whole interval is above, not if it is all below, else it cannot be seen."""
+    if estimate.low is None or estimate.high is None:
+        return "cannot be seen"
+    if estimate.low > threshold:
+        return "reproduced"
+    return "not reproduced" if estimate.high < threshold else "cannot be seen"
+
+
+def below(estimate: Estimate, threshold: float) -> Verdict:
+    """Reproduced if the whole interval is below, not if it is all above, else it cannot be seen."""
+    if estimate.low is None or estimate.high is None:
+        return "cannot be seen"
+    if estimate.high < threshold:
+        return "reproduced"
+    return "not reproduced" if estimate.low > threshold else "cannot be seen"
+
+
+def number(estimate: Estimate, *, digits: int = 3) -> str:
+    """`0.731 (0.702 to 0.758)`, or why there is no interval or no number."""
+    if estimate.value is None:
+        return estimate.state
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.{digits}f} ({estimate.state})"
+    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+
+
+def overview(effects: Sequence[Effect]) -> str:
+    """A Markdown table, one row an effect."""
+    rows = ["| effect | data | number (95 % interval) | seeds | verdict |", "|---|---|---|---|---|"]
+    rows += [
+        f"| [{each.name}](#{anchor(each.name)}) | {each.data} | {number(each.estimate)} | "
+        f"{each.seeds or '–'} | {each.verdict} |"
+        for each in effects
+    ]
+    return "\n".join(rows)
+
+
+def section(effect: Effect, *, figure: str | None) -> str:
+    """One effect in full, as Markdown; `figure` is the path of its drawing from the page."""
+    lines = [
+        f"### {effect.name}",
+        "",
+        f"*Claim* ({effect.paper}): {effect.claim}",
+        "",
+        f"*Setting* ({effect.data}): {effect.setting}",
+        "",
+        f"*Measured*: {effect.measured}: **{number(effect.estimate)}**"
+        + (f", {effect.seeds} seeds" if effect.seeds else ""),
+        "",
+        f"*Rule*: {effect.rule}",
+        "",
+        f"*Verdict*: **{effect.verdict}**. {effect.reason}",
+    ]
+    if figure:
+        lines += ["", f"![{effect.name}]({figure})"]
+    return "\n".join(lines)
+
+
+def anchor(title: str) -> str:
+    """The anchor that a heading gets on a code host: lower case, words joined by hyphens."""
+    kept = "".join(char for char in title.lower() if char.isalnum() or char in " -_")
+    return kept.replace(" ", "-")
