@@ -289,7 +289,22 @@ _ALL = (
         settings=OnlineSettings,
         function=run_online,
         inputs=online_inputs,
-        code=(*TRAINING, "evaluation", "feedback", "web", "serving", "playground", "loop"),
+        code=(
+            *TRAINING,
+            *SPEAKING,
+            "evaluation",
+            "feedback",
+            "web",
+            "serving",
+            "playground",
+            "loop/online",
+            "loop/simulation",
+            "loop/candidates.py",
+            "loop/merging.py",
+            "loop/tranches.py",
+            "loop/training.py",
+            "loop/comparing.py",
+        ),  # fmt: skip
     ),
     Stage(
         name="outliers",
