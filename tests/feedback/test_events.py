@@ -6,6 +6,7 @@ import dataclasses
 import threading
 
 import pytest
+from tests.feedback.workshop import Workshop
 
 from hark.feedback import events
 from hark.feedback.events import Event, NewEvent

@@ -304,7 +304,7 @@ _ALL = (
             "loop/tranches.py",
             "loop/training.py",
             "loop/comparing.py",
-        ),  # fmt: skip
+        ),
     ),
     Stage(
         name="outliers",

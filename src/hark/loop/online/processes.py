@@ -113,6 +113,9 @@ class KeptProcess:
                 ready = self._take(line)
         status = child.wait()
         listener.join()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
         return ready, status
 
     def _take(self, line: str) -> bool:

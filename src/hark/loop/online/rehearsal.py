@@ -102,18 +102,15 @@ def drive(
 
 
 def _run(command: Sequence[str], killer: Killer) -> int:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "hark.cli.child", *command],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while child.poll() is None:
-            killer.look(child.pid)
-            time.sleep(POLL_SECONDS)
-    except BaseException:
-        child.kill()
-        child.wait()
-        raise
+    start = [sys.executable, "-m", "hark.cli.child", *command]
+    with subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        try:
+            while child.poll() is None:
+                killer.look(child.pid)
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            child.kill()
+            raise
     return child.returncode
 
 

@@ -41,6 +41,11 @@ def findings_of(loop: Loop) -> dict[str, Any]:
         "tranches": newest["tranches"],
         "ratings": ratings.to_json(),
         "experiment": loop.journal.find(EXPERIMENT, "finished"),
+        "collected": [
+            {"tranche": entry.step.removesuffix(": closed"), **entry.facts}
+            for entry in loop.journal.entries
+            if entry.step.endswith(": closed")
+        ],
     }
 
 

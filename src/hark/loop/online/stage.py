@@ -5,6 +5,7 @@ People label in a loop of their own: `hark loop`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
     from hark.loop.online.experiment import run_experiment
     from hark.loop.online.place import Loop
     from hark.loop.online.rehearsal import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
-    from hark.loop.online.reporting import write_loop_report
+    from hark.loop.online.reporting import findings_of, scores_of, write_loop_report
 
     loop = Loop.make(run.path / "loop", loop_settings(settings))
     kills: list[str] = []
@@ -59,12 +60,19 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
         kills = [LABELERS, SERVER, *live, LOOP]
     killed = drive(loop, rounds=settings.rounds, population=settings.crowd, kills=kills)
     with loop.held() as finished:
-        if settings.experiment:
-            run_experiment(finished)
-        found = write_loop_report(Loop.open(loop.path))
-        checked = check_exports(finished)
-    report: dict[str, Any] = {name: found[name] for name in ("rounds", "shown_ratings", "page")}
-    return {**report, "killed": killed, "receipts": checked, "loop": str(loop.path)}
+        experiment = run_experiment(finished) if settings.experiment else None
+    loop = Loop.open(loop.path)
+    write_loop_report(loop)
+    found = findings_of(loop)
+    run.data_path("scores.json").write_text(json.dumps(scores_of(loop)), encoding="utf-8")
+    return {
+        **{name: found[name] for name in ("rounds", "tranches", "ratings", "collected")},
+        "experiment": experiment,
+        "killed": killed,
+        "receipts": check_exports(loop),
+        "loop": str(loop.path),
+        "page": str(loop.path / "report.html"),
+    }
 
 
 def loop_settings(settings: OnlineSettings) -> LoopSettings:

@@ -8,11 +8,12 @@ them, what this code promises: nothing acknowledged is lost or doubled whatever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hark.evaluation.intervals import Estimate
+from hark.evaluation.intervals import NOTHING, Estimate
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, above, below
@@ -20,18 +21,18 @@ from hark.report.loop_figures import draw_by_round, draw_score_histograms
 from hark.report.run_record import RunRecord
 
 PAPER = "HH, 2204.05862, section 4.5"
-Value = Callable[[Mapping[str, Any]], float | None]
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     """Gains by round, tranches, Elo, the experiment, and what kills left of the labels."""
     results = [run.results for run in runs]
     rounds = len(results[0]["rounds"]) - 1
-    _draw(results, directory)
+    _draw(runs, directory)
     shared: dict[str, Any] = {
         "paper": PAPER, "data": "playground", "seeds": len(runs),
-        "setting": f"{rounds} rounds of dialogues with {_labelers(runs)} simulated labelers through "
-        "the feedback application, after a start from comparisons of the SFT model's replies",
+        "setting": f"{rounds} rounds of dialogues with {_labelers(runs)} simulated labelers "
+        "through the feedback application, after a start from comparisons of the SFT model's "
+        "replies",
     }  # fmt: skip
     effects = [_gain(results, number, shared) for number in range(1, rounds + 1)]
     effects += [_scores(results, shared), _accuracy(results, shared), _elo(results, shared)]
@@ -42,8 +43,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 
 
 def _gain(results: Sequence[Mapping[str, Any]], number: int, shared: Mapping[str, Any]) -> Effect:
-    gains = [_number(result["rounds"][number]["judge_gain"]) for result in results]
-    gain = mean_over_seeds(gains)
+    gains = [result["rounds"][number]["judge_gain"]["value"] for result in results]
+    gain = _over_seeds(gains)
     return Effect(
         name=f"Online round {number} is better than the round before",
         claim="Each week's policy, trained with the comparisons of the last one, is better.",
@@ -56,11 +57,11 @@ def _gain(results: Sequence[Mapping[str, Any]], number: int, shared: Mapping[str
 
 
 def _scores(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
-    def moved(result: Mapping[str, Any]) -> float:
+    def moved(result: Mapping[str, Any]) -> float | None:
         online = [one for one in result["tranches"] if one["tranche"].startswith("online")]
-        return _number(online[-1]["score"]) - _number(online[0]["score"])
+        return _difference(online[-1]["score"], online[0]["score"])
 
-    rise = mean_over_seeds([moved(result) for result in results])
+    rise = _over_seeds([moved(result) for result in results])
     return Effect(
         name="Scores of the compared replies move right",
         claim="The distribution of preference-model scores of collected replies moves up with "
@@ -74,11 +75,10 @@ def _scores(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> 
 
 
 def _accuracy(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
-    def fell(result: Mapping[str, Any]) -> float:
-        first, last = result["rounds"][0], result["rounds"][-1]
-        return _number(last["accuracy"]) - _number(first["accuracy"])
+    def fell(result: Mapping[str, Any]) -> float | None:
+        return _difference(result["rounds"][-1]["accuracy"], result["rounds"][0]["accuracy"])
 
-    fall = mean_over_seeds([fell(result) for result in results])
+    fall = _over_seeds([fell(result) for result in results])
     return Effect(
         name="The newest comparisons are harder to call",
         claim="Accuracy falls from 74 % on the base tranche to 70 % (rejection sampling) and 67 % "
@@ -92,11 +92,10 @@ def _accuracy(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -
 
 
 def _elo(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
-    def rose(result: Mapping[str, Any]) -> float:
-        rated = [_number(row["elo"]) for row in result["rounds"] if row["elo"]["value"] is not None]
-        return rated[-1] - rated[0]
+    def rose(result: Mapping[str, Any]) -> float | None:
+        return _difference(result["rounds"][-2]["elo"], result["rounds"][0]["elo"])
 
-    rise = mean_over_seeds([rose(result) for result in results])
+    rise = _over_seeds([rose(result) for result in results])
     return Effect(
         name="Elo rises with rounds",
         claim="Labelers prefer the policies of later rounds.",
@@ -110,7 +109,7 @@ def _elo(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Eff
 
 
 def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
-    gain = mean_over_seeds([_number(result["experiment"]["gain"]) for result in results])
+    gain = _over_seeds([result["experiment"]["gain"]["value"] for result in results])
     counts = results[0]["experiment"]["comparisons"]
     return Effect(
         name="A mixture with online data beats base data of the same size",
@@ -143,8 +142,10 @@ def _kept(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Ef
     )  # fmt: skip
 
 
-def _draw(results: Sequence[Mapping[str, Any]], directory: Path) -> None:
+def _draw(runs: Sequence[RunRecord], directory: Path) -> None:
     """Four figures, a line a seed; histograms of the first seed."""
+    results = [run.results for run in runs]
+    scores = json.loads((runs[0].path / "data" / "scores.json").read_text(encoding="utf-8"))
 
     def line(result: Mapping[str, Any], key: str) -> list[tuple[float, Estimate]]:
         return [(row["round"], Estimate.from_json(row[key])) for row in result["rounds"]]
@@ -159,7 +160,7 @@ def _draw(results: Sequence[Mapping[str, Any]], directory: Path) -> None:
             draw_by_round(drawing.subplots(), lines, y_label=label)
             save(drawing, directory / f"online-{name}.png")
     with canvas() as drawing:
-        draw_score_histograms(drawing.subplots(), results[0]["scores"])
+        draw_score_histograms(drawing.subplots(), scores)
         save(drawing, directory / "online-scores.png")
 
 
@@ -167,7 +168,14 @@ def _labelers(runs: Sequence[RunRecord]) -> int:
     return max(int(one["labelers"]) for run in runs for one in run.results["collected"])
 
 
-def _number(estimate: Mapping[str, Any]) -> float:
-    value = estimate["value"]
-    assert value is not None, "measured in every run"
-    return float(value)
+def _difference(later: Mapping[str, Any], earlier: Mapping[str, Any]) -> float | None:
+    """Of two estimates; None if one of them has no number."""
+    if later["value"] is None or earlier["value"] is None:
+        return None
+    return float(later["value"]) - float(earlier["value"])
+
+
+def _over_seeds(values: Sequence[float | None]) -> Estimate:
+    """Nothing unless it was measured with every seed."""
+    known = [value for value in values if value is not None]
+    return mean_over_seeds(known) if len(known) == len(values) else NOTHING
