@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,14 +39,18 @@ class Application:
     client: FeedbackClient
     own: bool
     """Whether it ends with this process."""
+    hint: str = ""
+    """How a server that is not ours gets to know the snapshots of live dialogues."""
 
 
 @contextlib.contextmanager
-def application(loop: Loop, models: Mapping[str, str]) -> Iterator[Application]:
+def application(loop: Loop, models: Mapping[str, str], *, stays: bool) -> Iterator[Application]:
     """The server, with an owner signed in, for the length of a block.
 
     models: name → model of the snapshots that answer while people work; a server of the loop's own
     is told where they are.
+    stays: whether this process waits for labels, and so has models to serve.
+    Raises: SettingsError without a token for a server that is there; RunError if nothing starts.
     """
     given = loop.settings.server
     with contextlib.ExitStack() as stack:
@@ -53,7 +58,7 @@ def application(loop: Loop, models: Mapping[str, str]) -> Iterator[Application]:
         tell_process(folder, "loop", os.getpid())
         stack.callback(tell_process, folder, "loop", None)
         endpoints = {}
-        if models:
+        if models and stays:
             endpoints = _serve_models(loop, models, stack)
         if given.url is not None:
             token = os.environ.get(TOKEN_VARIABLE)
@@ -62,11 +67,26 @@ def application(loop: Loop, models: Mapping[str, str]) -> Iterator[Application]:
                     f"the server at {given.url} wants an owner's API token: set {TOKEN_VARIABLE}"
                 )
             client = stack.enter_context(FeedbackClient(given.url, token, patience=PATIENCE))
-            yield Application(url=given.url, client=client, own=False)
+            hint = _hint(loop, models) if models else ""
+            if hint and stays:
+                print(hint.lstrip("; "), file=sys.stderr, flush=True)
+            yield Application(url=given.url, client=client, own=False, hint=hint)
             return
         server = stack.enter_context(_own_server(loop, endpoints))
         client = stack.enter_context(_owner(folder, server))
         yield Application(url=server.said["url"], client=client, own=True)
+
+
+def _hint(loop: Loop, models: Mapping[str, str]) -> str:
+    """What a server of somebody else's needs for live dialogues."""
+    given = loop.settings.server
+    port = kept_port(loop.path / "server", "models", given.host, given.models_port)
+    serve = " ".join(f"{name}={path}" for name, path in models.items())
+    told = " ".join(f"--model {name}=http://{given.host}:{port}/v1#{name}" for name in models)
+    return (
+        f"; while people work, `hark serve-model {serve} --port {port}` must run (--wait does so), "
+        f"and the server must have been started with {told}"
+    )
 
 
 def _serve_models(

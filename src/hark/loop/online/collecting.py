@@ -39,13 +39,18 @@ class Waiting:
     quota: int | None
     until: str | None
     """UTC, ISO 8601."""
+    own: bool
+    """Whether the server ends with the command."""
+    hint: str
+    """What a server must know that does not."""
 
     def __str__(self) -> str:
         wanted = "" if self.quota is None else f" of {self.quota}"
         date = "" if self.until is None else f", or {self.until} comes"
+        serving = " (served for as long as --wait is given)" if self.own else ""
         return (
-            f"study '{self.study}' at {self.url} has {self.labels}{wanted} labels; the round goes "
-            f"on once the quota is reached{date}"
+            f"study '{self.study}' at {self.url}{serving} has {self.labels}{wanted} labels; the "
+            f"round goes on once the quota is reached{date}{self.hint}"
         )
 
 
@@ -113,6 +118,7 @@ def wait_for_labels(
             return Waiting(
                 study=study, url=application.url, labels=len(tally.labels), quota=quota.labels,
                 until=None if until is None else until.isoformat(timespec="minutes"),
+                own=application.own, hint=application.hint,
             )  # fmt: skip
         if labelers is not None:
             labelers.check()

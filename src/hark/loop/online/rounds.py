@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hark.loop.online.application import Application, application
+from hark.loop.online.application import application
 from hark.loop.online.collecting import Waiting, fetch_export, open_study, wait_for_labels
 from hark.loop.online.labelers import check_receipts
 from hark.loop.online.place import START, Loop
@@ -156,12 +156,12 @@ def collect_one(loop: Loop, number: int, one: Collection, request: Request) -> W
     study = settings.study(one.study, round=number, live=tuple(one.answering) if one.live else ())
     say(f"[round {number}] {one.tranche}: study '{one.study}'")
     with contextlib.ExitStack() as stack:
-        reached = stack.enter_context(application(loop, one.answering if one.live else {}))
+        live = one.answering if one.live else {}
+        there = request.stays or request.population is not None
+        reached = stack.enter_context(application(loop, live, stays=there))
         client = reached.client
         opened = step("opened", lambda: open_study(client, study, _read_items(loop, made, one)))
         if journal.find(number, f"{one.tranche}: closed") is None:
-            if request.population is None and not request.stays and reached.own:
-                return _closed_to_people(reached, one, opened)
             crowd = _labelers(loop, one.study, request.population)
             labelers = None if crowd is None else stack.enter_context(crowd)
             closed = wait_for_labels(
@@ -181,14 +181,6 @@ def collect_one(loop: Loop, number: int, one: Collection, request: Request) -> W
         )  # fmt: skip
     say(f"[round {number}] {one.tranche}: {exported['labels']} labels in {exported['path']}")
     return None
-
-
-def _closed_to_people(reached: Application, one: Collection, opened: Mapping[str, Any]) -> Waiting:
-    """A server of the loop's own ends with this command, so that there is nothing to wait for."""
-    return Waiting(
-        study=str(opened["study"]), url=f"{reached.url} (while --wait serves it)", labels=0,
-        quota=one.quota.labels, until=None,
-    )  # fmt: skip
 
 
 def _items(loop: Loop, number: int, one: Collection) -> dict[str, Any]:
