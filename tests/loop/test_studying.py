@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,8 +93,16 @@ def test_the_page_has_every_effect_its_figure_and_its_origin(study: Path, tmp_pa
 
 def test_only_complete_studies_make_a_page(study: Path, tmp_path: Path) -> None:
     (world,) = RunRecord.read(study).manifest.parents
-    with pytest.raises(RunError, match="is a run of 'playground' and complete; give complete runs"):
+    with pytest.raises(RunError, match="is a run of 'playground'; give runs of hark study"):
         write_replication([Path(world)], title="HH", into=tmp_path / "hh")
+    manifest = json.loads((study / "manifest.json").read_text())
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "manifest.json").write_text(json.dumps({**manifest, "status": "failed"}))
+    with pytest.raises(RunError, match="the study 'study' is not complete"):
+        write_replication([unfinished], title="HH", into=tmp_path / "hh")
+    counts = write_replication([unfinished, study], title="HH", into=tmp_path / "hh")
+    assert counts["reproduced"] == 1, "one that failed does not stand in the way of a complete one"
     with pytest.raises(RunError, match="nothing to write"):
         write_replication([], title="HH", into=tmp_path / "hh")
     with pytest.raises(HarkError, match="the introduction .* cannot be read"):

@@ -52,12 +52,13 @@ def write_replication(
 ) -> dict[str, int]:
     """Write `<into>.md` and, in the directory `into`, its figures; how often each verdict fell.
 
-    Raises: RunError if a path is no complete run of `hark study`; DataError if the introduction
-    cannot be read.
+    Of several runs of one name, the newest that is complete counts: a study run again replaces
+    itself. Raises: RunError if a path is no run of `hark study` or a name has no complete one;
+    DataError if the introduction cannot be read.
     """
     if not paths:
         raise RunError("there is nothing to write: name run directories of hark study")
-    studies = [_complete_study(path) for path in paths]
+    studies = _newest_complete([_study(path) for path in paths])
     parts = [f"# {title}", *_introduction(introduction)]
     effects = [effect for study in studies for effect in effects_of(study)]
     parts += [overview(effects), "## Effect by effect"]
@@ -71,14 +72,24 @@ def write_replication(
     return {name: sum(effect.verdict == name for effect in effects) for name in VERDICTS}
 
 
-def _complete_study(path: Path) -> RunRecord:
+def _study(path: Path) -> RunRecord:
     study = RunRecord.read(path)
-    if study.manifest.stage != "study" or study.manifest.status != "complete":
-        raise RunError(
-            f"'{path}' is a run of '{study.manifest.stage}' and {study.manifest.status}; give "
-            "complete runs of hark study"
-        )
+    if study.manifest.stage != "study":
+        raise RunError(f"'{path}' is a run of '{study.manifest.stage}'; give runs of hark study")
     return study
+
+
+def _newest_complete(studies: Sequence[RunRecord]) -> list[RunRecord]:
+    """One run of each name, in the order in which the names come first."""
+    found: dict[str, RunRecord | None] = {study.label: None for study in studies}
+    for study in sorted(studies, key=lambda each: each.manifest.started):
+        if study.manifest.status == "complete":
+            found[study.label] = study
+    if missing := [name for name, study in found.items() if study is None]:
+        raise RunError(
+            f"the study '{missing[0]}' is not complete; give the command that began it again"
+        )
+    return [study for study in found.values() if study is not None]
 
 
 def _introduction(path: Path | None) -> list[str]:
