@@ -18,7 +18,6 @@ from pydantic import Field, model_validator
 from hark.data.formats import read_prompts
 from hark.data.records import Dialogue
 from hark.errors import DataError
-from hark.feedback.items import NewItem
 from hark.loop.inputs import data_files, model_files, read_examples, read_files
 from hark.loop.judges import scorer
 from hark.loop.speaker import AnySpeaker, Reply, SpeakerSettings, load_speaker
@@ -27,7 +26,6 @@ from hark.models.processes import is_first
 from hark.runs.run import Run
 from hark.runs.settings import DataStageSettings
 from hark.training.examples import Paths
-from hark.web.live.turns import draw_snapshots
 
 ID_CHARACTERS = 16
 
@@ -84,6 +82,10 @@ def run_items(settings: ItemsSettings, run: Run) -> dict[str, Any]:
     An item whose responses are not all whole, or not all different, could not be judged; it is left
     out and counted.
     """
+    # Imported here: whoever trains should not wait for a database's library.
+    from hark.feedback.items import NewItem
+    from hark.web.live.turns import draw_snapshots
+
     prompts = _prompts(settings, run)
     turns = [[{"role": one.role, "content": one.content} for one in each] for each in prompts]
     ids = [_id(settings, place, each) for place, each in enumerate(turns)]

@@ -219,7 +219,7 @@ _ALL = (
         settings=ItemsSettings,
         function=run_items,
         inputs=items_inputs,
-        code=("data", "models", *SPEAKING, "loop/candidates.py"),
+        code=("data", "models", *SPEAKING, "loop/candidates.py", "web/live/turns.py"),
         shared=True,
     ),
     Stage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,11 +12,13 @@ from hark.data.files import expand_paths
 from hark.data.mixing import parse_weighted_path
 from hark.errors import HarkError, SettingsError
 from hark.feedback.records import Sampling
-from hark.feedback.studies import StudySettings
 from hark.loop.references import merge
 from hark.runs.run import resolve_model
 from hark.runs.settings import Dtype
 from hark.settings import Paths, Settings
+
+if TYPE_CHECKING:
+    from hark.feedback.studies import StudySettings
 
 PATH_FIELDS = {
     "model", "value_model", "data", "prompts", "evaluation_data", "evaluation_text",
@@ -223,6 +225,9 @@ class LoopSettings(LoopParts):
 
         live: names of the snapshots that answer while people work.
         """
+        # Imported here: whoever trains should not wait for a database's library.
+        from hark.feedback.studies import StudySettings
+
         task = self.collect.task if live or self.collect.task != "dialogue" else "vote"
         drawn = {
             "snapshots": list(live),
