@@ -54,6 +54,7 @@ def test_a_loop_is_made_once_and_its_settings_stay(given: dict[str, Any], tmp_pa
         ({"static": {"data": ["gone.jsonl"]}}, "static.data: "),
         ({"measure": {"data": ["gone.jsonl"]}}, "measure.data: "),
         ({"policy": {"model": "./gone", "data": ["prompts.jsonl"]}}, "nothing at './gone'"),
+        ({"measure": {"data": ["prompts.jsonl"], "limit": 1, "replies": 2}}, "limit would be"),
         ({"nmae": "x"}, "unknown setting 'nmae'"),
     ],
 )

@@ -58,7 +58,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> LoopSettings:
                 "max_response_tokens": 48,
             },
             "held_out": 0.2,
-            "measure": {"data": [str(prompts)]},
+            "measure": {"data": [str(prompts)], "replies": 2},
         }
     )  # fmt: skip
 
@@ -127,10 +127,12 @@ def test_the_report_rates_every_snapshot_that_was_served(
     loop: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = write_loop_report(loop)
+    assert {row["judge_gain"]["n"] for row in found_rows(loop)} == {2 * 12}
+    assert {row["judge_gain"]["clusters"] for row in found_rows(loop)} == {12}
     rated = {one["model"]: one["elo"] for one in found["ratings"]["ratings"]}
     assert rated["tiny-start"]["value"] == 1000
     assert rated["tiny-round-2"]["state"] == "no observations"
-    assert found["ratings"]["votes"] == sum(sum(row["labels"].values()) for row in loop_rows(loop))
+    assert found["ratings"]["votes"] == sum(sum(row["labels"].values()) for row in found_rows(loop))
     page = (loop.path / "report.html").read_text(encoding="utf-8")
     for name in ("scores-by-tranche", "accuracy-by-round", "judge-by-round", "elo-by-round"):
         assert f'id="{name}"' in page
@@ -139,7 +141,7 @@ def test_the_report_rates_every_snapshot_that_was_served(
     assert [row["state"] for row in told["rounds"]] == ["finished"] * (ROUNDS + 1)
 
 
-def loop_rows(loop: Loop) -> list[dict[str, Any]]:
+def found_rows(loop: Loop) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads((loop.path / "report.json").read_text())["rounds"]
     return rows
 

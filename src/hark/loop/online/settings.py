@@ -136,9 +136,18 @@ class MeasureSettings(Settings):
     """Files of held-out prompts."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many prompts."""
+    replies: int = Field(default=1, ge=1)
+    """How often each policy answers each prompt: policies of two rounds are often nearer to each
+    other than two replies of one."""
     judge: str = "playground"
     """Who says which reply is better: playground (its gold grade), or a scorer that no policy is
     trained against."""
+
+    @model_validator(mode="after")
+    def _limit_fits(self) -> Self:
+        if self.limit is not None and self.replies > 1:
+            raise ValueError("limit would be ignored: with several replies all prompts are taken")
+        return self
 
 
 class ServerSettings(Settings):

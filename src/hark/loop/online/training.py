@@ -126,7 +126,7 @@ def compare_policies(
     values = {
         "policies": {key: {"model": model} for key, model in policies.items()},
         "baseline": baseline,
-        "data": [str(path) for path in settings.measure.data],
+        "data": [str(path) for path in settings.measure.data] * settings.measure.replies,
         "judge": settings.measure.judge,
         "preference_model": preference,
         "long_prompts": "skip",
