@@ -9,15 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from hark.errors import SettingsError, did_you_mean
 
 QUOTED = re.compile(r"'([^']*)'")
 """The choices in pydantic's messages."""
+
+
+def as_list(value: object) -> object:
+    """One path stands for a list of one; null for none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | Path) else value
+
+
+Paths = Annotated[tuple[Path, ...], BeforeValidator(as_list)]
+"""A path, several, or none."""
 
 
 class Settings(BaseModel):

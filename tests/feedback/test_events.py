@@ -6,9 +6,10 @@ import dataclasses
 import threading
 
 import pytest
+from tests.feedback.workshop import Workshop
 
 from hark.feedback import events
-from hark.feedback.events import NewEvent
+from hark.feedback.events import Event, NewEvent
 from hark.feedback.refusals import ConflictError, InvalidLabelError, NotFoundError
 from hark.feedback.store import Store
 
@@ -110,3 +111,13 @@ def test_the_canonical_record(store: Store) -> None:
     assert record["client"] == {"key": "k", "ms_active": 5}
     assert record["answer"] == {"chosen": "a"}
     assert record["schema"] == 1
+
+
+def test_an_event_is_read_back_from_its_canonical_record(workshop: Workshop) -> None:
+    workshop.study("vote")
+    for position, event in enumerate(workshop.events(), start=1):
+        again = Event.from_json(event.to_json(), position=position)
+        assert again.to_json() == event.to_json()
+        assert (again.id, again.author, again.client_key) == (
+            event.id, event.author, event.client_key
+        )  # fmt: skip

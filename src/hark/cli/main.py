@@ -86,6 +86,24 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Let a labeler judge the answers of models.",
         "hark label --data runs/…-sample/data/responses.jsonl --labeler playground",
     ),
+    "items": (
+        COLLECT,
+        "Let snapshots answer prompts side by side, as items of a study.\n\n"
+        "`hark feedback create --items` takes the file.",
+        "hark items --snapshots '{old: {model: runs/…-sft}, new: {model: runs/…-ppo}}' "
+        "--data prompts.jsonl",
+    ),
+    "merge": (
+        DATA,
+        "Merge tranches of comparisons into one training set, weighted, capped, parted by prompt.",
+        "hark merge --tranches '{base: {data: [base.jsonl]}, online: {data: [online.jsonl]}}'",
+    ),
+    "tranches": (
+        MEASURE,
+        "Measure tranches of comparisons by a preference model: scores, accuracy.",
+        "hark tranches --model runs/…-preference "
+        "--replies '{base: [base.jsonl], online: [online.jsonl]}'",
+    ),
     "evaluate": (
         MEASURE,
         "Measure win rate, preference accuracy, loss or multiple choice.",
@@ -148,6 +166,20 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "minute.",
         "hark serve --demo",
     ),
+    "loop": (
+        COLLECT,
+        "Iterated online training: serve, collect, retrain, again.\n\n"
+        "Each round serves the previous and the new policy, collects comparisons from people (or "
+        "simulated labelers) until a quota or a date, and retrains. Every step may be killed.",
+        "hark loop init LOOP.yaml loops/weekly",
+    ),
+    "trace": (
+        MEASURE,
+        "Show which labels a model, a rating or a run comes from, or what came of labels.\n\n"
+        "From run to run by their manifests, down to exports with their studies, labels and "
+        "labelers; --down goes the other way.",
+        "hark trace runs/…-ppo",
+    ),
     "report": (
         MEASURE,
         "Make one self-contained HTML page of runs.",
@@ -195,7 +227,7 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
 }
 """Name → its place in the list, its help (the first sentence is in the list), an example."""
 
-WITH_COMMANDS = {"data", "feedback"}
+WITH_COMMANDS = {"data", "feedback", "loop"}
 """Those that are an application of commands of their own."""
 
 FROM_DISK = {

@@ -127,28 +127,27 @@ class Event:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any], *, position: int) -> Self:
-        """The event behind a record of `to_json`, which stands at `position` in its file.
+    def from_json(cls, values: Mapping[str, Any], *, position: int) -> Self:
+        """The inverse of `to_json`, which leaves out the position: that in its file.
 
         Raises: KeyError or ValueError if it is no such record.
         """
-        own = {
-            "event_id", "schema", "kind", "ts", "study", "task_id", "assignment_id", "labeler",
-            "supersedes",
-        }  # fmt: skip
+        body = dict(values)
+        client = dict(body.pop("client"))
+        key = str(client.pop("key"))
         return cls(
             position=position,
-            id=record["event_id"],
-            schema=record["schema"],
-            kind=record["kind"],
-            author=record["labeler"],
-            client_key=record["client"]["key"],
-            study_id=record["study"],
-            item_id=record["task_id"],
-            assignment_id=record["assignment_id"],
-            supersedes=record["supersedes"],
-            body={name: value for name, value in record.items() if name not in own},
-            created_at=datetime.fromisoformat(record["ts"]).timestamp(),
+            id=body.pop("event_id"),
+            schema=body.pop("schema"),
+            kind=body.pop("kind"),
+            created_at=datetime.fromisoformat(body.pop("ts")).timestamp(),
+            study_id=body.pop("study"),
+            item_id=body.pop("task_id"),
+            assignment_id=body.pop("assignment_id"),
+            author=body.pop("labeler"),
+            supersedes=body.pop("supersedes"),
+            client_key=key,
+            body={**body, "client": client} if client else body,
         )
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from hark.loop.best_of_curve import BestOfSettings, run_best_of
+from hark.loop.candidates import ItemsSettings, items_inputs, run_items
 from hark.loop.comparing import CompareSettings, compare_inputs, run_compare
 from hark.loop.distilling import run_distill
 from hark.loop.evaluating import EvaluateSettings, run_evaluate
 from hark.loop.inputs import data_files, model_files
 from hark.loop.labelling import LabelSettings, run_label
+from hark.loop.merging import MergeSettings, merge_inputs, run_merge
+from hark.loop.online.stage import OnlineSettings, online_inputs, run_online
 from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
 from hark.loop.preference_training import run_preference
 from hark.loop.preparing import PrepareStageSettings, run_prepare
@@ -27,6 +30,7 @@ from hark.loop.sampling import SampleSettings, run_sample
 from hark.loop.studying import StudySettings, run_study
 from hark.loop.tournament import TournamentSettings, run_tournament, tournament_inputs
 from hark.loop.training import PPOStageSettings, run_ppo, run_sft
+from hark.loop.tranches import TranchesSettings, run_tranches, tranches_inputs
 from hark.models.processes import from_first, join, lost_processes_explained, wait_for_all
 from hark.playground.opinions import OpinionSettings, write_opinions
 from hark.playground.world import PlaygroundSettings, write_world
@@ -246,6 +250,23 @@ _ALL = (
         code=("data", "models", "playground", "loop/labelling.py", "loop/judges.py"),
     ),
     Stage(
+        name="items",
+        summary="Let snapshots answer prompts, as items of a study.",
+        settings=ItemsSettings,
+        function=run_items,
+        inputs=items_inputs,
+        code=("data", "models", *SPEAKING, "loop/candidates.py", "web/live/turns.py"),
+        shared=True,
+    ),
+    Stage(
+        name="merge",
+        summary="Merge tranches of comparisons into one training set.",
+        settings=MergeSettings,
+        function=run_merge,
+        inputs=merge_inputs,
+        code=("data", "loop/merging.py"),
+    ),
+    Stage(
         name="preference",
         summary="Train a preference model on comparisons.",
         settings=PreferenceSettings,
@@ -304,6 +325,37 @@ _ALL = (
         inputs=compare_inputs,
         code=("data", "models", "evaluation", "playground", *SPEAKING, "loop/comparing.py"),
         shared=True,
+    ),
+    Stage(
+        name="tranches",
+        summary="Measure tranches of comparisons by a preference model.",
+        settings=TranchesSettings,
+        function=run_tranches,
+        inputs=tranches_inputs,
+        code=("data", "models", "evaluation", "playground", "loop/judges.py", "loop/tranches.py"),
+    ),
+    Stage(
+        name="online",
+        summary="Iterated online training with simulated labelers.",
+        settings=OnlineSettings,
+        function=run_online,
+        inputs=online_inputs,
+        code=(
+            *TRAINING,
+            *SPEAKING,
+            "evaluation",
+            "feedback",
+            "web",
+            "serving",
+            "playground",
+            "loop/online",
+            "loop/simulation",
+            "loop/candidates.py",
+            "loop/merging.py",
+            "loop/tranches.py",
+            "loop/training.py",
+            "loop/comparing.py",
+        ),
     ),
     Stage(
         name="outliers",

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-from pydantic import BeforeValidator
 from transformers import PreTrainedTokenizerBase
 
 from hark.data.formats import OnBadLine, ReadReport, Records, iterate_texts
@@ -20,20 +19,10 @@ from hark.models.fitting import CutCounts, LongResponses, cut_to_context
 from hark.models.packing import PromptTree
 from hark.models.tokenizer import encode_prompt, encode_response
 from hark.runs.run import Run
+from hark.settings import Paths as Paths
 from hark.training.trainer import TrainingSettings
 
 Record = TypeVar("Record")
-
-
-def as_list(value: object) -> object:
-    """One path stands for a list of one; null for none."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str | Path) else value
-
-
-Paths = Annotated[tuple[Path, ...], BeforeValidator(as_list)]
-"""A path, several, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,8 @@ from hark.models.processes import first_before_others, own_share, summed, world_
 from hark.models.tokenizer import load_tokenizer, padding_id, set_template, train_tokenizer
 from hark.runs.files import atomic_directory
 from hark.runs.run import Run, resolve_model
-from hark.training.examples import Paths, RecordReader, as_list
+from hark.settings import as_list
+from hark.training.examples import Paths, RecordReader
 from hark.training.optimizer import OptimizerSettings
 from hark.training.token_file import TokenFile, rows_of, write_token_file
 from hark.training.trainer import (

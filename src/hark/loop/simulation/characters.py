@@ -56,11 +56,17 @@ class CrowdSettings(Settings):
     noise: Annotated[float, Field(ge=0)] = 0.118
     """Of a careful labeler: the Bradley–Terry temperature, in units of the grade (0 to 1)."""
     biased: Share = 0.1
+    """Share who like what is first, and long."""
     guessers: Share = 0.04
+    """Share who choose by lot."""
     spammers: Share = 0.06
+    """Share who choose what is first, unread."""
     speeders: Share = 0.06
+    """Share who hardly read."""
     pasters: Share = 0.04
+    """Share whose writing is pasted."""
     abandoners: Share = 0.1
+    """Share who walk off from items."""
 
     @model_validator(mode="after")
     def _leaves_room(self) -> CrowdSettings:

@@ -12,8 +12,9 @@ from typing import Annotated
 from pydantic import Field
 
 from hark.loop.simulation.characters import Character
-from hark.loop.simulation.labeler import Diary, Receipt, SimulatedLabeler, wait_for_replies
+from hark.loop.simulation.labeler import Diary, SimulatedLabeler, wait_for_replies
 from hark.loop.simulation.latency import Timed, TimedTransport
+from hark.loop.simulation.ledger import Ledger, Receipt
 from hark.settings import Settings
 from hark.web.client import FeedbackClient, Patience
 
@@ -96,11 +97,13 @@ def work(
     notes: list[Timed],
     replies: Callable[[FeedbackClient, str], None] = wait_for_replies,
     on_item: Callable[[], None] = lambda: None,
+    ledger: Ledger | None = None,
 ) -> Outcome:
     """Let all of them label at once, until each has ended.
 
     notes: where the clients of `seat` note their requests. on_item: called, in any thread, after
-    each item that is done.
+    each item that is done. ledger: of what was sent before, by labelers of the same names; what has
+    no receipt there is sent again first.
     """
     diaries: list[Diary] = []
 
@@ -110,6 +113,8 @@ def work(
         time.sleep(settings.arrival_seconds * character.draw("arrival"))
         try:
             with seat(character) as client:
+                if ledger is not None:
+                    ledger.send_again(character.name, client)
                 SimulatedLabeler(
                     character=character,
                     client=client,
@@ -120,6 +125,7 @@ def work(
                     replies=replies,
                     on_item=on_item,
                     diary=diary,
+                    ledger=ledger,
                 ).work(settings.labels_each)
         except Exception as error:  # A defect of one must not pass for a quiet labeler.
             diary.errors.append(f"{character.name}: {type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.refusals import ConflictError
 from hark.loop.simulation.answering import Reply, fingerprint, reply
 from hark.loop.simulation.characters import Character
+from hark.loop.simulation.ledger import Ledger, Receipt
 from hark.web.bodies import AssignmentBody, ReceiptBody, ViewBody
 from hark.web.client import FeedbackClient, UnreachableError
 
@@ -26,18 +27,6 @@ MOST_STREAMS: Final = 60
 """How often the models' replies are asked for."""
 HEARTBEATS: Final = 0.3
 """Share of the steps during which the page gives a sign of life."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What a labeler was told is kept."""
-
-    labeler: str
-    assignment_id: str
-    kind: str
-    event_id: str
-    key: str
-    answer: dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -97,6 +86,8 @@ class SimulatedLabeler:
     on_item: Callable[[], None] = lambda: None
     """Told of each item that is done."""
     diary: Diary
+    ledger: Ledger | None = None
+    """Where it is kept what is sent and acknowledged, for labelers who may be killed themselves."""
 
     def work(self, most: int | None = None) -> Diary:
         """Label until there is nothing left, or `most` items are done."""
@@ -150,6 +141,10 @@ class SimulatedLabeler:
         for _ in range(MOST_STEPS):
             if view is None:
                 return
+            if view.waits_for_models:  # Somebody who comes back to a dialogue finds it so.
+                self.replies(self.client, assignment_id)
+                view = self._see(assignment_id)
+                continue
             due = reply(self.character, view)
             if due is None:
                 self._done()
@@ -204,6 +199,8 @@ class SimulatedLabeler:
 
     def _send(self, view: ViewBody, due: Reply) -> ReceiptBody:
         assignment_id, key = view.assignment_id, new_id()
+        if self.ledger is not None:
+            self.ledger.sending(self.diary.character.name, assignment_id, key, due)
 
         def send() -> ReceiptBody:
             if due.kind == "finish":
@@ -212,16 +209,17 @@ class SimulatedLabeler:
 
         impatient = self.character.sends_twice(due.kind, fingerprint(view))
         receipt = self._twice(send) if impatient else send()
-        self.diary.receipts.append(
-            Receipt(
-                labeler=self.diary.pseudonym,
-                assignment_id=assignment_id,
-                kind=due.kind,
-                event_id=receipt.event_id,
-                key=key,
-                answer=due.answer,
-            )
+        told = Receipt(
+            labeler=self.diary.pseudonym,
+            assignment_id=assignment_id,
+            kind=due.kind,
+            event_id=receipt.event_id,
+            key=key,
+            answer=due.answer,
         )
+        self.diary.receipts.append(told)
+        if self.ledger is not None:
+            self.ledger.received(told)
         return receipt
 
     def _twice(self, send: Callable[[], ReceiptBody]) -> ReceiptBody:
