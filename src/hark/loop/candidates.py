@@ -83,13 +83,16 @@ def run_items(settings: ItemsSettings, run: Run) -> dict[str, Any]:
     out and counted.
     """
     # Imported here: whoever trains should not wait for a database's library.
+    from hark.feedback.chance import Chance
     from hark.feedback.items import NewItem
     from hark.web.live.turns import draw_snapshots
 
     prompts = _prompts(settings, run)
     turns = [[{"role": one.role, "content": one.content} for one in each] for each in prompts]
     ids = [_id(settings, place, each) for place, each in enumerate(turns)]
-    drawn = [draw_snapshots(tuple(settings.snapshots), settings.responses, one) for one in ids]
+    # No secret: the order that labelers see is the server's own.
+    chance, names = Chance(f"items {settings.seed}"), tuple(settings.snapshots)
+    drawn = [draw_snapshots(chance, names, settings.responses, one) for one in ids]
     replies = _replies(settings, prompts, drawn, run)
     left_out: collections.Counter[str] = collections.Counter()
     rows: list[dict[str, Any]] = []
