@@ -43,7 +43,7 @@ def fit(world: dict[str, str], output: Path, **changes: Any) -> Any:
     values = {
         "model": world["model"], "data": [world["ordinary.jsonl"]],
         "outlier_data": [world["outliers.jsonl"]], "output": str(output), "device": "cpu",
-        "exposed": [1, 8], "shrinkage": 0.1,
+        "exposed": [1, 24], "shrinkage": 0.1,
     }  # fmt: skip
     given = {name: value for name, value in (values | changes).items() if value is not None}
     settings = STAGES["outliers"].settings.parse(given, where="test")
