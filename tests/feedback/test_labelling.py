@@ -400,7 +400,7 @@ def test_ratings_on_axes_have_no_gold(use: str) -> None:
         "task": {"kind": "summary", "post": "P", "asks": "axes"},
         "candidates": [{"text": "one"}], "use": use, "gold": {"chosen": "0"},
     }  # fmt: skip
-    with pytest.raises(DataError, match="one is rated on 'axes'.*without gold"):
+    with pytest.raises(InvalidLabelError, match="one is rated on 'axes'.*without gold"):
         NewItem.read(item, what="a test")
 
 

@@ -17,7 +17,15 @@ from tests.feedback.workshop import Clock, Workshop
 
 from hark.evaluation.elo import Vote, rate
 from hark.evaluation.matchups import matchups
-from hark.feedback import accounts, assignment, events, items, labelling, statistics_columns, studies
+from hark.feedback import (
+    accounts,
+    assignment,
+    events,
+    items,
+    labelling,
+    statistics_columns,
+    studies,
+)
 from hark.feedback.accounts import Person
 from hark.feedback.agreement import krippendorff_alpha, percent_agreement
 from hark.feedback.assignment import Assignment
@@ -174,7 +182,7 @@ def test_gold_that_an_older_version_took_for_ratings_on_axes_gives_no_mark(
     labelling.submit(workshop.store, held.id, ann.id, "axes", given, client_key="k")
     found = Watch(study.id).look(workshop.store, study, wait=True)
     assert found.labels == 1
-    assert found.gold_accuracy is None
+    assert found.gold_accuracy.n == 0
 
 
 def test_results_of_pieces_are_those_of_all_at_once(

@@ -226,11 +226,12 @@ class Columns:
         order = shown_order(label.id, label.display_order, count)
         at = {place: screen for screen, place in enumerate(order)}
         return [
-            dict(
-                row=row, place=place_of((None, i, j)), sign=sign, candidate=keys[i], other=keys[j],
-                model=models[i], other_model=models[j], shown_first=at[i] < at[j],
-                live=label.kind == "comparison", cast=cast,
-            )
+            {
+                "row": row, "place": place_of((None, i, j)), "sign": sign,
+                "candidate": keys[i], "other": keys[j],
+                "model": models[i], "other_model": models[j],
+                "shown_first": at[i] < at[j], "live": label.kind == "comparison", "cast": cast,
+            }
             for i, j, sign in preferences(label)
         ]  # fmt: skip
 
