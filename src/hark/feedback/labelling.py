@@ -313,8 +313,8 @@ def correct(
 ) -> Event:
     """Supersede one's own label by another answer, or retract it (None). Nothing is lost.
 
-    Raises: NotAllowedError for somebody else's, or who was turned away; ConflictError if it was superseded already, or the
-    labeler has learnt since what they were not to know.
+    Raises: NotAllowedError for somebody else's, or who was turned away; ConflictError if it was
+    superseded already, or the labeler has learnt since what they were not to know.
     """
     with store.write() as connection:
         now = store.clock()
