@@ -271,7 +271,31 @@ def test_who_is_turned_away_adds_nothing_to_what_they_hold(workshop: Workshop) -
         store, str(kept.assignment_id), ann.id, "vote", same, client_key=kept.client_key
     )
     assert again.event.repeated
-    assignment.skip(store, held.id, ann.id, "turned away", client_key="skip")
+    with pytest.raises(NotAllowedError, match="your part in this study has ended"):
+        assignment.skip(store, held.id, ann.id, "turned away", client_key="skip")
+    assert not workshop.events(kinds=["skip"])
+
+
+@pytest.mark.parametrize("answer", [{"chosen": None}, None], ids=["corrected", "retracted"])
+def test_who_is_turned_away_changes_no_label(
+    workshop: Workshop, answer: dict[str, Any] | None
+) -> None:
+    store = workshop.store
+    study = workshop.study()
+    workshop.votes(study, 2)
+    ann = workshop.labeler(study)
+    vote(workshop, get(workshop, study, ann), ann)
+    vote(workshop, get(workshop, study, ann), ann)
+    first, second = workshop.events(kinds=["vote"])
+    before = labelling.correct(store, first.id, ann.id, answer, client_key="before")
+    studies.set_member_state(store, study.id, ann.id, "rejected", by=workshop.owner.id)
+    count = len(workshop.events(study_id=study.id))
+    with pytest.raises(NotAllowedError, match="your part in this study has ended"):
+        labelling.correct(store, second.id, ann.id, answer, client_key="after")
+    # What was acknowledged stays so, however often it is sent.
+    again = labelling.correct(store, first.id, ann.id, answer, client_key="before")
+    assert (again.id, again.repeated) == (before.id, True)
+    assert len(workshop.events(study_id=study.id)) == count
 
 
 def test_who_is_paused_may_end_what_they_hold(workshop: Workshop) -> None:

@@ -16,7 +16,7 @@ from hark.errors import DataError
 from hark.feedback import assignment, items, labelling, studies
 from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
-from hark.feedback.export import ExportSettings, check_snapshot, export_study
+from hark.feedback.export import ExportSettings, check_snapshot, export_study, read_about
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import NotFoundError
@@ -205,6 +205,57 @@ def test_what_no_training_reads_is_exported_as_it_was_kept(
     assert "* 1 of use 'test'" in (path / "card.md").read_text()
     check_snapshot(path)
     for other in ("hh", "trl", "openai", "parquet"):
+        with pytest.raises(DataError, match=f"no format '{other}' holds labels of this kind"):
+            exported(workshop, study, tmp_path / "out", format=other)
+
+
+AXES = {"kind": "summary", "post": "P", "asks": "axes", "axes": ["accuracy"]}
+
+
+def compare_summaries(workshop: Workshop, study: Any) -> None:
+    add(workshop, study, {"kind": "summary", "post": "P", "axes": []}, "one", "two")
+    person = workshop.labeler(study)
+    held = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(held, Assignment)
+    seen = labelling.view(workshop.store, held.id, person.id)
+    ids = [one["id"] for one in seen.candidates]
+    notes = {"notes": dict.fromkeys(ids, "says little")}
+    said = {"chosen": ids[0], "strength": 2, "axes": {}}
+    for kind, body in (("notes", notes), ("summary", said)):
+        labelling.submit(workshop.store, held.id, person.id, kind, body, client_key=kind)
+
+
+def test_ratings_on_axes_come_beside_comparisons(workshop: Workshop, tmp_path: Path) -> None:
+    study = workshop.study("summary")
+    compare_summaries(workshop, study)
+    without = exported(workshop, study, tmp_path / "out")
+    assert not (without / "labels.jsonl").exists()
+    assert "ratings on axes" not in (without / "card.md").read_text()
+    add(workshop, study, AXES, "rated")
+    kept = answer(workshop, study, "axes", {"ratings": {"accuracy": 6}})
+    for format in ("hark", "trl"):
+        path = exported(workshop, study, tmp_path / "out", format=format)
+        (row,) = map(json.loads, (path / "labels.jsonl").read_text().splitlines())
+        assert (row["event_id"], row["answer"]["ratings"]) == (kept, {"accuracy": 6})
+        assert len((path / "comparisons.jsonl").read_text().splitlines()) == 1
+        card = (path / "card.md").read_text()
+        assert "| labels | 2 |" in card
+        assert "| ratings on axes, in `labels.jsonl` | 1 |" in card
+        about = read_about(path)
+        assert (about["labels"], about["data"]) == (2, "comparisons.jsonl")
+        assert "labels.jsonl" in about["files"]
+        check_snapshot(path)
+
+
+def test_a_study_of_ratings_alone_is_exported(workshop: Workshop, tmp_path: Path) -> None:
+    study = workshop.study("summary")
+    add(workshop, study, AXES, "rated")
+    answer(workshop, study, "axes", {"ratings": {"accuracy": 6}})
+    path = exported(workshop, study, tmp_path / "out")
+    assert not (path / "comparisons.jsonl").exists()
+    assert read_about(path)["data"] == "labels.jsonl"
+    assert (path / "card.md").read_text().count("Labels of study") == 1
+    for other in ("trl", "parquet"):
         with pytest.raises(DataError, match=f"no format '{other}' holds labels of this kind"):
             exported(workshop, study, tmp_path / "out", format=other)
 

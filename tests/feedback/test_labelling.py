@@ -245,6 +245,24 @@ def test_what_comes_after_the_time_limit_is_kept_but_no_answer(
             labelling.correct(desk.store, receipt.event.id, desk.person.id, late, client_key="c")
 
 
+def test_a_late_question_goes_on_to_its_second_phase(workshop: Workshop, clock: Clock) -> None:
+    """The lease ran out and another has the place: both answers are kept, as late."""
+    desk = Desk(workshop, question(seconds=60, phases=["alone", "assisted"]))
+    assignment.open_step(desk.store, desk.held.id, desk.person.id)
+    clock.now = desk.held.expires_at + 1
+    other = workshop.labeler(desk.study)
+    assert isinstance(assignment.claim(desk.store, desk.study.id, other.id), Assignment)
+    receipt = desk.send("qa_answer", {"choice": 1, "confidence": 80})
+    assert (receipt.state, "qa_answer" in receipt.next_steps) == ("late", True)
+    assert assignment.open_step(desk.store, desk.held.id, desk.person.id) == clock.now + 60
+    assert desk.view.deadline == clock.now + 60
+    receipt = desk.send("qa_answer", {"choice": 0, "confidence": 60})
+    assert (receipt.state, receipt.next_steps) == ("late", frozenset())
+    assert receipt.event.body["answer"] == {"choice": 0, "confidence": 60}
+    assert receipt.event.body["late"]
+    assert assignment.open_step(desk.store, desk.held.id, desk.person.id) is None
+
+
 @pytest.mark.parametrize("gives_back", [True, False])
 def test_an_item_that_was_given_back_has_no_fresh_time(
     workshop: Workshop, clock: Clock, gives_back: bool
@@ -374,6 +392,16 @@ def test_items_are_added_once_and_all_or_none(workshop: Workshop) -> None:
         items.add_items(store, study.id, [vote_item(categories=["gore"])], by=workshop.owner.id)
     with store.read() as connection:
         assert [items.get_item(connection, one).position for one in again] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("use", ["train", "screening", "gold"])
+def test_ratings_on_axes_have_no_gold(use: str) -> None:
+    item = {
+        "task": {"kind": "summary", "post": "P", "asks": "axes"},
+        "candidates": [{"text": "one"}], "use": use, "gold": {"chosen": "0"},
+    }  # fmt: skip
+    with pytest.raises(InvalidLabelError, match="one is rated on 'axes'.*without gold"):
+        NewItem.read(item, what="a test")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.feedback.workshop import ATTACK, Workshop
+from tests.feedback.workshop import ATTACK, Clock, Workshop
 
 from hark.feedback import assignment, items, labelling, reviews, studies
 from hark.feedback.accounts import Person
@@ -129,12 +129,61 @@ def test_who_takes_consent_back_is_reviewed_no_more(place_of_attacks: Range) -> 
     here.add()
     no = {"success": 3, "may_be_reviewed": False}
     changed = labelling.correct(here.store, rating, here.ada.id, no, client_key="no")
+    assert here.given(here.bob) == []
     assert here.add() == (0, 1, 0, 1)
     assert here.given(here.bob) == []
     yes = {"success": 3, "may_be_reviewed": True}
     labelling.correct(here.store, changed.id, here.ada.id, yes, client_key="yes")
     assert here.add() == (0, 1, 0, 0)
     assert len(here.given(here.bob)) == 1
+
+
+@pytest.mark.parametrize("answer", [{"success": 3, "may_be_reviewed": False}, None])
+@pytest.mark.parametrize("added_again", [False, True])
+def test_a_withdrawn_attack_goes_to_nobody_as_a_lease_runs_out(
+    place_of_attacks: Range, clock: Clock, answer: dict[str, Any] | None, added_again: bool
+) -> None:
+    here = place_of_attacks
+    rating = here.attack(here.ada)
+    here.add()
+    held = assignment.claim(here.store, here.review.id, here.bob.id)
+    assert isinstance(held, Assignment)
+    labelling.correct(here.store, rating, here.ada.id, answer, client_key="no")
+    if added_again:
+        assert here.add() == (0, 1, 0, 1)
+    with pytest.raises(ConflictError, match="not yours any more"):
+        assignment.heartbeat(here.store, held.id, here.bob.id)
+    clock.now += 3600
+    cid = here.workshop.labeler()
+    studies.join(here.store, here.review.id, cid.id)
+    studies.opt_in(here.store, here.review.id, cid.id, ATTACK, client_key=new_id())
+    assert here.given(cid) == here.given(here.bob) == []
+    # What the reviewer had written is kept, beyond what counts.
+    sent = labelling.submit(
+        here.store, held.id, here.bob.id, "review", {"success": 2, "tags": []}, client_key="r"
+    )
+    assert sent.state == "late"
+    assert here.given(cid) == []
+
+
+def test_reviews_of_a_withdrawn_attack_stay_and_consent_opens_it_again(
+    place_of_attacks: Range,
+) -> None:
+    here = place_of_attacks
+    rating = here.attack(here.ada)
+    here.review = here.workshop.study("review", name="two", categories=WARNING, overlap=2)
+    cid = here.workshop.labeler()
+    for person in (here.bob, cid):
+        studies.join(here.store, here.review.id, person.id)
+        studies.opt_in(here.store, here.review.id, person.id, ATTACK, client_key=new_id())
+    here.add()
+    assert len(here.given(here.bob)) == 1
+    no, yes = ({"success": 3, "may_be_reviewed": agrees} for agrees in (False, True))
+    changed = labelling.correct(here.store, rating, here.ada.id, no, client_key="no")
+    assert here.given(cid) == []
+    assert len(here.workshop.events(study_id=here.review.id, kinds=["review"])) == 1
+    labelling.correct(here.store, changed.id, here.ada.id, yes, client_key="yes")
+    assert len(here.given(cid)) == 1
 
 
 def test_a_correction_of_a_choice_does_not_change_what_was_said(place_of_attacks: Range) -> None:

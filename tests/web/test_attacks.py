@@ -46,6 +46,7 @@ def test_from_a_finished_attack_to_its_review_by_somebody_else(
         with page.expect_navigation():
             page.get_by_role("button", name="Add its finished attacks").click()
         expect(page.get_by_role("heading", name="1 item", exact=True)).to_be_visible()
+        expect(page.get_by_text("there 0 are given to nobody, as it was taken")).to_be_visible()
     sign_in_page(page, server, workshop, reviewer)
     page.goto(f"{server}/study/reviews/work")
     expect(page.get_by_role("heading", name="This may be upsetting")).to_be_visible()

@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from tests.feedback.workshop import Clock, Workshop
 
 from hark.evaluation.elo import Vote, rate
 from hark.evaluation.matchups import matchups
-from hark.feedback import accounts, assignment, events, items, labelling, studies
+from hark.feedback import (
+    accounts,
+    assignment,
+    events,
+    items,
+    labelling,
+    statistics_columns,
+    studies,
+)
 from hark.feedback.accounts import Person
 from hark.feedback.agreement import krippendorff_alpha, percent_agreement
 from hark.feedback.assignment import Assignment
@@ -27,6 +35,7 @@ from hark.feedback.statistics_columns import Columns
 from hark.feedback.statistics_labels import label_of
 from hark.feedback.store import Store
 from hark.feedback.studies import Study
+from hark.feedback.tables import items as items_table
 from hark.feedback.tables import people
 from hark.feedback.votes import votes_of
 from hark.web import results
@@ -129,6 +138,51 @@ def test_folded_at_random_cuts_is_folded_at_once(workshop: Workshop, study: Stud
                 for column in one._columns:
                     np.testing.assert_array_equal(one[column], other[column], err_msg=column)
             assert (pieces.skips, pieces.authors) == (whole.skips, whole.authors)
+
+
+@pytest.mark.parametrize("fails", ["gold_mark", "opinions_beside_preference", "preferences"])
+def test_a_label_that_cannot_be_read_is_not_folded_in_by_halves(
+    workshop: Workshop, study: Study, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def cannot(*_: object) -> None:
+        raise KeyError("chosen")
+
+    columns, whole = Columns(), Columns()
+    with workshop.store.read() as connection:
+        whole.fold(connection, study.id)
+        monkeypatch.setattr(statistics_columns, fails, cannot)
+        sizes = []
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                columns.fold(connection, study.id)
+            sizes.append([len(getattr(columns, name)) for name in TABLES])
+        assert sizes[0] == sizes[1] == sizes[2]
+        monkeypatch.undo()
+        columns.fold(connection, study.id)
+    for name in TABLES:
+        one, other = getattr(whole, name), getattr(columns, name)
+        for column in one._columns:
+            np.testing.assert_array_equal(one[column], other[column], err_msg=column)
+
+
+def test_gold_that_an_older_version_took_for_ratings_on_axes_gives_no_mark(
+    workshop: Workshop,
+) -> None:
+    study = workshop.study("summary", gold_fraction=1.0)
+    rated = {"kind": "summary", "post": "P", "asks": "axes", "axes": ["accuracy"]}
+    new = NewItem.read({"task": rated, "candidates": [{"text": "one"}]}, what="a test")
+    (item,) = items.add_items(workshop.store, study.id, [new], by=workshop.owner.id)
+    with workshop.store.write() as connection:
+        values = {"use": "gold", "gold": {"chosen": "0"}}
+        connection.execute(update(items_table).where(items_table.c.id == item).values(values))
+    ann = workshop.labeler(study)
+    held = assignment.claim(workshop.store, study.id, ann.id)
+    assert isinstance(held, Assignment)
+    given = {"ratings": {"accuracy": 6}}
+    labelling.submit(workshop.store, held.id, ann.id, "axes", given, client_key="k")
+    found = Watch(study.id).look(workshop.store, study, wait=True)
+    assert found.labels == 1
+    assert found.gold_accuracy.n == 0
 
 
 def test_results_of_pieces_are_those_of_all_at_once(

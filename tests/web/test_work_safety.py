@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import QUIET, find_chromium, serving
@@ -331,6 +331,62 @@ def test_at_the_deadline_a_choice_is_sent_without_a_confidence(
     with workshop.store.read() as connection:
         started = connection.execute(select(assignments.c.leased_at)).scalar_one()
     assert label.created_at >= started + 2
+
+
+@pytest.mark.parametrize("arrives", ["in time", "too late"])
+def test_what_is_on_its_way_at_the_deadline_does_not_cost_the_answer(
+    seat: Callable[..., Seat], arrives: str
+) -> None:
+    """A message is underway as time runs out: kept and not yet acknowledged, or refused (409)."""
+    at = seat("question", task={"seconds": 3, "phases": ["assisted"], "reveals": False})
+    page = at.page
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("timer")).to_be_visible()
+    page.get_by_label("Ask the assistant").blur()
+    at.press("b", "3")
+    page.get_by_label("Ask the assistant").fill("Which one?")
+    held: list[tuple[Route, APIResponse | None]] = []
+    page.route(
+        "**/steps",
+        lambda route: held.append((route, route.fetch() if arrives == "in time" else None)),
+        times=1,
+    )
+    with page.expect_request("**/steps"):
+        at.press("Control+Enter")
+    expect(page.get_by_role("timer")).to_have_text("0:00")
+    expect(page.get_by_text("Time is over.")).to_be_visible()
+    ((route, response),) = held
+    if response is None:
+        route.continue_()
+    else:
+        route.fulfill(response=response)
+    at.kept()
+    assert len(at.workshop.events(kinds=["message"])) == (arrives == "in time")
+    (label,) = at.labels("qa_answer")
+    assert label.body["answer"] == {"choice": 1, "confidence": 60}
+    assert label.body["at_deadline"]
+
+
+def test_an_answer_that_is_on_its_way_at_the_deadline_is_sent_once(
+    seat: Callable[..., Seat],
+) -> None:
+    at = seat("question", task={"seconds": 2, "phases": ["alone", "assisted"], "reveals": False})
+    page = at.page
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("timer")).to_be_visible()
+    at.press("b", "3")
+    held: list[tuple[Route, APIResponse]] = []
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.url) if one.url.endswith("/steps") else None)
+    page.route("**/steps", lambda route: held.append((route, route.fetch())), times=1)
+    with page.expect_request("**/steps"):
+        at.press("Enter")
+    expect(page.get_by_text("Time is over.")).to_be_visible()
+    ((route, response),) = held
+    route.fulfill(response=response)
+    expect(page.get_by_role("heading", name="Now with the assistant")).to_be_visible()
+    assert len(sent) == 1
+    assert [one.body["answer"]["choice"] for one in at.labels("qa_answer")] == [1]
 
 
 def test_the_turns_with_the_assistant_end(seat: Callable[..., Seat]) -> None:

@@ -103,11 +103,19 @@ def _check_may_label(study: Study, member: Member) -> None:
         raise NotAllowedError(f"your part in this study is {member.state}: ask its owner")
 
 
+def check_takes_part(connection: Connection, study_id: str, person_id: str) -> None:
+    """Who was turned away adds nothing, not even to an item in hand; who is paused may end it."""
+    if studies.get_member(connection, study_id, person_id).state == "rejected":
+        raise NotAllowedError(
+            "your part in this study has ended, so that this answer is not taken: ask its owner"
+        )
+
+
 def expire_leases(connection: Connection, study_id: str, now: float) -> int:
     """Return items whose lease ran out; the study is locked. Return how many."""
     # The condition is looked at once more as each row changes: a heartbeat meanwhile wins.
     over = (assignments.c.study_id == study_id) & (assignments.c.expires_at <= now)
-    return _return_items(connection, over)
+    return return_items(connection, over)
 
 
 def _give_back_unwanted(connection: Connection, study_id: str, person_id: str) -> None:
@@ -120,10 +128,10 @@ def _give_back_unwanted(connection: Connection, study_id: str, person_id: str) -
         item_categories.c.category.not_in(agreed),
     )
     theirs = (assignments.c.study_id == study_id) & (assignments.c.person_id == person_id)
-    _return_items(connection, theirs & unwanted.exists())
+    return_items(connection, theirs & unwanted.exists())
 
 
-def _return_items(connection: Connection, which: ColumnElement[bool]) -> int:
+def return_items(connection: Connection, which: ColumnElement[bool]) -> int:
     """Return the items of open assignments; the study is locked. Return how many."""
     returned = (
         connection.execute(
@@ -242,7 +250,8 @@ def open_step(store: Store, assignment_id: str, person_id: str) -> float | None:
         row = own_row(connection, assignment_id, person_id)
         studies.lock_study(connection, row.study_id)
         row = own_row(connection, assignment_id, person_id)
-        if row.state != "open":
+        # A late one is gone on with, beyond the overlap: what was answered is kept, so is the rest.
+        if row.state not in ("open", "late"):
             raise ConflictError(f"this item is not yours any more: it is {row.state}")
         item = get_item(connection, row.item_id)
         seconds = item.task.seconds_for(step_kinds(steps_of(connection, assignment_id)))
@@ -259,7 +268,7 @@ def release(store: Store, assignment_id: str, person_id: str) -> None:
     with store.write() as connection:
         row = own_row(connection, assignment_id, person_id)
         studies.lock_study(connection, row.study_id)
-        _return_items(connection, assignments.c.id == assignment_id)
+        return_items(connection, assignments.c.id == assignment_id)
 
 
 def skip(
@@ -267,7 +276,8 @@ def skip(
 ) -> events.Event:
     """Leave an item to others, without penalty: it counts against no quota and never comes back.
 
-    Raises: NotFoundError; ConflictError if it is answered already.
+    Raises: NotFoundError; NotAllowedError for whoever was turned away; ConflictError if it is
+    answered already.
     """
     with store.write() as connection:
         now = store.clock()
@@ -291,6 +301,7 @@ def skip(
         )
         if kept.repeated:
             return kept
+        check_takes_part(connection, row.study_id, person_id)
         if row.state not in ("open", "expired"):
             raise ConflictError(f"this item is {row.state} and cannot be skipped")
         end(connection, row, "skipped", now)

@@ -10,12 +10,13 @@ is no label and makes no other snapshot. Nothing is held in memory but a few num
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal
 
@@ -39,7 +40,7 @@ from hark.settings import Settings
 
 Format = Literal["hark", "hh", "trl", "openai", "parquet"]
 Kind = Literal["comparisons", "demonstrations", "labels"]
-JUDGED_OTHERWISE: Final = frozenset({"review", "audit", "qa_answer"})
+JUDGED_OTHERWISE: Final = frozenset({"review", "audit", "qa_answer", "axes"})
 """Labels that compare nothing and demonstrate nothing: they are exported as they were kept."""
 KIND_OF: Final[dict[str, Kind]] = {
     "demonstration": "demonstrations",
@@ -47,7 +48,9 @@ KIND_OF: Final[dict[str, Kind]] = {
     "audit": "labels",
     "question": "labels",
 }
-"""What comes of a study, by its kind of task; comparisons of the others."""
+"""What comes of a study, by its kind of task; comparisons of the others. Ratings on axes, which a
+study of summaries may hold beside comparisons or alone, are labels."""
+LABELS_FILE: Final = "labels.jsonl"
 IN_LOG: Final = events.LABELS | {"retraction"}
 HASH_CHARACTERS: Final = 12
 
@@ -57,7 +60,8 @@ class ExportSettings(Settings):
 
     format: Format = "hark"
     """"hark" and "parquet" keep ties and rankings whole; the others are ordered pairs. Reviews,
-    audits and answers to questions are labels as they were kept, in "hark" alone."""
+    audits, answers to questions and ratings on axes are labels as they were kept, in "hark" alone;
+    ratings beside comparisons are so in every format."""
     minimum_strength: Annotated[int, Field(ge=0, le=4)] = 0
     """Graded choices below it are left out; HH kept those above the weakest grade (2)."""
     uses: tuple[Literal["train", "test"], ...] = ("train",)
@@ -105,10 +109,14 @@ def _write(connection: Connection, folder: Path, study: Study, settings: ExportS
     form = _form_of(kind, settings.format)
     path = folder / f"{kind}.{'parquet' if settings.format == 'parquet' else 'jsonl'}"
     tally = Tally()
-    with (folder / "events.jsonl").open("w", encoding="utf-8") as log:
-        records = _records(connection, study, settings, form, tally, log)
+    labels = folder / LABELS_FILE
+    with (
+        (folder / "events.jsonl").open("w", encoding="utf-8") as log,
+        labels.open("w", encoding="utf-8") as kept,
+    ):
+        records = _records(connection, study, settings, form, tally, log, kept)
         if kind == "labels":
-            _write_lines(path, records)
+            collections.deque(records, maxlen=0)  # All of them go to `kept`.
         else:
             write_records(path, records, kind=kind, format=form.name)
     if not tally.labels:
@@ -116,6 +124,13 @@ def _write(connection: Connection, folder: Path, study: Study, settings: ExportS
         raise DataError(
             f"study '{study.settings.name}' has no label to export ({reasons or 'none was given'})"
         )
+    if kind != "labels":
+        if not tally.ratings:
+            labels.unlink()
+        elif tally.ratings == tally.labels:
+            _form_of("labels", settings.format)
+            path.unlink()
+            kind, path = "labels", labels
     text = tally.card(study, kind=kind, uses=settings.uses, format=settings.format)
     (folder / "card.md").write_text(text, encoding="utf-8")
     about = {
@@ -148,8 +163,10 @@ def _records(
     form: Any,
     tally: Tally,
     log: IO[str],
-) -> Iterator[Any]:
-    """The labels that count, as records of the study's kind; all labels go to the log."""
+    kept: IO[str],
+) -> Iterator[Comparison | Demonstration]:
+    """The labels that count, as records of the study's kind, or lines of `kept` where no training
+    reads them; all labels go to the log."""
     superseded = _superseded(connection, study)
     unwanted = left_out_people(
         connection,
@@ -165,7 +182,9 @@ def _records(
             continue
         why = _why_left_out(event, superseded, settings)
         who = "" if why else unwanted.get(event.author, "")
-        record = _record(event, study.settings.name) if not (why or who) else None
+        record = None
+        if not (why or who) and event.kind not in JUDGED_OTHERWISE:
+            record = _record(event, study.settings.name)
         if record is not None and form is not None and form.render is not None:
             try:
                 rows = list(form.render(record))
@@ -176,7 +195,10 @@ def _records(
             tally.leave_out(event, why or who, for_who=bool(who))
         else:
             tally.take(event)
-            yield record
+            if record is None:
+                kept.write(_line(event.to_json()))
+            else:
+                yield record
 
 
 def _superseded(connection: Connection, study: Study) -> set[str]:
@@ -201,9 +223,7 @@ def _why_left_out(event: Event, superseded: set[str], settings: ExportSettings) 
     return ""
 
 
-def _record(event: Event, source: str) -> Comparison | Demonstration | dict[str, Any]:
-    if event.kind in JUDGED_OTHERWISE:
-        return event.to_json()
+def _record(event: Event, source: str) -> Comparison | Demonstration:
     if event.kind in COMPARES:
         return comparison_of(event, source=source)
     return demonstration_of(event, source=source)
@@ -216,11 +236,6 @@ def _form_of(kind: Kind, format: Format) -> Any:
             raise DataError(f"no format '{format}' holds labels of this kind: export as 'hark'")
         return None
     return registry.writer(kind, "hark" if format == "parquet" else format)
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(map(_line, rows))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.labels = 0
+        self.ratings = 0
+        """Of the labels: ratings on axes, which are no comparisons."""
         self.left_out: Counter[str] = Counter()
         """Reason → labels."""
         self.people_left_out = defaultdict[str, set[str]](set)
@@ -43,6 +45,7 @@ class Tally:
         if not self.labels:
             self._first_at = event.created_at
         self.labels += 1
+        self.ratings += event.kind == "axes"
         self._last_at = event.created_at
         self._items.add(key_of(event.item_id or ""))
         self._labelers.add(event.author)
@@ -67,6 +70,7 @@ class Tally:
         percent, alpha = self._agreement()
         rows = {
             "labels": str(self.labels),
+            **({"ratings on axes, in `labels.jsonl`": str(self.ratings)} if self.ratings else {}),
             "items": str(len(self._items)),
             "labelers": str(len(self._labelers)),
             "first and last label": " to ".join(

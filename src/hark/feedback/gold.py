@@ -61,6 +61,11 @@ def check_gold(gold: Gold, task: Task, candidates: int) -> None:
     given = gold.model_dump(exclude_none=True).keys()
     if wrong := sorted(given - FIELDS_OF[kind]):
         raise ValueError(f"gold '{wrong[0]}' does not belong to a task of kind '{kind}'")
+    if getattr(task, "asks", "comparison") == "axes":
+        raise ValueError(
+            "gold says which of two summaries is better, and here one is rated on 'axes', of which "
+            "no answer is known to be right: take the item as 'train' or 'test', without gold"
+        )
     known = {str(place) for place in range(candidates)}
     if unknown := sorted(gold.places() - known):
         raise ValueError(f"gold speaks of candidate '{unknown[0]}'; there are {candidates}, from 0")
@@ -88,7 +93,8 @@ def score(answer: Mapping[str, Any], gold: Gold, candidate_ids: Sequence[str]) -
 
 
 def _agreements(answer: Mapping[str, Any], gold: Gold, place: Mapping[str, str]) -> Iterator[float]:
-    if gold.chosen is not None:
+    # Ratings on axes choose nothing; such items had gold once.
+    if gold.chosen is not None and "chosen" in answer:
         chosen = answer["chosen"]
         yield 0.5 if chosen is None else float(place[chosen] == gold.chosen)
     if gold.ranking is not None:

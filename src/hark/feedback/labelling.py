@@ -13,10 +13,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 from sqlalchemy import Connection, Row, update
 
-from hark.feedback import accounts, events, studies
+from hark.feedback import accounts, events, reviews, studies
 from hark.feedback.answers import ANSWERS, read_answer
 from hark.feedback.assignment import (
     State,
+    check_takes_part,
     end,
     lease_seconds,
     own_row,
@@ -117,7 +118,7 @@ def submit(
         if any(one.client_key == client_key for one in steps):
             body: dict[str, Any] = {}  # A retry: `append` gives back what it compares.
         else:
-            _check_takes_part(connection, study, person_id)
+            check_takes_part(connection, study.id, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             body = _body(connection, chance, study, item, row, steps, kind, answer, now)
@@ -139,14 +140,6 @@ def submit(
             steps.append(kept)
             row = _advance(connection, study, item, row, steps, now)
         return _receipt(item, row, steps, kept)
-
-
-def _check_takes_part(connection: Connection, study: Study, person_id: str) -> None:
-    """Who was turned away adds nothing, not even to an item in hand; who is paused may end it."""
-    if studies.get_member(connection, study.id, person_id).state == "rejected":
-        raise NotAllowedError(
-            "your part in this study has ended, so that this answer is not taken: ask its owner"
-        )
 
 
 def _body(
@@ -286,7 +279,7 @@ def finish(store: Store, assignment_id: str, person_id: str, *, client_key: str)
         item = get_item(connection, row.item_id)
         steps = steps_of(connection, assignment_id)
         if not any(one.client_key == client_key for one in steps):
-            _check_takes_part(connection, study, person_id)
+            check_takes_part(connection, study.id, person_id)
             if row.state == "expired":
                 row = regain(connection, study, row, now)
             if row.state == "done" or not item.task.may_finish(step_kinds(steps)):
@@ -320,8 +313,8 @@ def correct(
 ) -> Event:
     """Supersede one's own label by another answer, or retract it (None). Nothing is lost.
 
-    Raises: NotAllowedError for somebody else's; ConflictError if it was superseded already, or the
-    labeler has learnt since what they were not to know.
+    Raises: NotAllowedError for somebody else's, or who was turned away; ConflictError if it was
+    superseded already, or the labeler has learnt since what they were not to know.
     """
     with store.write() as connection:
         now = store.clock()
@@ -340,7 +333,7 @@ def correct(
             task = TASK.validate_python(old.body["context"]["task"])
             shown = [Candidate.model_validate(one) for one in old.body["candidates"]]
             body = {**old.body, "answer": read_answer(old.kind, answer, task, shown).to_json()}
-        return events.append(
+        kept = events.append(
             connection,
             events.NewEvent(
                 kind=old.kind if answer is not None else "retraction",
@@ -355,6 +348,14 @@ def correct(
             ),
             now=now,
         )
+        if not kept.repeated:
+            if old.study_id is not None:
+                check_takes_part(connection, old.study_id, person_id)
+            if old.kind == "redteam" and old.assignment_id is not None:
+                reviews.set_consent(
+                    connection, old.assignment_id, bool((answer or {}).get("may_be_reviewed"))
+                )
+        return kept
 
 
 def view(store: Store, assignment_id: str, person_id: str) -> View:

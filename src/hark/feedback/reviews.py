@@ -2,7 +2,8 @@
 
 Of a red-team study, those attacks become items whose attacker has said that others may review them
 (`RedteamAnswer.may_be_reviewed`), and has not taken it back. Adding them again adds only what is
-new. An attack whose attacker takes it back later is given to nobody any more.
+new. An attack whose attacker takes it back later is given to nobody any more from that moment, and
+whoever has it in hand holds it no longer: what they still send is kept as late.
 
 1. The reviewers of 2209.07858 (section 3.5) knew the attack's description and rated its success on
    the attacker's scale. They are not told the attacker's own rating here: agreement is worked out
@@ -19,11 +20,12 @@ from typing import Final
 from sqlalchemy import Connection, select, update
 
 from hark.feedback import accounts, events
+from hark.feedback.assignment import return_items
 from hark.feedback.items import NewItem, known_ids, put_items, warnings_of
 from hark.feedback.queue import fill_of, requeue
 from hark.feedback.refusals import ConflictError
 from hark.feedback.store import Store
-from hark.feedback.studies import MANAGERS, Study, get_study, lock_study
+from hark.feedback.studies import MANAGERS, Study, lock_study
 from hark.feedback.tables import assignments, items
 from hark.feedback.tasks import ReviewTask
 from hark.feedback.transcripts import read_transcripts
@@ -53,7 +55,8 @@ def add_attacks(store: Store, study_id: str, source_id: str, *, by: str) -> Atta
     """
     with store.write() as connection:
         accounts.require(connection, by, MANAGERS)
-        study, source = lock_study(connection, study_id), get_study(connection, source_id)
+        # The source first, as `labelling.correct` does: nobody takes consent back meanwhile.
+        source, study = lock_study(connection, source_id), lock_study(connection, study_id)
         _check_kinds(study, source)
         finished, allowed = _finished(connection, source_id), _allowed(connection, source_id)
         known = known_ids(connection, study_id)
@@ -63,7 +66,8 @@ def add_attacks(store: Store, study_id: str, source_id: str, *, by: str) -> Atta
         for start in range(0, len(new), AT_ONCE):
             reviews = list(_reviews(connection, source, new[start : start + AT_ONCE]))
             added += len(put_items(connection, study, reviews, now=store.clock()))
-        _open_and_close(connection, study, {known[one]: one in allowed for one in there})
+        for one in there:
+            _open_or_close(connection, study, known[one], one in allowed)
         return AttackCounts(
             added=added,
             there=len(there),
@@ -107,14 +111,30 @@ def _reviews(
             yield NewItem(task=task, categories=tuple(warnings[attack.item_id]), id=name)
 
 
-def _open_and_close(connection: Connection, study: Study, wanted: dict[str, bool]) -> None:
-    """Let items be given to as many as the study asks, or to nobody who does not have them."""
-    overlap = study.settings.overlap
-    ours = select(items.c.id, items.c.taken, items.c.slots).where(items.c.study_id == study.id)
-    for row in connection.execute(ours).all():
-        if row.id in wanted and row.slots is not None:
-            slots = max(row.slots, overlap) if wanted[row.id] else row.taken
-            if slots != row.slots:
-                values = {"slots": slots, "fill": fill_of(row.taken, slots)}
-                connection.execute(update(items).where(items.c.id == row.id).values(values))
-                requeue(connection, study.id, [row.id])
+def set_consent(connection: Connection, attack: str, agrees: bool) -> None:
+    """The attacker of an assignment has said anew whether others may review it; its study is
+    locked."""
+    found = select(items.c.id, items.c.study_id).where(items.c.source_id == attack)
+    for row in connection.execute(found.order_by(items.c.study_id)).all():
+        study = lock_study(connection, row.study_id)
+        if study.settings.task == "review":
+            _open_or_close(connection, study, row.id, agrees)
+
+
+def _open_or_close(connection: Connection, study: Study, item_id: str, wanted: bool) -> None:
+    """Let an item be given to as many as the study asks, or to nobody; the study is locked.
+
+    A closed item has as many places as reviews, and a review keeps its place: none comes free.
+    """
+    this = items.c.id == item_id
+    before = connection.execute(select(items.c.slots).where(this)).scalar_one()
+    if before is None:
+        return
+    if not wanted:
+        return_items(connection, assignments.c.item_id == item_id)
+    taken = connection.execute(select(items.c.taken).where(this)).scalar_one()
+    slots = max(before, study.settings.overlap) if wanted else taken
+    if slots != before:
+        values = {"slots": slots, "fill": fill_of(taken, slots)}
+        connection.execute(update(items).where(this).values(values))
+        requeue(connection, study.id, [item_id])

@@ -176,11 +176,18 @@ class Columns:
     def add(
         self, label: Label, position: int, *, replaces: int | None = None, gold: Gold | None = None
     ) -> None:
-        """One label more. gold: what is known of its item, if that is what the item is for."""
+        """One label more, wholly or, if it cannot be read, not at all.
+
+        gold: what is known of its item, if that is what the item is for.
+        """
+        # All that may fail comes before the first row: a fold that failed begins here again.
+        mark = gold_mark(label, gold) if label.counts and gold is not None else None
+        opinions = list(opinions_beside_preference(label)) if label.counts else []
         row, best, among = len(self.labels), UNKNOWN, 0
         ranks, order = label.ranks, label.display_order
         if label.counts and ranks is not None and order is not None and ranks.count(1) == 1:
             best, among = order.index(ranks.index(1)), len(ranks)
+        pairs = self._pairs_of(row, label) if label.counts else []
         self.labels.add(
             position=position,
             author=_code(self._codes, self.authors, label.author),
@@ -199,17 +206,16 @@ class Columns:
             stands=True,
             screening=label.use == "screening",
         )
-        if label.counts:
-            self._add_pairs(row, label)
-            for one in opinions_beside_preference(label):
-                self._add_opinion(row, one)
-            mark = None if gold is None else gold_mark(label, gold)
-            if mark is not None:
-                self.marks.add(row=row, value=mark)
+        for pair in pairs:
+            self.pairs.add(**pair)
+        for one in opinions:
+            self._add_opinion(row, one)
+        if mark is not None:
+            self.marks.add(row=row, value=mark)
 
-    def _add_pairs(self, row: int, label: Label) -> None:
+    def _pairs_of(self, row: int, label: Label) -> list[dict[str, Any]]:
         if label.ranks is None:
-            return
+            return []
         count = len(label.candidate_ids)
         keys = [key_of(name) for name in label.candidate_ids]
         models = [
@@ -219,12 +225,15 @@ class Columns:
         cast = not label.late and label.use in MEASURED and None not in label.snapshots
         order = shown_order(label.id, label.display_order, count)
         at = {place: screen for screen, place in enumerate(order)}
-        for i, j, sign in preferences(label):
-            self.pairs.add(
-                row=row, place=place_of((None, i, j)), sign=sign, candidate=keys[i], other=keys[j],
-                model=models[i], other_model=models[j], shown_first=at[i] < at[j],
-                live=label.kind == "comparison", cast=cast,
-            )  # fmt: skip
+        return [
+            {
+                "row": row, "place": place_of((None, i, j)), "sign": sign,
+                "candidate": keys[i], "other": keys[j],
+                "model": models[i], "other_model": models[j],
+                "shown_first": at[i] < at[j], "live": label.kind == "comparison", "cast": cast,
+            }
+            for i, j, sign in preferences(label)
+        ]  # fmt: skip
 
     def _add_opinion(self, row: int, one: Opinion) -> None:
         name = (one.question, one.level)

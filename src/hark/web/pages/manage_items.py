@@ -91,7 +91,8 @@ def add_attacks(store: Place, caller: Manager, study: Shown, form: Sent) -> Resp
     counts = reviews.add_attacks(store, study.id, source.id, by=caller.person.id)
     said = (
         f"{counts.added:,} new attacks of {source.settings.name}; {counts.there:,} were there, "
-        f"{counts.without_consent:,} are without their attackers' consent."
+        f"{counts.without_consent:,} are without their attackers' consent, and of those that were "
+        f"there {counts.withdrawn:,} are given to nobody, as it was taken back."
     )
     return go(f"/manage/{study.settings.name}/items", said)
 

@@ -19,6 +19,8 @@ class Desk {
     this.keys = new Keys();
     this.frame = new Frame(this);
     this.stepEnd = new AbortController();
+    this.owed = null;
+    this.atDeadline = false;
     const minutes = root.dataset.breakMinutes;
     this.worktime = new Worktime(minutes ? Number(minutes) : null);
     this.keys.frozen = () => Boolean(this.stage?.inert);
@@ -106,7 +108,10 @@ class Desk {
     this.stage.inert = true;
     try {
       const receipt = await this.deliver(draft, kind, answer);
-      if (!goesOn) this.current.remove();
+      if (!goesOn) {
+        this.current.remove();
+        this.owed = null;
+      }
       this.current = null;
       unsay();
       // What goes wrong from here on is no matter of this label: it is kept.
@@ -117,7 +122,31 @@ class Desk {
       await this.refused(error, draft);
     } finally {
       this.sending = false;
+      this.payOwed();
     }
+  }
+
+  /** Send a step because its time is over. While something else is on its way it waits, and is sent
+   *  if the step is still to be answered then. */
+  sendAtDeadline(kind, answer, draft) {
+    const step = this.stepSignal;
+    const send = async () => {
+      if (step.aborted) return;
+      this.current ??= draft;
+      this.atDeadline = true;
+      await this.send(kind, answer, { draft });
+      this.atDeadline = false;
+    };
+    if (!this.sending) return send();
+    // Refused at the deadline, the same would be refused again, without end.
+    if (!this.atDeadline) this.owed = send;
+    return null;
+  }
+
+  payOwed() {
+    const owed = this.owed;
+    this.owed = null;
+    owed?.();
   }
 
   async deliver(draft, kind, answer) {
@@ -181,6 +210,7 @@ class Desk {
       say(error.message, { problem: true });
     } finally {
       this.sending = false;
+      this.payOwed();
     }
   }
 

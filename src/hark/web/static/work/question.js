@@ -80,7 +80,7 @@ function answerPane(desk) {
 function timeIsOver(desk, { draft }) {
   say("Time is over. What you had chosen is being sent.", { lasting: true });
   const { choice = null, confidence = null } = draft.values;
-  desk.send("qa_answer", { choice, confidence }, { draft });
+  desk.sendAtDeadline("qa_answer", { choice, confidence }, draft);
 }
 
 function reveal(desk) {
