@@ -454,9 +454,7 @@ def test_a_login_is_found_however_it_is_written_and_a_pseudonym_comes_first(
     study, (ann, bob, cid) = mixed
     with workshop.store.write() as connection:
         for person, login in ((bob, "bob müller"), (cid, ann.pseudonym)):
-            connection.execute(
-                people.update().where(people.c.id == person.id).values(login=login)
-            )
+            connection.execute(people.update().where(people.c.id == person.id).values(login=login))
     for name in ("bob müller", " Bob MÜLLER "):
         left = labelers_of(exported(workshop, study, tmp_path, without_labelers=[name]))
         assert left == {ann.pseudonym, cid.pseudonym}

@@ -24,8 +24,8 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.statistics_columns import Columns
 from hark.feedback.statistics_labels import label_of
 from hark.feedback.studies import Study
-from hark.web.application import build_application
 from hark.web import results
+from hark.web.application import build_application
 from hark.web.results import Watch, results_of, votes
 
 

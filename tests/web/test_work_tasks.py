@@ -459,7 +459,7 @@ def _answer(at: Seat, keyboard: bool, option: str, confidence: int) -> None:
 
 @pytest.mark.parametrize("keyboard", ["mouse"], indirect=True)
 @pytest.mark.parametrize(
-    "flow, file, rows",
+    ("flow", "file", "rows"),
     [
         (test_red_teaming, "comparisons", 1),
         (test_a_ranking_with_a_tie, "comparisons", 1),
@@ -486,9 +486,7 @@ def test_what_was_labelled_in_the_browser_is_exported(
     flow(take, keyboard, **({"key": "better"} if flow is test_a_vote else {}))
     folder = export_study(taken[0].workshop.store, "a-study", tmp_path / "out")
     labels = taken[0].labels()
-    assert [one["event_id"] for one in _rows(folder / "events.jsonl")] == [
-        one.id for one in labels
-    ]
+    assert [one["event_id"] for one in _rows(folder / "events.jsonl")] == [one.id for one in labels]
     found = _rows(folder / f"{file}.jsonl")
     assert len(found) == rows
     kept = json.dumps(found)

@@ -415,9 +415,7 @@ _WATCHED: weakref.WeakKeyDictionary[Store, dict[str, Watch]] = weakref.WeakKeyDi
 _LOCK = threading.Lock()
 
 
-def results_of(
-    store: Store, study: Study, *, wait: bool = True, fresh: bool = False
-) -> Results:
+def results_of(store: Store, study: Study, *, wait: bool = True, fresh: bool = False) -> Results:
     """What the labels of a study say, for all who look.
 
     wait: until the whole log was read. fresh: and computed after this call, whatever the pause.
