@@ -6,7 +6,7 @@
 2. Everything is computed from the columns at once, and anew only when something has changed and a
    pause is over that grows with what the last time cost: a small study is always up to date, a
    large one takes a twentieth of a core at most. What is shown says as of when it is. Whoever
-   manages a study may ask for `fresh` results, which are computed during a pause too, one at a time.
+   manages a study may ask for `fresh` results, computed during a pause too, one at a time.
 3. Of a long log that nobody has looked at since the server began, pages show what has been read so
    far; programs are made to wait for the rest.
 """
