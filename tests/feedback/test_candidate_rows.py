@@ -12,6 +12,7 @@ from hark.feedback.candidate_rows import candidate_rows
 from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.studies import Study
+from hark.web.live.turns import find_waiting_turn
 
 
 def rows(workshop: Workshop, study: Study) -> list[dict[str, Any]]:
@@ -100,3 +101,32 @@ def test_what_an_assistant_answered_is_no_part_of_its_own_prompt(workshop: Works
     assert rows(workshop, study)[1]["prompt"] == [
         turn("Is it x?"), turn("No.", "assistant"), turn("Then y?"),
     ]  # fmt: skip
+
+
+def test_an_assistant_was_given_the_passage_and_again_after_a_reset(workshop: Workshop) -> None:
+    study = workshop.study("question", snapshots=["model"])
+    task = {
+        "kind": "question", "passage": "The boat hung.", "question": "Q", "options": ["x", "y"],
+        "answer": 1, "phases": ["assisted"],
+    }  # fmt: skip
+    add(workshop, study, task)
+    person = workshop.labeler(study)
+    held = assignment.claim(workshop.store, study.id, person.id)
+    assert isinstance(held, Assignment)
+    for number, words in enumerate(("Is it x?", "Then y?")):
+        labelling.submit(
+            workshop.store, held.id, person.id, "message", {"text": words}, client_key=words
+        )
+        read = find_waiting_turn(workshop.store, held.id, person.id).wanted[0].messages
+        items.put_candidates(
+            workshop.store, held.item_id, [Candidate(text="No.")], assignment_id=held.id,
+            turn=number,
+        )  # fmt: skip
+        found = rows(workshop, study)[number]
+        assert found["prompt"][found["context_from"] :] == [one.to_json() for one in read]
+        if not number:
+            labelling.submit(workshop.store, held.id, person.id, "reset", {}, client_key="r")
+    assert found["prompt"] == [
+        turn("Is it x?"), turn("No.", "assistant"), turn("The boat hung.\n\nThen y?"),
+    ]  # fmt: skip
+    assert rows(workshop, study)[0]["prompt"] == [turn("The boat hung.\n\nIs it x?")]

@@ -21,6 +21,7 @@ from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import NotFoundError
 from hark.feedback.store import Store
+from hark.feedback.tables import people
 
 USER = [{"role": "user", "content": "Name a fruit."}]
 
@@ -496,3 +497,17 @@ def test_an_unknown_study_is_named(workshop: Workshop, tmp_path: Path) -> None:
     store: Store = workshop.store
     with pytest.raises(ValueError, match="there is no study 'none'"):
         export_study(store, "none", tmp_path)
+
+
+def test_a_login_is_found_however_it_is_written_and_a_pseudonym_comes_first(
+    workshop: Workshop, tmp_path: Path, mixed: tuple[Any, list[Person]]
+) -> None:
+    study, (ann, bob, cid) = mixed
+    with workshop.store.write() as connection:
+        for person, login in ((bob, "bob müller"), (cid, ann.pseudonym)):
+            connection.execute(people.update().where(people.c.id == person.id).values(login=login))
+    for name in ("bob müller", " Bob MÜLLER "):
+        left = labelers_of(exported(workshop, study, tmp_path, without_labelers=[name]))
+        assert left == {ann.pseudonym, cid.pseudonym}
+    left = labelers_of(exported(workshop, study, tmp_path, without_labelers=[ann.pseudonym]))
+    assert left == {bob.pseudonym, cid.pseudonym}

@@ -68,6 +68,9 @@ def test_a_token_works_until_it_is_revoked(server: str, ada: str) -> None:
             assert program.me().csrf is None
             with pytest.raises(ConflictError, match="an API token is no session"):
                 program.log_out()
+            with pytest.raises(NotAllowedError, match="an API token cannot do this"):
+                program.create_token("another")
+            assert client.revoke_tokens("another") == 0
             assert client.revoke_tokens("script") == 1
             with pytest.raises(NotSignedInError, match="not known, or was revoked"):
                 program.me()

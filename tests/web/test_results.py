@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,9 @@ from hark.feedback.identifiers import new_id
 from hark.feedback.statistics_columns import Columns
 from hark.feedback.statistics_labels import label_of
 from hark.feedback.studies import Study
+from hark.web import results
 from hark.web.application import build_application
-from hark.web.results import results_of, votes
+from hark.web.results import Watch, results_of, votes
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ def study(workshop: Workshop) -> Study:
 def test_progress_counts_places(client: TestClient, study: Study) -> None:
     got = client.get(f"/api/v1/studies/{study.settings.name}/progress").json()
     assert (got["places"], got["filled"], got["labels"]) == (4, 4, 4)
+    assert time.time() - 600 < got["as_of"] <= time.time()
     assert got["seconds_left"] == 0.0
     assert got["uses"][0]["use"] == "train"
 
@@ -93,8 +98,13 @@ def test_elo_and_win_rates_are_files(workshop: Workshop, study: Study) -> None:
     base = f"/manage/{study.settings.name}/dashboard"
     got = client.get(f"{base}/models.json", headers=cookie)
     assert got.headers["content-disposition"].endswith('vote-study-models.json"')
-    assert got.json() == results_of(workshop.store, study).votes.to_json()
-    elo = list(csv.DictReader(client.get(f"{base}/elo.csv", headers=cookie).text.splitlines()))
+    as_of = got.json()["as_of"]
+    assert parsedate_to_datetime(got.headers["last-modified"]).timestamp() == int(as_of)
+    told = results_of(workshop.store, study).votes.to_json()
+    assert got.json() == told | {"as_of": as_of}
+    table = client.get(f"{base}/elo.csv", headers=cookie)
+    assert parsedate_to_datetime(table.headers["last-modified"]).timestamp() >= int(as_of)
+    elo = list(csv.DictReader(table.text.splitlines()))
     assert [(one["model"], one["wins"], one["ties"]) for one in elo] == [
         ("model-a", "3", "1"), ("model-b", "0", "1"),
     ]  # fmt: skip
@@ -127,10 +137,70 @@ def test_dashboard_shows_a_models_agreement_and_says_what_is_undefined(
 
 
 def test_labelers_are_listed_by_pseudonym(client: TestClient, study: Study) -> None:
-    got = client.get(f"/api/v1/studies/{study.settings.name}/labelers").json()
+    got = client.get(f"/api/v1/studies/{study.settings.name}/labelers").json()["labelers"]
     assert [one["work"]["labels"] for one in got] == [2, 2]
     assert all(one["work"]["labeler"].startswith("anon-") for one in got)
     assert got[0]["with_others"]["value"] == 0.5
+
+
+def test_while_results_rest_a_manager_may_have_fresh_ones(
+    client: TestClient, workshop: Workshop, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "FREE_SECONDS", 0.0)
+    monkeypatch.setattr(results, "REST", 1e9)
+    base = f"/api/v1/studies/{study.settings.name}"
+    parts = ("progress", "agreement", "labelers", "votes")
+    before = {part: client.get(f"{base}/{part}").json() for part in parts}
+    (as_of,) = {one["as_of"] for one in before.values()}
+    vote(workshop, study, item_for_one_more(workshop, study), "a")
+    assert client.get(f"{base}/progress").json() == before["progress"]
+    fresh = client.get(f"{base}/progress", params={"fresh": True}).json()
+    assert (fresh["labels"], fresh["as_of"] > as_of) == (5, True)
+    assert client.get(f"{base}/votes").json()["as_of"] == fresh["as_of"]
+    reviewer = person_of_role(workshop, "reviewer")
+    token = sign_in.create_api_token(workshop.store, reviewer.id, "a test")
+    refused = client.get(
+        f"{base}/votes", params={"fresh": True}, headers={"Authorization": f"Bearer {token}"}
+    )
+    assert refused.status_code == 403
+    assert "for the owner and the researchers" in refused.json()["error"]["message"]
+
+
+def item_for_one_more(workshop: Workshop, study: Study) -> Person:
+    """Somebody who has something left to do."""
+    workshop.votes(study, 3)
+    return workshop.labeler(study)
+
+
+def test_those_who_wait_for_fresh_results_share_them(workshop: Workshop, study: Study) -> None:
+    watch, arrived = Watch(study.id), threading.Semaphore(0)
+
+    class Door:
+        """A lock that says when somebody comes to it."""
+
+        def __enter__(self) -> None:
+            arrived.release()
+            inner.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            inner.release()
+
+    inner, found = threading.Lock(), []
+    watch.lock = Door()  # type: ignore[assignment]
+    inner.acquire()
+    threads = [
+        threading.Thread(target=lambda: found.append(watch.renew(workshop.store, study)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+        assert arrived.acquire(timeout=30)
+    inner.release()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 3
+    assert found[0] is found[1] is found[2]
+    assert watch.renew(workshop.store, study).as_of > found[0].as_of
 
 
 def test_scores_are_held_against_labelers(

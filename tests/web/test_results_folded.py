@@ -68,6 +68,27 @@ def rankings(workshop: Workshop, study: Study, count: int) -> None:
         items.add_items(workshop.store, study.id, [new], by=workshop.owner.id)
 
 
+def test_a_label_whose_response_names_its_model_is_no_vote(workshop: Workshop) -> None:
+    study = workshop.study("vote", overlap=3)
+    for texts in (("I am tiny-7 by trade", "so"), ("yes", "no")):
+        said = [{"text": text, "snapshot": f"tiny-{7 + n}"} for n, text in enumerate(texts)]
+        task = {"kind": "vote", "prompt": [{"role": "user", "content": texts[0]}]}
+        new = NewItem.read({"task": task, "candidates": said}, what="a test")
+        items.add_items(workshop.store, study.id, [new], by=workshop.owner.id)
+    person = workshop.labeler(study)
+    for key in "ab":
+        held = assignment.claim(workshop.store, study.id, person.id)
+        assert isinstance(held, Assignment)
+        best = labelling.view(workshop.store, held.id, person.id).candidates[0]["id"]
+        labelling.submit(
+            workshop.store, held.id, person.id, "vote", {"chosen": best}, client_key=key
+        )
+    kept = votes_of(workshop.events(study_id=study.id))
+    assert kept.left_out == {"of a response that names its model": 1}
+    found = results_of(workshop.store, study)
+    assert (found.labels, found.votes.ratings.votes, len(kept.ballots)) == (2, 1, 1)
+
+
 def rank(draw: random.Random, ids: list[str]) -> dict[str, Any]:
     order = sorted(ids, key=lambda _: draw.random())
     groups = [order[:1], order[1:3], order[3:]] if draw.random() < 0.3 else [[one] for one in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -454,3 +455,49 @@ def _answer(at: Seat, keyboard: bool, option: str, confidence: int) -> None:
     pane.locator("fieldset").nth(0).locator("label").nth("abcd".index(option)).click()
     pane.locator("fieldset").nth(1).locator("label").nth(confidence - 1).click()
     at.page.get_by_role("button", name="Send answer").click()
+
+
+@pytest.mark.parametrize("keyboard", ["mouse"], indirect=True)
+@pytest.mark.parametrize(
+    ("flow", "file", "rows"),
+    [
+        (test_red_teaming, "comparisons", 1),
+        (test_a_ranking_with_a_tie, "comparisons", 1),
+        (test_summaries_before_and_after_the_post, "comparisons", 1),
+        (test_a_vote, "comparisons", 1),
+        (test_a_demonstration, "demonstrations", 1),
+        (test_a_draft_is_mended, "demonstrations", 1),
+        (test_a_few_shot_demonstration, "demonstrations", 1),
+        (test_a_request_for_a_use_case, "demonstrations", 1),
+        (test_a_review, "labels", 1),
+        (test_an_audit, "labels", 1),
+        (test_a_question_alone_and_with_an_assistant, "labels", 2),
+    ],
+)
+def test_what_was_labelled_in_the_browser_is_exported(
+    seat: Callable[..., Seat], keyboard: bool, tmp_path: Path, flow: Any, file: str, rows: int
+) -> None:
+    taken: list[Seat] = []
+
+    def take(name: str, **more: Any) -> Seat:
+        taken.append(seat(name, **more))
+        return taken[0]
+
+    flow(take, keyboard, **({"key": "better"} if flow is test_a_vote else {}))
+    folder = export_study(taken[0].workshop.store, "a-study", tmp_path / "out")
+    labels = taken[0].labels()
+    assert [one["event_id"] for one in _rows(folder / "events.jsonl")] == [one.id for one in labels]
+    found = _rows(folder / f"{file}.jsonl")
+    assert len(found) == rows
+    kept = json.dumps(found)
+    for label in labels:
+        texts = [one["text"] for one in label.body["candidates"]]
+        texts += [label.body["answer"].get("response", "")]
+        assert all(json.dumps(text)[1:-1] in kept for text in texts)
+    if file == "labels":
+        answers = [one.body["answer"] for one in taken[0].labels("review", "audit", "qa_answer")]
+        assert [one["answer"] for one in found] == answers
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

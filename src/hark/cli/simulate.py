@@ -196,7 +196,7 @@ def _counting(
     if quiet:
         yield lambda: None
         return
-    now = owner.progress(study)
+    now = owner.progress(study, fresh=True)
     places = int(now["places"]) - int(now["filled"])
     total = places if each is None else min(places, each * labelers)
     lock = threading.Lock()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select
 
 from hark.data.formats.judged import summary_query
 from hark.feedback.assignment import steps_of
-from hark.feedback.dialogues import dialogue_of
+from hark.feedback.dialogues import dialogue_of, with_passage
 from hark.feedback.events import Event
 from hark.feedback.items import get_item
 from hark.feedback.tables import candidates, items
@@ -24,7 +24,8 @@ def candidate_rows(connection: Connection, study_id: str) -> Iterator[dict[str, 
     """Plain values, in the order of the items; of a live dialogue turn by turn.
 
     `prompt` is what the candidate answers, as turns: of a live dialogue all that was said before
-    it. `context_from` is the first of these turns that the model was still given (after a reset).
+    it. `context_from` is the first of these turns that the model was still given (after a reset);
+    it holds a question's passage too, as the model read it.
     """
     statement = (
         select(candidates, items.c.content, items.c.position)
@@ -65,13 +66,14 @@ def _prompt(
 ) -> tuple[list[dict[str, str]], int]:
     task = row.content
     if row.assignment_id is not None:
-        live = dialogue_of(connection, get_item(connection, item_id), row.assignment_id,
-                           _until(steps, row.turn))  # fmt: skip
-        said = [one.to_json() for one in live.messages]
+        item = get_item(connection, item_id)
+        live = dialogue_of(connection, item, row.assignment_id, _until(steps, row.turn))
+        said, start = live.messages, live.context_from
         # A question's assistant has one response, which stands among the messages already.
-        if said and said[-1]["role"] == "assistant":
-            said.pop()
-        return said, live.context_from
+        if said and said[-1].role == "assistant":
+            said = said[:-1]
+        given = with_passage(item.task, said[start:])
+        return [one.to_json() for one in (*said[:start], *given)], start
     if task["kind"] == "summary":
         community = (task.get("community") or "").removeprefix("r/")
         text = summary_query(community, task.get("title") or "", task["post"])

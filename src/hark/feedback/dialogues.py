@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from hark.feedback.events import Event
 from hark.feedback.items import Item, candidates_of
 from hark.feedback.records import Candidate, Turn
-from hark.feedback.tasks import DialogueTask, QuestionTask
+from hark.feedback.tasks import AnyTask, DialogueTask, QuestionTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +68,15 @@ def dialogue_of(
         turn=max(turn, 0),
         candidates=tuple(drawn),
     )
+
+
+def with_passage(task: AnyTask, messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """What a model is given of a dialogue's messages, those before a reset left out.
+
+    The passage of a question stands before the labeler's first words (2211.03540): the model reads
+    what the labeler has no time for. The question itself is not told.
+    """
+    if not isinstance(task, QuestionTask) or not task.passage.strip() or not messages:
+        return messages
+    first = Turn(role="user", content=f"{task.passage}\n\n{messages[0].content}")
+    return (first, *messages[1:])

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, case, or_, select
 
 from hark.errors import did_you_mean
-from hark.feedback import events
-from hark.feedback.refusals import NotFoundError
+from hark.feedback import accounts, events
+from hark.feedback.refusals import FeedbackError, NotFoundError
 from hark.feedback.statistics_agreement import gold_mark
 from hark.feedback.statistics_labels import known_answers, label_of
 from hark.feedback.studies import MemberState, Study
@@ -23,6 +23,8 @@ from hark.feedback.tables import items, members, people
 def pseudonyms_of(connection: Connection, study: Study, names: Sequence[str]) -> tuple[str, ...]:
     """The pseudonyms of labelers named by pseudonym, by id or by login, ascending.
 
+    What is one's pseudonym and another's login is the pseudonym: that is what pages show.
+
     Raises: NotFoundError for one who neither takes part in the study nor has labelled in it.
     """
     found = set()
@@ -30,8 +32,11 @@ def pseudonyms_of(connection: Connection, study: Study, names: Sequence[str]) ->
     authors = select(events_table.c.author).where(events_table.c.study_id == study.id).distinct()
     here = or_(people.c.id.in_(theirs), people.c.pseudonym.in_(authors))
     for name in names:
-        named = or_(people.c.pseudonym == name, people.c.id == name, people.c.login == name)
-        row = connection.execute(select(people.c.pseudonym).where(here, named)).one_or_none()
+        login = _login_of(name)
+        named = or_(people.c.pseudonym == name, people.c.id == name, people.c.login == login)
+        as_shown = case((people.c.pseudonym == name, 0), (people.c.id == name, 1), else_=2)
+        statement = select(people.c.pseudonym).where(here, named).order_by(as_shown)
+        row = connection.execute(statement.limit(1)).one_or_none()
         if row is None:
             known = connection.execute(select(people.c.pseudonym).where(here)).scalars().all()
             close = did_you_mean(name, known)
@@ -41,6 +46,14 @@ def pseudonyms_of(connection: Connection, study: Study, names: Sequence[str]) ->
             )
         found.add(row.pseudonym)
     return tuple(sorted(found))
+
+
+def _login_of(name: str) -> str:
+    """A login as it is kept, if it can be one."""
+    try:
+        return accounts.normal_login(name)
+    except FeedbackError:
+        return name
 
 
 def left_out_people(

@@ -222,7 +222,8 @@ class Columns:
             UNKNOWN if name is None else _code(self._model_codes, self.models, name)
             for name in label.snapshots
         ]
-        cast = not label.late and label.use in MEASURED and None not in label.snapshots
+        named = not label.names_model and None not in label.snapshots
+        cast = named and not label.late and label.use in MEASURED
         order = shown_order(label.id, label.display_order, count)
         at = {place: screen for screen, place in enumerate(order)}
         return [

@@ -67,6 +67,8 @@ class Label:
     claimed_at: float | None = None
     """When the item was handed out, by the server's clock; None if that was not kept, or if it had
     gone back in between."""
+    names_model: bool = False
+    """Whether a response says which model wrote it, so that ratings leave the label out."""
 
     @property
     def counts(self) -> bool:
@@ -105,6 +107,7 @@ def label_of(event: Event | Row[Any]) -> Label:
         written_characters=written,
         pasted_characters=min(written, client.get("pasted_characters") or 0),
         claimed_at=body.get("claimed_at"),
+        names_model=bool(body.get("names_model")),
     )
 
 

@@ -291,13 +291,18 @@ class FeedbackClient:
             except BROKEN_OFF as error:
                 attempts.wait(error)
 
-    def progress(self, name: str) -> dict[str, Any]:
-        """How far a study is, as the dashboard shows it: places, filled, open, pace."""
-        return dict(self._send("GET", f"{_study(name)}/progress").json())
+    def progress(self, name: str, *, fresh: bool = False) -> dict[str, Any]:
+        """How far a study is, as the dashboard shows it: places, filled, open, pace.
 
-    def labelers(self, name: str) -> list[dict[str, Any]]:
+        fresh: counted after this request; a large study's are a few minutes old otherwise.
+        """
+        asked = {"fresh": fresh}
+        return dict(self._send("GET", f"{_study(name)}/progress", params=asked).json())
+
+    def labelers(self, name: str, *, fresh: bool = False) -> list[dict[str, Any]]:
         """Each labeler's work, as the dashboard shows it: speed, agreement, suspicions."""
-        return list(self._send("GET", f"{_study(name)}/labelers").json())
+        asked = {"fresh": fresh}
+        return list(self._send("GET", f"{_study(name)}/labelers", params=asked).json()["labelers"])
 
     def export(
         self, name: str, settings: bodies.ExportSettings | Mapping[str, Any] | None = None

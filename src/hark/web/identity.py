@@ -148,6 +148,16 @@ def link_to(request: Request, path: str) -> str:
     return f"{base.replace(scheme=scheme)}{path}"
 
 
+def with_session(request: Request) -> Caller:
+    """The caller, who must have signed in with a password. Raises: NotAllowedError for a token."""
+    caller = find_caller(request)
+    if caller.session is None:
+        raise NotAllowedError(
+            "an API token cannot do this: sign in with a password, or ask whoever can"
+        )
+    return caller
+
+
 def of_role(*roles: Role) -> Callable[[Request], Caller]:
     """A dependency: the caller, who must have one of these roles. Raises: NotAllowedError."""
 
@@ -163,6 +173,8 @@ def of_role(*roles: Role) -> Callable[[Request], Caller]:
 Place = Annotated[Store, Depends(store_of)]
 Anyone = Annotated[Caller, Depends(find_caller)]
 """Anybody who is signed in."""
+SignedIn = Annotated[Caller, Depends(with_session)]
+"""The same, but no program with an API token."""
 Manager = Annotated[Caller, Depends(of_role("owner", "researcher"))]
 Staff = Annotated[Caller, Depends(of_role("owner", "researcher", "reviewer"))]
 Owner = Annotated[Caller, Depends(of_role("owner"))]

@@ -5,7 +5,8 @@
 1. New events are folded into columns (`statistics_columns`) and never read again.
 2. Everything is computed from the columns at once, and anew only when something has changed and a
    pause is over that grows with what the last time cost: a small study is always up to date, a
-   large one takes a twentieth of a core at most. What is shown says as of when it is.
+   large one takes a twentieth of a core at most. What is shown says as of when it is. Whoever
+   manages a study may ask for `fresh` results, computed during a pause too, one at a time.
 3. Of a long log that nobody has looked at since the server began, pages show what has been read so
    far; programs are made to wait for the rest.
 """
@@ -183,6 +184,16 @@ class Watch:
         self.results: Results | None = None
         self._state: object = None
         self._rests_until = 0.0
+        self._begun = 0.0
+
+    def renew(self, store: Store, study: Study) -> Results:
+        """Results of all that was kept before this call; those who wait together share them."""
+        asked = time.monotonic()
+        with self.lock:
+            found = self.results
+            if found is not None and self._begun > asked and not found.unread:
+                return found
+            return self._look(store, study, wait=True)
 
     def look(self, store: Store, study: Study, *, wait: bool) -> Results:
         """The latest results; wait: until the whole log has been read."""
@@ -203,7 +214,7 @@ class Watch:
         self._rests_until = 0.0
 
     def _look(self, store: Store, study: Study, *, wait: bool) -> Results:
-        now = store.clock()
+        now, self._begun = store.clock(), time.monotonic()
         with store.read() as connection:
             most = None if wait else READ_AT_ONCE
             taken = self.columns.fold(connection, self.study_id, most=most)
@@ -404,8 +415,11 @@ _WATCHED: weakref.WeakKeyDictionary[Store, dict[str, Watch]] = weakref.WeakKeyDi
 _LOCK = threading.Lock()
 
 
-def results_of(store: Store, study: Study, *, wait: bool = True) -> Results:
-    """What the labels of a study say, for all who look. wait: until the whole log was read."""
+def results_of(store: Store, study: Study, *, wait: bool = True, fresh: bool = False) -> Results:
+    """What the labels of a study say, for all who look.
+
+    wait: until the whole log was read. fresh: and computed after this call, whatever the pause.
+    """
     with _LOCK:
         watch = _WATCHED.setdefault(store, {}).setdefault(study.id, Watch(study.id))
-    return watch.look(store, study, wait=wait)
+    return watch.renew(store, study) if fresh else watch.look(store, study, wait=wait)

@@ -76,9 +76,9 @@ def kept(outcome: Outcome, records: Iterable[Mapping[str, Any]]) -> dict[str, in
 
 
 def suspicions_of(owner: FeedbackClient, study: str) -> dict[str, frozenset[str]] | None:
-    """What the application says of labelers: pseudonym → kinds of suspicion."""
+    """What the application says of labelers by now: pseudonym → kinds of suspicion."""
     try:
-        lines = [one["work"] for one in owner.labelers(study)]
+        lines = [one["work"] for one in owner.labelers(study, fresh=True)]
     except NotFoundError:  # A server without dashboards.
         return None
     return {one["labeler"]: frozenset(said["kind"] for said in one["suspicions"]) for one in lines}

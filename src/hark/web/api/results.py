@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, Query
 
 from hark.evaluation.intervals import Estimate
 from hark.feedback import candidate_scores, studies
 from hark.feedback.candidate_scores import CandidateScores
+from hark.feedback.refusals import NotAllowedError
 from hark.feedback.statistics_agreement import QuestionAgreement
 from hark.feedback.statistics_progress import Progress
-from hark.feedback.studies import Study
+from hark.feedback.studies import MANAGERS
 from hark.web.api.descriptions import KNOWN, StudyName, refusals
 from hark.web.api.seen import Managed
 from hark.web.identity import Manager, Place, Staff
-from hark.web.results import LabelerResult, results_of
+from hark.web.results import LabelerResult, Results, results_of
 
 router = APIRouter(tags=["results"], dependencies=KNOWN)
 
 
-def watched_study(store: Place, _caller: Staff, name: StudyName) -> Study:
-    """Any study, for all but labelers. Raises: NotAllowedError before NotFoundError."""
-    return studies.find_study(store, name)
+def watched_results(
+    store: Place,
+    caller: Staff,
+    name: StudyName,
+    fresh: Annotated[
+        bool, Query(description="Wait for a new computation; for owners and researchers.")
+    ] = False,
+) -> Results:
+    """Of any study, for all but labelers. Raises: NotAllowedError before NotFoundError."""
+    if fresh and caller.person.role not in MANAGERS:
+        raise NotAllowedError("fresh results are for the owner and the researchers: leave it out")
+    return results_of(store, studies.find_study(store, name), fresh=fresh)
 
 
-Watched = Annotated[Study, Depends(watched_study)]
+Watched = Annotated[Results, Depends(watched_results)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressReply(Progress):
+    """How far a study is."""
+
+    as_of: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelersReply:
+    """Those who have labelled, those with most labels first."""
+
+    labelers: list[LabelerResult]
+    as_of: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,30 +76,31 @@ class Kept:
 
 
 @router.get("/studies/{name}/progress", responses=refusals(401, 403, 404))
-def read_progress(store: Place, study: Watched) -> Progress:
+def read_progress(results: Watched) -> ProgressReply:
     """Items, places, labels, pace, and the time left at that pace."""
-    return results_of(store, study).progress
+    counted = results.progress
+    fields = {one.name: getattr(counted, one.name) for one in dataclasses.fields(counted)}
+    return ProgressReply(**fields, as_of=results.as_of)
 
 
 @router.get("/studies/{name}/agreement", responses=refusals(401, 403, 404))
-def read_agreement(store: Place, study: Watched) -> AgreementReply:
+def read_agreement(results: Watched) -> AgreementReply:
     """Percent agreement and Krippendorff's alpha for each question; undefined has its reason."""
-    results = results_of(store, study)
     return AgreementReply(
         questions=results.agreement, gold_accuracy=results.gold_accuracy, as_of=results.as_of
     )
 
 
 @router.get("/studies/{name}/labelers", responses=refusals(401, 403, 404))
-def read_labelers(store: Place, study: Watched) -> list[LabelerResult]:
+def read_labelers(results: Watched) -> LabelersReply:
     """Each labeler's work by pseudonym: speed, gold accuracy, agreement, cost, suspicions."""
-    return results_of(store, study).labelers
+    return LabelersReply(labelers=results.labelers, as_of=results.as_of)
 
 
 @router.get("/studies/{name}/votes", responses=refusals(401, 403, 404))
-def read_votes(store: Place, study: Watched) -> dict[str, Any]:
+def read_votes(results: Watched) -> dict[str, Any]:
     """Elo of the models that candidates name, and their win rates, with clustered intervals."""
-    return results_of(store, study).votes.to_json()
+    return results.votes.to_json() | {"as_of": results.as_of}
 
 
 @router.put("/studies/{name}/scores", responses=refusals(400, 401, 403, 404))

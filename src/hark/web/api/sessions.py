@@ -20,7 +20,15 @@ from hark.web.bodies import (
     TokenBody,
     TokenRequest,
 )
-from hark.web.identity import Anyone, Place, address_of, check_same_site, clear_cookie, set_cookie
+from hark.web.identity import (
+    Anyone,
+    Place,
+    SignedIn,
+    address_of,
+    check_same_site,
+    clear_cookie,
+    set_cookie,
+)
 
 router = APIRouter(tags=["sessions"])
 
@@ -52,8 +60,11 @@ def show_me(caller: Anyone) -> MeBody:
 
 
 @router.post("/tokens", status_code=201, dependencies=KNOWN, responses=refusals(400, 401, 403))
-def create_token(store: Place, caller: Anyone, wish: TokenRequest) -> TokenBody:
-    """An API token of one's own, told once and never again."""
+def create_token(store: Place, caller: SignedIn, wish: TokenRequest) -> TokenBody:
+    """An API token of one's own, told once and never again.
+
+    It takes a session: a token that got out must not outlive its 90 days by making others.
+    """
     expires_at = store.clock() + wish.days * 86400
     secret = sign_in.create_api_token(store, caller.person.id, wish.label, expires_at=expires_at)
     return TokenBody(secret=secret, label=wish.label, expires_at=expires_at)

@@ -15,7 +15,7 @@ from hark.data.formats.judged import summary_query
 from hark.feedback import studies
 from hark.feedback.assignment import own_row, steps_of
 from hark.feedback.chance import Chance, chance_of, display_order
-from hark.feedback.dialogues import dialogue_of
+from hark.feedback.dialogues import dialogue_of, with_passage
 from hark.feedback.items import Item, candidates_of, get_item
 from hark.feedback.records import Turn
 from hark.feedback.refusals import ConflictError
@@ -65,7 +65,7 @@ def find_waiting_turn(store: Store, assignment_id: str, person_id: str) -> Waiti
     if not settings.snapshots:
         raise ConflictError("no model answers in this study: its owner names none in `snapshots`")
     what = f"{assignment_id} {live.turn}"
-    messages = _with_passage(item.task, live.messages[live.context_from :])
+    messages = with_passage(item.task, live.messages[live.context_from :])
     count = 1 if isinstance(item.task, QuestionTask) else 2
     return WaitingTurn(
         assignment_id=assignment_id,
@@ -74,15 +74,6 @@ def find_waiting_turn(store: Store, assignment_id: str, person_id: str) -> Waiti
         wanted=_wanted(chance, settings, messages, count, what, generation=generation + 1),
         order=tuple(display_order(chance, row, live.turn, count)),
     )
-
-
-def _with_passage(task: AnyTask, messages: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The passage of a question stands before the labeler's first words (2211.03540): the model
-    reads what the labeler has no time for. The question itself is not told."""
-    if not isinstance(task, QuestionTask) or not task.passage.strip():
-        return messages
-    first = Turn(role="user", content=f"{task.passage}\n\n{messages[0].content}")
-    return (first, *messages[1:])
 
 
 def wanted_of_item(

@@ -92,12 +92,18 @@ def export(
             "minimum_strength": minimum_strength,
             "uses": tuple(uses),
             "members": tuple(members),
-            "without_labelers": tuple(without_labelers.replace(",", " ").split()),
+            "without_labelers": names_in(without_labelers),
             "minimum_gold_accuracy": _share(least) if least else None,
         }
     )
     export_study(store, study.settings.name, _folder(request), settings)
     return go(f"/manage/{study.settings.name}/export", "The snapshot is made.")
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Names that stand one on a line, or between commas; a login may hold blanks."""
+    names = (one.strip() for one in re.split(r"[,\n]", text))
+    return tuple(one for one in names if one)
 
 
 def _share(text: str) -> float:
