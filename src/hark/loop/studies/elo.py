@@ -126,8 +126,8 @@ def judges_apart(played: Sequence[Tournament]) -> Iterator[Effect]:
         claim="Elo by the preference model is too high for the policies trained against it.",
         setting=f"{_setting(played)} Both judges of this effect choose without noise.",
         data="playground",
-        measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by the gold "
-        "grade",
+        measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by the "
+        "gold grade",
         rule="reproduced if the interval over seeds is above 0",
         estimate=estimate,
         seeds=len(gaps),
