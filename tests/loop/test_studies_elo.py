@@ -63,9 +63,11 @@ def tournament(path: Path, promised: float, by_model: float, won: float) -> RunR
     over = {"from_gap": estimate(promised - 100.0), "from_odds": estimate(promised / 2 - 100.0)}
     return made(
         path, "tournament",
-        {"primary": {"model": "PPO", "against": "human"}, "judges": {"crowd": "playground", "ideal": "gold"},
+        {"primary": {"model": "PPO", "against": "human"},
+         "judges": {"crowd": "playground", "ideal": "gold"},
          "preference_models": {"PM": "runs/pm"}},
-        {"prompts": 9, "judges": [judge("crowd", 1100.0), judge("ideal", 1200.0), judge("PM", 1200.0 + by_model)],
+        {"prompts": 9, "judges": [judge("crowd", 1100.0), judge("ideal", 1200.0),
+                                  judge("PM", 1200.0 + by_model)],
          "predictions": [{"preference_model": "PM", "ratings": ratings}],
          "over_estimates": {"PM": {"crowd": {"PPO": over}}}},
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Accuracy against model size and amount of data: accuracy = a + b·ln P + c·ln D.
 
-Bai et al. (2204.05862), section 3.2, for helpfulness, P parameters and D comparisons:
+Bai et al. (2204.05862), for helpfulness, P parameters and D comparisons:
 0.72 + 0.007·ln(P/10¹¹) + 0.015·ln(D/(8·10⁴)) (natural logarithms, as the range of the figure has
 it); Stiennon et al. (2009.01325), section 4.3: +1.1 points for each doubling of the data, +1.8 for
 each doubling of the model.
