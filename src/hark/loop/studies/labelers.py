@@ -52,7 +52,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             paper="InstructGPT, 2203.02155, section 5",
             claim="On held-out labelers accuracy is 69.6 ± 0.9 %, on the others 72.4 ± 0.4 %.",
             setting=f"{len(members)} folds of labelers, each left out once; "
-            f"{members[0].comparisons:,} comparisons, {len(by_seed)} seed{'s' if len(by_seed) > 1 else ''}; the interval is "
+            f"{members[0].comparisons:,} comparisons, {len(by_seed)} seed(s); the interval is "
             f"Student's t over {over}", data=members[0].source,
             measured="accuracy on held-out labelers less that on the others, by fold",
             rule=f"reproduced if the whole interval is above −{MOST_LOST}", estimate=estimate,
