@@ -18,7 +18,8 @@ def run(path: Path, *, plain: float, relative: float, known: float) -> RunRecord
     """A run of two layers, the second chosen."""
     areas = [
         LayerAreas(layer=layer, mahalanobis=exact(plain + shift),
-                   simplified_relative=exact(relative + shift), exposed={10: exact(known + shift)})
+                   simplified_relative=exact(relative + shift),
+                   exposed={1: exact(0.5), 10: exact(known + shift), 100: exact(1.0)})
         for layer, shift in ((0, -0.1), (1, 0.0))
     ]  # fmt: skip
     manifest = Manifest(

@@ -1,13 +1,13 @@
 """Accuracy against model size and amount of data: accuracy = a + b·ln P + c·ln D.
 
-Bai et al. (2204.05862), section 3.2, for helpfulness, P parameters and D comparisons:
+Bai et al. (2204.05862), for helpfulness, P parameters and D comparisons:
 0.72 + 0.007·ln(P/10¹¹) + 0.015·ln(D/(8·10⁴)) (natural logarithms, as the range of the figure has
 it); Stiennon et al. (2009.01325), section 4.3: +1.1 points for each doubling of the data, +1.8 for
 each doubling of the model.
 
-1. Ordinary least squares with Student's t: trainings are independent, their errors taken as normal
-   and of one size. That holds between chance and the ceiling of the labels, not near either.
-2. A variable with one value has no slope: it is "not identified" and left to the constant.
+1. Ordinary least squares without an interval: trainings of one seed share their data, so that only
+   seeds are independent. Fit each seed alone, and take the interval over seeds.
+2. A variable with one value has no slope; it is left to the constant.
 3. P and D are counted from their geometric means, where the constant is known best.
 """
 
@@ -15,95 +15,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from hark.errors import HarkError
-from hark.evaluation.intervals import Array, Estimate, require_finite
+from hark.evaluation.intervals import Array, require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyFit:
-    """The plane, and how well it is known."""
+    """The plane through the trainings of one seed."""
 
-    accuracy: Estimate
+    accuracy: float
     """a: at the reference size and amount."""
-    per_size: Estimate
-    """b: for each e-fold of parameters."""
-    per_data: Estimate
-    """c: for each e-fold of comparisons."""
+    per_size: float | None
+    """b: for each e-fold of parameters; None where they do not vary."""
+    per_data: float | None
+    """c: for each e-fold of comparisons; None where they do not vary."""
     parameters: float
     """Reference P."""
     comparisons: float
     """Reference D."""
-    residual_deviation: float
-    """Standard deviation of a training about the plane."""
 
     def at(self, parameters: float, comparisons: float) -> float:
         """The accuracy that the plane says."""
-        slopes = (self.per_size.value or 0.0, self.per_data.value or 0.0)
-        assert self.accuracy.value is not None
         return (
-            self.accuracy.value
-            + slopes[0] * math.log(parameters / self.parameters)
-            + slopes[1] * math.log(comparisons / self.comparisons)
+            self.accuracy
+            + (self.per_size or 0.0) * math.log(parameters / self.parameters)
+            + (self.per_data or 0.0) * math.log(comparisons / self.comparisons)
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for results.json."""
-        return asdict(self)
 
 
 def fit_accuracy(
-    accuracies: ArrayLike,
-    parameters: Sequence[float],
-    comparisons: Sequence[float],
-    *,
-    level: float = 0.95,
+    accuracies: ArrayLike, parameters: Sequence[float], comparisons: Sequence[float]
 ) -> AccuracyFit:
     """Fit the plane to trainings; accuracies: [n], each with its P and D.
 
-    Raises: HarkError if a number is not finite, a P or D not positive, or too few trainings remain
-    to tell noise from slope.
+    Raises: HarkError if a number is not finite, a P or D not positive, or the trainings do not
+    tell the coefficients apart.
     """
     observed = require_finite(accuracies, what="accuracies")
     sizes, reference_size = _logarithms(parameters, "numbers of parameters")
     amounts, reference_amount = _logarithms(comparisons, "numbers of comparisons")
     varying = [column for column in (sizes, amounts) if np.ptp(column) > 0]
     design = np.stack([np.ones_like(observed), *varying], axis=1)
-    freedom = len(observed) - design.shape[1]
-    if freedom < 1:
+    if np.linalg.matrix_rank(design) < design.shape[1]:
         raise HarkError(
-            f"{len(observed)} trainings cannot tell noise from {design.shape[1]} coefficients; "
-            "give more sizes, amounts or seeds"
+            f"{len(observed)} trainings do not tell {design.shape[1]} coefficients apart; give "
+            "more sizes or amounts to each seed"
         )
-    coefficients, *_ = np.linalg.lstsq(design, observed, rcond=None)
-    residuals = observed - design @ coefficients
-    variance = float(residuals @ residuals) / freedom
-    errors = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
-    reach = float(special.stdtrit(freedom, 0.5 + level / 2))
-    estimates = iter(
-        Estimate(
-            value=float(value), low=float(value - reach * error),
-            high=float(value + reach * error), n=len(observed), clusters=len(observed), level=level,
-        )
-        for value, error in zip(coefficients, errors, strict=True)
-    )  # fmt: skip
-    unknown = Estimate(
-        value=None, low=None, high=None, n=len(observed), clusters=len(observed),
-        level=level, state="not identified",
-    )  # fmt: skip
+    found, *_ = np.linalg.lstsq(design, observed, rcond=None)
+    coefficients = iter(found.tolist())
     return AccuracyFit(
-        accuracy=next(estimates),
-        per_size=next(estimates) if np.ptp(sizes) > 0 else unknown,
-        per_data=next(estimates) if np.ptp(amounts) > 0 else unknown,
+        accuracy=next(coefficients),
+        per_size=next(coefficients) if np.ptp(sizes) > 0 else None,
+        per_data=next(coefficients) if np.ptp(amounts) > 0 else None,
         parameters=reference_size,
         comparisons=reference_amount,
-        residual_deviation=math.sqrt(variance),
     )
 
 

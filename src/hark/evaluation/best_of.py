@@ -1,6 +1,6 @@
 """What the best of n replies is worth, for every n from one set of draws.
 
-Stiennon et al. (2009.01325, appendix G.3) and Bai et al. (2204.05862, section 4.4) choose the best
+Stiennon et al. (2009.01325, appendix G.3) and Bai et al. (2204.05862) choose the best
 of n samples by a preference model, at KL = ln n − (n − 1)/n from the policy. Nakano et al.
 (2112.09332, appendix I) estimate its value without bias from N ≥ n draws: the mean over all subsets
 of n of what the preference model would choose, of which sorting the draws makes a weighted sum.

@@ -1,6 +1,6 @@
 """Elo: how strong models are by the votes of people, with intervals.
 
-Bai et al. (2204.05862, section 2.4 and figure 1) fit a strength to each model by maximum likelihood
+Bai et al. (2204.05862) fit a strength to each model by maximum likelihood
 of the votes and show it as Elo, of which 400 are odds of ten to one. A gap of 1 in the score of a
 preference model says the same as a gap of 400/ln 10 = 174 Elo.
 

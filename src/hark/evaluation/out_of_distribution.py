@@ -1,6 +1,6 @@
 """How well outliers are told from ordinary prompts by a model's activations.
 
-Bai et al. (2204.05862), section 5.4 and figure 22: the area under the ROC curve, layer by layer, of
+Bai et al. (2204.05862): the area under the ROC curve, layer by layer, of
 Mahalanobis distance, simplified relative Mahalanobis, and a linear score fitted with few known
 outliers (outlier exposure). What is scored is in `hark.models.outlier_detector`.
 

@@ -1,6 +1,6 @@
 """Studies drawn at planted ratings: whether stated intervals hold the truth, and how wide they are.
 
-Bai et al. (2204.05862, section 2.4 and figure 1) state intervals of Elo; this is the check that
+Bai et al. (2204.05862) state intervals of Elo; this is the check that
 they hold. A labeler likes the reply of a model by its planted strength and by a taste of their own
 for that model, and votes as Bradley, Terry and Davidson have it.
 

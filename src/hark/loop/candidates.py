@@ -20,7 +20,13 @@ from hark.data.records import Dialogue
 from hark.errors import DataError
 from hark.loop.inputs import data_files, model_files, read_examples, read_files
 from hark.loop.judges import scorer
-from hark.loop.speaker import AnySpeaker, Reply, SpeakerSettings, load_speaker
+from hark.loop.speaker import (
+    AnySpeaker,
+    Reply,
+    SpeakerSettings,
+    load_speaker,
+    sampling_seed,
+)
 from hark.models.generation import SamplingSettings
 from hark.models.processes import is_first
 from hark.runs.run import Run
@@ -143,7 +149,7 @@ def _replies(
     """(item, place) → what the snapshot drawn for it replied; each model is loaded once."""
     score = scorer(settings.scorer, device=settings.device) if settings.scorer else None
     found: dict[tuple[int, int], Reply] = {}
-    for number, (name, asked) in enumerate(settings.snapshots.items()):
+    for name, asked in settings.snapshots.items():
         places = [
             (place, seat)
             for place, names in enumerate(drawn)
@@ -159,7 +165,7 @@ def _replies(
             rows=settings.rows, device=settings.device, dtype=settings.dtype,
         )  # fmt: skip
         own = [prompts[place] for place, _ in places]
-        told = speaker.reply(own, seed=settings.seed + number, label=name)
+        told = speaker.reply(own, seed=sampling_seed(settings.seed, name), label=name)
         found.update(zip(places, told, strict=True))
     return found
 

@@ -40,6 +40,7 @@ from hark.loop.speaker import (
     SpeakerSettings,
     load_speaker,
     prompts_that_fit,
+    sampling_seed,
 )
 from hark.models.generation import Generated, SamplingSettings
 from hark.models.processes import is_first
@@ -130,9 +131,10 @@ def run_compare(settings: CompareSettings, run: Run) -> dict[str, Any]:
     bench = _bench(settings, run)
     rows: list[PolicyEvaluation] = []
     samples: list[Sample] = []
-    for number, (name, policy) in enumerate(settings.policies.items(), start=1):
+    for name, policy in settings.policies.items():
         speaker = _load(settings, policy, bench.preference, run)
-        replies = speaker.reply(bench.prompts, seed=settings.seed + number, label=name)
+        seed = sampling_seed(settings.seed, name)
+        replies = speaker.reply(bench.prompts, seed=seed, label=name)
         row, own = _measure(name, policy, speaker, replies, bench)
         rows.append(row)
         samples += own
@@ -169,7 +171,9 @@ def _bench(settings: CompareSettings, run: Run) -> Bench:
     reference = _load(settings, baseline, preference, run)
     prompts = _prompts(settings, reference, run)
     replies = reference.reply(
-        prompts, seed=settings.seed, label=f"{settings.baseline} as the baseline"
+        prompts,
+        seed=sampling_seed(settings.seed, settings.baseline, "baseline"),
+        label=f"{settings.baseline} as the baseline",
     )
     return Bench(
         prompts=prompts,

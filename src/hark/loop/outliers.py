@@ -1,6 +1,6 @@
 """The stage `outliers`: fit a detector of prompts unlike the ordinary, and say how good it is.
 
-Bai et al. (2204.05862), section 5.4. Of the ordinary prompts three fifths fit, a fifth chooses the
+Bai et al. (2204.05862). Of the ordinary prompts three fifths fit, a fifth chooses the
 layer and sets the threshold, and on the last fifth it is measured; of the outliers the first few
 are those of outlier exposure, half of the rest chooses, half measures.
 """

@@ -1,6 +1,6 @@
 """The stage `rate`: from votes between models to their ratings.
 
-Bai et al. (2204.05862, section 2.4): strengths by maximum likelihood of the votes, shown as Elo.
+Bai et al. (2204.05862): strengths by maximum likelihood of the votes, shown as Elo.
 The mathematics and its departures are in `hark.evaluation.elo`.
 
 1. A primary comparison can be named before the votes are seen: it is in the run's config.json, and

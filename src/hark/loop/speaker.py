@@ -5,6 +5,7 @@ Here (`Speaker`) or behind an endpoint (`RemoteSpeaker`); `load_speaker` finds o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -195,3 +196,12 @@ def prompts_that_fit(prompts: Sequence[Dialogue], speakers: Sequence[AnySpeaker]
             "reply; lower max_response_tokens"
         )
     return kept
+
+
+def sampling_seed(seed: int, *names: str) -> int:
+    """The seed of one policy's draws, from that of its stage and the policy's name; 31 bits.
+
+    It does not depend on which other policies are asked, and neighbouring seeds share no draws.
+    """
+    digest = hashlib.blake2b(repr((seed, *names)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1  # endpoints may read a seed as 32 bits with a sign

@@ -38,7 +38,7 @@ from hark.loop.inputs import data_files, model_files, read_examples, read_files
 from hark.loop.judges import Labeler, Scorer, labeler, labeler_from_scorer, remembering, scorer
 from hark.loop.labelling import AT_ONCE
 from hark.loop.rating import VoteSettings, judged
-from hark.loop.speaker import SpeakerSettings, load_speaker
+from hark.loop.speaker import SpeakerSettings, load_speaker, sampling_seed
 from hark.loop.votes import read_votes, vote_files, votes_of_comparisons
 from hark.models.generation import SamplingSettings
 from hark.models.processes import is_first
@@ -191,14 +191,14 @@ def _replies(settings: TournamentSettings, models: Mapping[str, Scorer], run: Ru
         who = ", ".join(settings.writers)
         raise DataError(f"no prompt in {', '.join(map(str, settings.data))} is answered by {who}")
     finishes: dict[str, list[str]] = {}
-    for number, (name, policy) in enumerate(settings.policies.items(), start=1):
+    for name, policy in settings.policies.items():
         speaker = load_speaker(
             policy, sampling=settings.sampling,
             examples=read_examples(policy.examples, settings, run),
             score=next(iter(models.values()), None) if policy.best_of > 1 else None,
             rows=settings.rows, device=settings.device, dtype=settings.dtype,
         )  # fmt: skip
-        replies = speaker.reply(prompts, seed=settings.seed + number, label=name)
+        replies = speaker.reply(prompts, seed=sampling_seed(settings.seed, name), label=name)
         texts[name] = [reply.text for reply in replies]
         finishes[name] = [reply.finish for reply in replies]
     texts |= {name: [own[prompt] for prompt in prompts] for name, own in written.items()}

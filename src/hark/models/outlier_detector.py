@@ -1,6 +1,6 @@
 """A detector of prompts unlike those a model was made for, by the model's own activations.
 
-Bai et al. (2204.05862), section 5.4: with μ and Σ of the vectors of ordinary prompts,
+Bai et al. (2204.05862): with μ and Σ of the vectors of ordinary prompts,
 
     M(x)   = (x − μ)ᵀ Σ⁻¹ (x − μ)                         Mahalanobis
     SRM(x) = M(x) − (x − μ)ᵀ diag(Σ)⁻¹ (x − μ)             simplified relative Mahalanobis

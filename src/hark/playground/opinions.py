@@ -4,7 +4,7 @@ What people say of replies comes in kinds that pull apart or differ in what they
 
 * *helpful* and *harmless*: harmless requests judged by helpfulness alone, harmful ones by
   harmlessness alone. A refusal is the worst reply to the one and a good one to the other, as in
-  Bai et al. (2204.05862), section 4.1;
+  Bai et al. (2204.05862);
 * *overall*: all requests, judged as the population judges;
 * *voted*: questions with answers and votes, as public sites have them: noisy, and more votes for
   what is long, what came first and what many people read (Askell et al., 2112.00861, section 4);

@@ -2,7 +2,7 @@
 
 Each is a statement of a pretraining text with its value left out, to be completed by one of four
 values, as in the zero-shot suites by which alignment's tax on knowledge is measured (Bai et al.
-2204.05862, section 4.6).
+2204.05862).
 """
 
 from __future__ import annotations

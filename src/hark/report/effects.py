@@ -6,6 +6,7 @@ from the number alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
@@ -55,20 +56,46 @@ class Effect:
 
 def above(estimate: Estimate, threshold: float) -> Verdict:
     """Reproduced if the whole interval is above, not if it is all below, else it cannot be seen."""
-    if estimate.low is None or estimate.high is None:
-        return "cannot be seen"
-    if estimate.low > threshold:
-        return "reproduced"
-    return "not reproduced" if estimate.high < threshold else "cannot be seen"
+    return within(estimate, threshold, math.inf)
 
 
 def below(estimate: Estimate, threshold: float) -> Verdict:
     """Reproduced if the whole interval is below, not if it is all above, else it cannot be seen."""
-    if estimate.low is None or estimate.high is None:
+    return within(estimate, -math.inf, threshold)
+
+
+def within(estimate: Estimate, low: float, high: float) -> Verdict:
+    """Reproduced if the whole interval is inside, not if it is all outside, else not to be seen."""
+    ends = _ends(estimate)
+    if ends is None:
         return "cannot be seen"
-    if estimate.high < threshold:
+    if low < ends[0] and ends[1] < high:
         return "reproduced"
-    return "not reproduced" if estimate.low > threshold else "cannot be seen"
+    return "not reproduced" if ends[1] < low or ends[0] > high else "cannot be seen"
+
+
+def because(estimate: Estimate, verdict: Verdict, region: str) -> str:
+    """Why a verdict fell, where it follows from an interval and a region ("above 0") alone."""
+    if _ends(estimate) is None:
+        return f"There is no interval to judge by: {estimate.state}."
+    point = estimate.low is None
+    words: dict[Verdict, str] = {
+        "reproduced": f"lies {region}" if point else f"lies wholly {region}",
+        "not reproduced": f"does not lie {region}" if point else f"has no part {region}",
+        "cannot be seen": f"is at the very edge of {region}" if point
+        else f"is only partly {region}",
+    }  # fmt: skip
+    subject = f"The number, {estimate.state}," if point else "The interval"
+    return f"{subject} {words[verdict]}."
+
+
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
+    """The interval; a point where every seed gave the same number, or a formula gives it."""
+    if estimate.low is not None and estimate.high is not None:
+        return estimate.low, estimate.high
+    if estimate.value is not None and estimate.state in ("no variation", "exact"):
+        return estimate.value, estimate.value
+    return None
 
 
 def number(estimate: Estimate, *, digits: int = 3) -> str:

@@ -42,6 +42,17 @@ class RunRecord:
         return cls(path=path, manifest=manifest, metrics=tuple(metrics), time=time, results=results)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The effective settings it was made with.
+
+        Raises: RunError if its config.json cannot be read.
+        """
+        try:
+            return dict(json.loads((self.path / "config.json").read_text("utf-8"))["effective"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"the run '{self.path}' has no readable config.json: {error}") from None
+
+    @property
     def label(self) -> str:
         """What a figure calls it: its name, or its stage where it has none."""
         return self.manifest.name or self.manifest.stage

@@ -1,6 +1,6 @@
 """Which comparisons a preference model learns from: shares and weights of files, and labelers.
 
-Bai et al. (2204.05862), section 4.1: helpful and harmless comparisons in any proportion at a fixed
+Bai et al. (2204.05862): helpful and harmless comparisons in any proportion at a fixed
 total, or L = L_helpful + λ·L_harmless; InstructGPT (2203.02155), section 5: leave a group of
 labelers out and test on it. Departures:
 

@@ -1,8 +1,9 @@
 """Accuracy against the amount of comparisons and the size of the model.
 
-Bai et al. (2204.05862), section 3.2; Stiennon et al. (2009.01325), section 4.3. Runs of `hark
-preference` swept over `comparisons`, over `model` where sizes are studied, and over seeds; with the
-runs of `hark playground-comparisons` among them, accuracy is held against what labelers allow.
+Bai et al. (2204.05862), accuracy of preference models; Stiennon et al. (2009.01325), section 4.3.
+Runs of `hark preference` swept over `comparisons`, over `model` where sizes are studied, and over
+seeds; with the runs of `hark playground-comparisons` among them, accuracy is held against what
+labelers allow.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from hark.evaluation.accuracy_fit import AccuracyFit, fit_accuracy
+from hark.evaluation.accuracy_fit import fit_accuracy
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import (
@@ -23,13 +24,15 @@ from hark.loop.studies.trainings import (
     draw,
     grouped,
     over_seeds,
-    settings_of,
     trainings,
 )
-from hark.report.effects import Effect, above, below, number
+from hark.report.effects import Effect, above, because, below, number
 from hark.report.run_record import RunRecord
 
-PAPER = "HH, 2204.05862, section 3.2"
+PAPER = "HH, 2204.05862, accuracy of preference models"
+FITTED = "a + b·ln P + c·ln D by least squares for each seed"
+LEAST_BASES = 3
+"""Pretrained models of each size without which a slope in size has no interval."""
 NEAR = 0.05
 """How far below the labelers' ceiling still is near it, in accuracy."""
 
@@ -37,48 +40,68 @@ NEAR = 0.05
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     """Slopes in ln D and ln P, and the distance to the ceiling where it is known."""
     members = trainings(runs)
-    fit = fit_accuracy(
-        [each.accuracy for each in members],
-        [each.parameters for each in members],
-        [each.comparisons for each in members],
-    )
+    fits = [
+        fit_accuracy(
+            [each.accuracy for each in of_seed],
+            [each.parameters for each in of_seed],
+            [each.comparisons for each in of_seed],
+        )
+        for of_seed in grouped(members, lambda each: each.seed).values()
+    ]
     ceilings = _ceilings(runs, members)
     figure = _figure(members, ceilings, directory)
-    effects = [
-        _slope(fit, members, figure, of_data=of_data)
-        for of_data, estimate in ((True, fit.per_data), (False, fit.per_size))
-        if estimate.state == "defined"
-    ]
+    effects = []
+    if per_data := [fit.per_data for fit in fits if fit.per_data is not None]:
+        effects.append(_slope_in_data(per_data, members, figure))
+    if per_size := [fit.per_size for fit in fits if fit.per_size is not None]:
+        effects.append(_slope_in_size(per_size, members, figure))
     return effects + (_near_ceiling(members, ceilings, figure) if ceilings else [])
 
 
-def _slope(fit: AccuracyFit, members: Sequence[Training], figure: str, *, of_data: bool) -> Effect:
-    per_doubling = _per_doubling(fit.per_data if of_data else fit.per_size)
-    what, of_paper = (
-        ("comparisons", "0.015 for each e-fold of comparisons (Stiennon et al.: 1.1 points for "
-         "each doubling)") if of_data else
-        ("parameters", "0.007 for each e-fold of parameters (Stiennon et al.: 1.8 points for each "
-         "doubling)")
-    )  # fmt: skip
-    assert fit.accuracy.value is not None
+def _slope_in_data(slopes: Sequence[float], members: Sequence[Training], figure: str) -> Effect:
+    estimate = _per_doubling(slopes)
+    verdict = above(estimate, 0.0)
     return Effect(
-        name=f"Accuracy grows with the logarithm of the {what}", paper=PAPER,
-        claim=f"Accuracy rises by about {of_paper}.", setting=described(members),
-        data=members[0].source,
-        measured=f"accuracy for each doubling of the {what}, by a + b·ln P + c·ln D",
-        rule="reproduced if the whole interval is above 0", estimate=per_doubling,
-        seeds=len({each.seed for each in members}), verdict=above(per_doubling, 0.0),
-        reason=f"The fit leaves {100 * fit.residual_deviation:.1f} points from training to "
-        f"training; it has {fit.accuracy.value:.3f} at {fit.parameters:,.0f} parameters and "
-        f"{fit.comparisons:,.0f} comparisons.", figure=figure,
+        name="Accuracy grows with the logarithm of the comparisons", paper=PAPER,
+        claim="Accuracy rises by about 0.015 for each e-fold of comparisons (Stiennon et al.: 1.1 "
+        "points for each doubling).", setting=f"{described(members)}; {FITTED}",
+        data=members[0].source, measured="accuracy for each doubling of the comparisons",
+        rule="reproduced if the whole interval over seeds is above 0", estimate=estimate,
+        seeds=estimate.n, verdict=verdict, reason=because(estimate, verdict, "above 0"),
+        figure=figure,
     )  # fmt: skip
 
 
-def _per_doubling(estimate: Estimate) -> Estimate:
-    ends = {name: getattr(estimate, name) for name in ("value", "low", "high")}
-    return dataclasses.replace(
-        estimate, **{name: math.log(2) * end for name, end in ends.items() if end is not None}
-    )
+def _slope_in_size(slopes: Sequence[float], members: Sequence[Training], figure: str) -> Effect:
+    """Without a claim unless each size was pretrained often enough to know what one is worth."""
+    estimate = _per_doubling(slopes)
+    by_size = grouped(members, lambda each: each.parameters).values()
+    bases = min(len({each.settings["model"] for each in of_size}) for of_size in by_size)
+    verdict = above(estimate, 0.0)
+    reason = because(estimate, verdict, "above 0")
+    if bases < LEAST_BASES:
+        # Seeds share the base, so that an interval over them would leave pretraining out.
+        estimate = dataclasses.replace(
+            estimate, low=None, high=None, clusters=1, state="one cluster"
+        )
+        verdict = "cannot be seen"
+        reason = (
+            f"Of some sizes there are only {bases} pretrained models: what looks like size may be "
+            f"the luck of a pretraining. It takes {LEAST_BASES} of each size."
+        )
+    return Effect(
+        name="Accuracy grows with the logarithm of the parameters", paper=PAPER,
+        claim="Accuracy rises by about 0.007 for each e-fold of parameters (Stiennon et al.: 1.8 "
+        "points for each doubling).", setting=f"{described(members)}; {FITTED}",
+        data=members[0].source, measured="accuracy for each doubling of the parameters",
+        rule="reproduced if the whole interval over seeds is above 0; no verdict with fewer than "
+        f"{LEAST_BASES} pretrained models of each size", estimate=estimate,
+        seeds=len(slopes), verdict=verdict, reason=reason, figure=figure,
+    )  # fmt: skip
+
+
+def _per_doubling(slopes: Sequence[float]) -> Estimate:
+    return mean_over_seeds([math.log(2) * slope for slope in slopes])
 
 
 def _ceilings(runs: Sequence[RunRecord], members: Sequence[Training]) -> dict[int, float]:
@@ -87,7 +110,7 @@ def _ceilings(runs: Sequence[RunRecord], members: Sequence[Training]) -> dict[in
     kinds = [Path(path).stem for path in members[0].settings["data"]]
     worlds = [run for run in runs if run.manifest.stage == "playground-comparisons"]
     known = {
-        int(settings_of(run)["seed"]): fmean(run.results[f"{kind}_ceiling"] for kind in kinds)
+        int(run.settings["seed"]): fmean(run.results[f"{kind}_ceiling"] for kind in kinds)
         for run in worlds
         if all(f"{kind}_ceiling" in run.results for kind in kinds)
     }
@@ -97,8 +120,8 @@ def _ceilings(runs: Sequence[RunRecord], members: Sequence[Training]) -> dict[in
 def _near_ceiling(
     members: Sequence[Training], ceilings: dict[int, float], figure: str
 ) -> list[Effect]:
-    most = max((each.parameters, each.comparisons) for each in members)
-    best = [each for each in members if (each.parameters, each.comparisons) == most]
+    most = max((each.comparisons, each.parameters) for each in members)
+    best = [each for each in members if (each.comparisons, each.parameters) == most]
     gap = mean_over_seeds([ceilings[each.seed] - each.accuracy for each in best])
     reached = over_seeds(best, lambda each: each.accuracy)
     return [
@@ -108,8 +131,9 @@ def _near_ceiling(
             setting=described(best), data=best[0].source,
             measured="how often a perfect scorer would be right, less the model's accuracy",
             rule=f"reproduced if the whole interval is below {NEAR}", estimate=gap,
-            seeds=len(best), verdict=below(gap, NEAR),
-            reason=f"The model has {number(reached)}.", figure=figure,
+            seeds=gap.n, verdict=(verdict := below(gap, NEAR)),
+            reason=f"{because(gap, verdict, f'below {NEAR}')} The model has {number(reached)}.",
+            figure=figure,
         )
     ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Whether predicted preferences come true, and whether good is harder to tell from good.
 
-Bai et al. (2204.05862), section 3.3 and figure 9. Runs of `hark preference` that differ in their
+Bai et al. (2204.05862), calibration. Runs of `hark preference` that differ in their
 seed alone.
 """
 
@@ -17,10 +17,10 @@ from hark.evaluation.preference_accuracy import BOTH_GOOD_LEVELS
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import Line, Training, described, draw, trainings
 from hark.report.drawing import QUIET, canvas, colour, save
-from hark.report.effects import Effect, below
+from hark.report.effects import Effect, because, below
 from hark.report.run_record import RunRecord
 
-PAPER = "HH, 2204.05862, section 3.3 and figure 9"
+PAPER = "HH, 2204.05862, calibration"
 LARGEST_ERROR = 0.05
 GOOD_LEVEL = 7
 """Place in `BOTH_GOOD_LEVELS` that is compared with all pairs: 70 % of the scores are below."""
@@ -44,8 +44,9 @@ def _error(members: Sequence[Training], directory: Path) -> Effect:
         setting=described(members), data=members[0].source,
         measured="expected calibration error on held-out comparisons",
         rule=f"reproduced if the whole interval is below {LARGEST_ERROR}", estimate=errors,
-        seeds=len(members), verdict=below(errors, LARGEST_ERROR),
-        reason=f"A perfectly calibrated model would show {expected:.3f}; the temperature that "
+        seeds=len(members), verdict=(verdict := below(errors, LARGEST_ERROR)),
+        reason=f"{because(errors, verdict, f'below {LARGEST_ERROR}')} A perfectly "
+        f"calibrated model would show {expected:.3f}; the temperature that "
         f"would put it right is {middle}, above 1 being too sure.",
         figure=_curve(found, directory / "calibration.png"),
     )  # fmt: skip
@@ -105,6 +106,6 @@ def _both_good(members: Sequence[Training], directory: Path) -> Effect:
         "% of all scores below it", data=members[0].source,
         measured="accuracy where both scores exceed the threshold, less that on all pairs",
         rule="reproduced if the whole interval is below 0", estimate=estimate,
-        seeds=len(members), verdict=below(estimate, 0.0),
-        reason="By seed; pairs of two good replies are also more alike.", figure=figure,
+        seeds=len(members), verdict=(verdict := below(estimate, 0.0)),
+        reason=because(estimate, verdict, "below 0"), figure=figure,
     )  # fmt: skip

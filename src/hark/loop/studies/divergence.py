@@ -1,4 +1,4 @@
-"""Reward against divergence (HH, section 4.3; Ziegler et al., 2.2; Stiennon et al., appendix G.3).
+"""Reward against divergence (HH; Ziegler et al., 2.2; Stiennon et al., appendix G.3).
 
 Reads runs of `hark ppo` and of `hark best-of`. Those of PPO that adapt β to a target are judged by
 their divergence alone; the others by how reward grows with it. Best-of-n is drawn beside them.
@@ -6,7 +6,7 @@ their divergence alone; the others by how reward grows with it. Best-of-n is dra
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numpy as np
 from hark.evaluation.best_of import BestOf
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.reward_curve import RewardCurve, reward_curve
-from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, Verdict, above, below
+from hark.report.effects import Effect, above, because, below, within
 from hark.report.figures import Curve, Point, draw_reward_lines
 from hark.report.run_record import RunRecord
 
@@ -49,8 +49,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 
 def kl_target(run: RunRecord) -> float | None:
     """The divergence that a run of PPO adapts β to, if it does."""
-    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    target: float | None = config["effective"]["kl_target"]
+    target: float | None = run.settings["kl_target"]
     return target
 
 
@@ -65,10 +64,11 @@ def _law(runs: Sequence[RunRecord]) -> list[Effect]:
     slope = mean_over_seeds([_value(fit.slope) for fit in fits])
     explained = mean_over_seeds([_value(fit.r_squared) for fit in fits])
     shared: dict[str, Any] = {
-        "paper": "HH, 2204.05862, section 4.3, figures 4 and 13", "data": "playground",
+        "paper": "HH, 2204.05862, reward and √KL", "data": "playground",
         "seeds": len(fits), "figure": "reward-against-divergence.png",
-        "setting": f"{len(runs)} PPO trainings, each step a point: mean score by the preference "
-        "model and KL from the starting policy of the step's samples",
+        "setting": f"{len(runs)} PPO trainings of one size of model, each step a point: mean score "
+        "by the preference model and KL from the starting policy of the step's samples; "
+        f"{SHARED_START}",
     }  # fmt: skip
     return [
         Effect(
@@ -78,8 +78,8 @@ def _law(runs: Sequence[RunRecord]) -> list[Effect]:
             measured="R² of the line on √KL less R² of the line on KL (R² on √KL: "
             f"{_shown(explained)})",
             rule="the interval lies above 0",
-            estimate=advantage, verdict=above(advantage, 0.0),
-            reason="A difference of nought would mean that both describe the training as well.",
+            estimate=advantage, verdict=(verdict := above(advantage, 0.0)),
+            reason=because(advantage, verdict, "above 0"),
             **shared,
         ),
         Effect(
@@ -87,8 +87,8 @@ def _law(runs: Sequence[RunRecord]) -> list[Effect]:
             claim="The line on √KL has a positive slope, nearly parallel for sizes of model.",
             measured="slope: reward by the preference model per square root of a nat",
             rule="the interval lies above 0",
-            estimate=slope, verdict=above(slope, 0.0),
-            reason="Sizes of model are not varied here.", **shared,
+            estimate=slope, verdict=(verdict := above(slope, 0.0)),
+            reason=because(slope, verdict, "above 0"), **shared,
         ),
     ]  # fmt: skip
 
@@ -104,10 +104,10 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
     ]
     most = curves[0][-1].n
     shared: dict[str, Any] = {
-        "paper": "HH, 2204.05862, section 4.4, figure 14", "data": "playground",
+        "paper": "HH, 2204.05862, rejection sampling", "data": "playground",
         "seeds": len(runs), "figure": "best-of-n.png",
         "setting": f"{len(runs)} preference models choose among replies of the SFT model, mean "
-        f"over all subsets of n of {most} draws; graded by the gold grade",
+        f"over all subsets of n of {most} draws; graded by the gold grade; {SHARED_START}",
     }  # fmt: skip
     gain, slower = mean_over_seeds(gains), mean_over_seeds(later)
     effects = [
@@ -116,8 +116,8 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
             claim="Rejection sampling with larger k is preferred: Elo about 0, 150, 235, 260 for "
             "k = 1, 4, 16, 64.",
             measured=f"gold grade of the best of {most} less that of a single reply",
-            rule="the interval lies above 0", estimate=gain, verdict=above(gain, 0.0),
-            reason=f"KL grows only as ln n: {curves[0][-1].divergence:.2f} nats for {most}.",
+            rule="the interval lies above 0", estimate=gain, verdict=(verdict := above(gain, 0.0)),
+            reason=because(gain, verdict, "above 0"),
             **shared,
         )
     ]  # fmt: skip
@@ -129,12 +129,21 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
                 measured="gain in gold grade of the last factor of four less that of the first",
                 rule="the interval lies below 0",
                 estimate=slower,
-                verdict=below(slower, 0.0),
-                reason="Both the ln n of the divergence and over-optimisation make it so.",
+                verdict=(verdict := below(slower, 0.0)),
+                reason=f"{because(slower, verdict, 'below 0')} {_steps(curves[0])}",
                 **shared,
             )
         )
     return effects
+
+
+def _steps(curve: Sequence[BestOf]) -> str:
+    """How far the first and the last factor of four go from the policy, by the formula alone."""
+    roots = [math.sqrt(point.divergence) for point in curve]
+    return (
+        f"From n = 1 to {curve[2].n} √KL grows by {roots[2] - roots[0]:.2f}, from "
+        f"{curve[-3].n} to {curve[-1].n} by {roots[-1] - roots[-3]:.2f}."
+    )
 
 
 def _controller(runs: Sequence[RunRecord]) -> Effect:
@@ -148,26 +157,17 @@ def _controller(runs: Sequence[RunRecord]) -> Effect:
         name="The adaptive coefficient holds the divergence at its target",
         paper="Ziegler et al., 1909.08593, section 2.2",
         claim="β follows the error of the divergence in log space, so that KL stays at a target.",
-        setting=f"{len(runs)} PPO trainings towards {kl_target(runs[0])} nats a response",
+        setting=f"{len(runs)} PPO trainings towards {kl_target(runs[0])} nats a response; "
+        f"{SHARED_START}",
         data="playground",
         measured="KL over the last third of training, as a multiple of its target",
         rule=f"the interval lies within 1 ± {TOLERANCE}",
         estimate=held,
         seeds=len(runs),
-        verdict=within(held, 1 - TOLERANCE, 1 + TOLERANCE),
-        reason="A short horizon follows faster and overshoots more.",
+        verdict=(verdict := within(held, 1 - TOLERANCE, 1 + TOLERANCE)),
+        reason=because(held, verdict, f"within 1 ± {TOLERANCE}"),
         figure="controller.png",
     )
-
-
-def within(estimate: Estimate, low: float, high: float) -> Verdict:
-    """Reproduced if the whole interval is inside, not if it is all outside, else not to be seen."""
-    if estimate.low is None or estimate.high is None:
-        return "cannot be seen"
-    if low < estimate.low and estimate.high < high:
-        return "reproduced"
-    outside = estimate.high < low or estimate.low > high
-    return "not reproduced" if outside else "cannot be seen"
 
 
 def _draw_trainings(runs: Sequence[RunRecord], chosen: Sequence[RunRecord], path: Path) -> None:

@@ -2,26 +2,27 @@
 
 Reads runs of `tournament`, one a seed, whose primary comparison is the policy trained against the
 first preference model, against writers. The first judge is whose word counts. Follows Bai et al.
-(2204.05862), sections 2.4, 4.3 and 5.
+(2204.05862), Elo and the comparison with writers.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hark.evaluation.intervals import Estimate
-from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import QUIET, canvas, colour, save
-from hark.report.effects import Effect, Verdict, above
+from hark.report.effects import Effect, above, because
 from hark.report.ratings import JudgedModels, judges_of, predictions_of
 from hark.report.run_record import RunRecord
 
-PAPER = "Bai et al. 2022 (arXiv:2204.05862)"
+PAPER = "HH, 2204.05862"
+GOLD = "gold"
+"""The scorer that judges by the playground's gold grade, without noise."""
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
@@ -29,7 +30,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     played = [Tournament.read(run) for run in runs]
     draw_judges(played, directory / "elo-judges.png")
     draw_promises(played, directory / "elo-promised.png")
-    return [*promises(played), judges_apart(played), against_writers(played)]
+    return [*promises(played), *judges_apart(played), against_writers(played)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +43,20 @@ class Tournament:
     judge: str
     """Whose measure is compared with what the preference model promises: the first judge."""
     preference_model: str
+    gold: str | None
+    """The judge that goes by the gold grade, if there is one."""
 
     @classmethod
     def read(cls, run: RunRecord) -> Tournament:
         """From a run of `tournament` that names a primary comparison and a preference model."""
-        told = effective(run)
+        told = run.settings
         return cls(
             run=run,
             trained=told["primary"]["model"],
             writers=told["primary"]["against"],
             judge=next(iter(told["judges"])),
             preference_model=next(iter(told["preference_models"])),
+            gold=next((name for name, how in told["judges"].items() if how == GOLD), None),
         )
 
     def judged_by(self, name: str) -> JudgedModels:
@@ -86,7 +90,7 @@ def promises(played: Sequence[Tournament]) -> Iterator[Effect]:
         verdict = above(estimate, 0.0)
         yield Effect(
             name=f"A preference model promises too much Elo of whoever trained on it{suffix}",
-            paper=f"{PAPER}, sections 4.3 and 5",
+            paper=f"{PAPER}, Elo predicted and measured",
             claim="Elo predicted from preference-model scores is above Elo by crowd votes for "
             "policies trained against that model.",
             setting=_setting(played),
@@ -96,33 +100,39 @@ def promises(played: Sequence[Tournament]) -> Iterator[Effect]:
             estimate=estimate,
             seeds=len(played),
             verdict=verdict,
-            reason=reason(verdict, "above 0"),
+            reason=because(estimate, verdict, "above 0"),
             figure="elo-promised.png",
         )
 
 
-def judges_apart(played: Sequence[Tournament]) -> Effect:
-    """Whether the model as a judge flatters the policy trained on it, beside the crowd."""
+def judges_apart(played: Sequence[Tournament]) -> Iterator[Effect]:
+    """Whether the model as a judge flatters the policy trained on it, beside the gold grade.
+
+    Not beside a crowd: votes without noise stretch every gap of Elo, whoever was trained on what.
+    """
     gaps = [
         _elo(one.judged_by(one.preference_model), one.trained)
-        - _elo(one.judged_by(one.judge), one.trained)
+        - _elo(one.judged_by(one.gold), one.trained)
         for one in played
+        if one.gold
     ]
+    if not gaps:
+        return
     estimate = mean_over_seeds(gaps)
     verdict = above(estimate, 0.0)
-    return Effect(
+    yield Effect(
         name="The preference model as a judge flatters whoever trained on it",
-        paper=f"{PAPER}, section 4.3",
-        claim="The preference model rates the policies trained on it higher than the crowd does.",
-        setting=_setting(played),
+        paper=f"{PAPER}, Elo predicted and measured",
+        claim="Elo by the preference model is too high for the policies trained against it.",
+        setting=f"{_setting(played)} Both judges of this effect choose without noise.",
         data="playground",
-        measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by "
-        f"{played[0].judge}",
+        measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by the "
+        "gold grade",
         rule="reproduced if the interval over seeds is above 0",
         estimate=estimate,
-        seeds=len(played),
+        seeds=len(gaps),
         verdict=verdict,
-        reason=reason(verdict, "above 0"),
+        reason=because(estimate, verdict, "above 0"),
         figure="elo-judges.png",
     )
 
@@ -133,7 +143,7 @@ def against_writers(played: Sequence[Tournament]) -> Effect:
     verdict = above(estimate, 0.5)
     return Effect(
         name="The trained policy against writers",
-        paper=f"{PAPER}, section 5",
+        paper=f"{PAPER}, comparison with writers",
         claim="Crowd workers preferred the online policy to professional writers on 56 % of "
         "prompts.",
         setting=f"{_setting(played)} The writers are the authors of the playground's "
@@ -144,7 +154,7 @@ def against_writers(played: Sequence[Tournament]) -> Effect:
         estimate=estimate,
         seeds=len(played),
         verdict=verdict,
-        reason=reason(verdict, "above 0.5"),
+        reason=because(estimate, verdict, "above 0.5"),
         figure="elo-judges.png",
     )
 
@@ -155,7 +165,7 @@ def _setting(played: Sequence[Tournament]) -> str:
     return (
         f"Round robin of {models} on {first.run.results['prompts']} prompts, judged by "
         f"{', '.join(one.judge for one in judges_of(first.run))} on the same replies; "
-        f"{len(played)} seeds of sampling, preference model and policy."
+        f"{len(played)} seeds: {SHARED_START}."
     )
 
 
@@ -163,25 +173,6 @@ def _elo(judged: JudgedModels, model: str) -> float:
     value = judged.elo[model].value
     assert value is not None, f"{model} has no rating by {judged.judge}"
     return value
-
-
-# ── settings and verdicts ───────────────────────────────────────────────────────────────────────
-
-
-def effective(run: RunRecord) -> dict[str, Any]:
-    """The settings a run was made with."""
-    values = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    return dict(values["effective"])
-
-
-def reason(verdict: Verdict, region: str) -> str:
-    """Why a verdict fell, where it follows from an interval and a region alone."""
-    words: dict[Verdict, str] = {
-        "reproduced": f"The whole interval is {region}.",
-        "not reproduced": f"The whole interval is not {region}.",
-        "cannot be seen": f"The interval is partly {region} and partly not, or there is none.",
-    }
-    return words[verdict]
 
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────

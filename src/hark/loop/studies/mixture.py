@@ -1,6 +1,6 @@
 """Helpful and harmless in one preference model: shares, and the weight λ of the harmless loss.
 
-Bai et al. (2204.05862), section 4.1 and appendix. Runs of `hark preference` whose first file of
+Bai et al. (2204.05862), preference-model mixtures. Runs of `hark preference` whose first file of
 data (and of evaluation data) is harmless and whose second is helpful, swept over `shares` at one
 total, over `loss_weights` at one share, or over both, and over seeds.
 """
@@ -23,12 +23,12 @@ from hark.loop.studies.trainings import (
     over_seeds,
     trainings,
 )
-from hark.report.effects import Effect, above, below
+from hark.report.effects import Effect, above, because, below
 from hark.report.run_record import RunRecord
 
 HARMLESS, HELPFUL = 0, 1
 """Places of the two files."""
-PAPER = "HH, 2204.05862, section 4.1"
+PAPER = "HH, 2204.05862, preference-model mixtures"
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
@@ -88,8 +88,9 @@ def _one_sided(name: str, other: str, group: Sequence[Training], place: int, fig
         setting=described(group), data=group[0].source,
         measured=f"accuracy on held-out {other} comparisons",
         rule="reproduced if the whole interval is below 0.5", estimate=estimate,
-        seeds=len(group), verdict=below(estimate, 0.5),
-        reason=f"On its own kind it has {_on(group, 1 - place).value:.3f}.", figure=figure,
+        seeds=len(group), verdict=(verdict := below(estimate, 0.5)),
+        reason=f"{because(estimate, verdict, 'below 0.5')} On its own kind it "
+        f"has {_on(group, 1 - place).value:.3f}.", figure=figure,
     )  # fmt: skip
 
 
@@ -102,8 +103,9 @@ def _repaired(share: float, group: Sequence[Training], figure: str) -> Effect:
         setting=f"{100 * share:.0f} % harmless; {described(group)}", data=group[0].source,
         measured="the lower of the accuracies on helpful and on harmless comparisons",
         rule="reproduced if the whole interval is above 0.5", estimate=estimate,
-        seeds=len(group), verdict=above(estimate, 0.5),
-        reason=f"Helpful {helpful.value:.3f}, harmless {harmless.value:.3f}.", figure=figure,
+        seeds=len(group), verdict=(verdict := above(estimate, 0.5)),
+        reason=f"{because(estimate, verdict, 'above 0.5')} Helpful "
+        f"{helpful.value:.3f}, harmless {harmless.value:.3f}.", figure=figure,
     )  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def _weights(members: Sequence[Training], directory: Path) -> list[Effect]:
     )  # fmt: skip
     least, most = min(by_weight), max(by_weight)
     lost = differences(by_weight[least], by_weight[most], lambda each: each.accuracies[HELPFUL])
-    estimate = mean_over_seeds(lost)
+    estimate = mean_over_seeds([*lost.values()])
     return [
         Effect(
             name="A heavier harmless loss costs helpfulness", paper=f"{PAPER}, loss weighting",
@@ -134,8 +136,8 @@ def _weights(members: Sequence[Training], directory: Path) -> list[Effect]:
             setting=f"λ {least:g} to {most:g}; {described(members)}", data=members[0].source,
             measured=f"helpful accuracy at λ = {least:g} less that at λ = {most:g}, by seed",
             rule="reproduced if the whole interval is above 0", estimate=estimate,
-            seeds=len(lost), verdict=above(estimate, 0.0),
-            reason="One model size; that larger ones lose less is not tried.", figure=figure,
+            seeds=len(lost), verdict=(verdict := above(estimate, 0.0)),
+            reason=because(estimate, verdict, "above 0"), figure=figure,
         )
     ]  # fmt: skip
 

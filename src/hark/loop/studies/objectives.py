@@ -1,6 +1,6 @@
 """Imitation, binary discrimination and ranked preference modelling beside each other.
 
-Askell et al. (2112.00861), section 3. Runs of `hark preference` on pairs of a ranked task and of a
+Askell et al. (2112.00861). Runs of `hark preference` on pairs of a ranked task and of a
 binary one, and of `hark evaluate` that measure, on the same held-out pairs, language models trained
 on the better replies alone. A task is the binary one if its file's name begins with `binary`.
 """
@@ -19,13 +19,12 @@ from hark.loop.studies.trainings import (
     Training,
     described,
     draw,
-    settings_of,
     trainings,
 )
-from hark.report.effects import Effect, Verdict, above
+from hark.report.effects import Effect, above, because, within
 from hark.report.run_record import RunRecord
 
-PAPER = "Askell et al., 2112.00861, section 3"
+PAPER = "Askell et al., 2112.00861, alignment objectives"
 MUCH = 0.1
 """A lead in accuracy that counts as much better, on the ranked task."""
 ALIKE = 0.05
@@ -45,13 +44,13 @@ class Task:
     imitated: dict[int, dict[str, float]]
     """By seed: accuracy by each measure of likelihood."""
 
-    def gaps(self) -> list[float]:
+    def gaps(self) -> dict[int, float]:
         """Preference model less the best measure of imitation, by seed."""
-        return [
-            each.accuracy - max(self.imitated[each.seed].values())
+        return {
+            each.seed: each.accuracy - max(self.imitated[each.seed].values())
             for each in self.modelled
             if each.seed in self.imitated
-        ]
+        }
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
@@ -61,13 +60,12 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     """
     tasks = {name: _task(runs, binary=name == "binary") for name in ("ranked", "binary")}
     figure = _figure(tasks, directory)
-    ranked, binary = (mean_over_seeds(task.gaps()) for task in tasks.values())
+    on_ranked, on_binary = (task.gaps() for task in tasks.values())
+    ranked, binary = (mean_over_seeds([*gaps.values()]) for gaps in (on_ranked, on_binary))
     apart = mean_over_seeds(
-        [
-            left - right
-            for left, right in zip(*(task.gaps() for task in tasks.values()), strict=True)
-        ]
+        [lead - on_binary[seed] for seed, lead in on_ranked.items() if seed in on_binary]
     )
+    told = "; ".join(f"{name}: {_told(task)}" for name, task in tasks.items())
     members = tasks["ranked"].modelled
     common = Effect(
         name="On a ranked task preference modelling beats imitation", paper=PAPER,
@@ -75,8 +73,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         setting=described(members), data=members[0].source,
         measured="accuracy of the preference model less that of imitation by its best measure",
         rule=f"reproduced if the whole interval is above {MUCH}", estimate=ranked,
-        seeds=ranked.n, verdict=above(ranked, MUCH),
-        reason="; ".join(f"{name}: {_told(task)}" for name, task in tasks.items()),
+        seeds=ranked.n, verdict=(verdict := above(ranked, MUCH)),
+        reason=f"{because(ranked, verdict, f'above {MUCH}')} {told}.",
         figure=figure,
     )  # fmt: skip
     return [
@@ -87,7 +85,9 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="Binary discrimination and imitation do about equally well.",
             rule=f"reproduced if the whole interval is within ±{ALIKE}",
             estimate=binary,
-            verdict=within(binary, ALIKE),
+            seeds=binary.n,
+            verdict=(verdict := within(binary, -ALIKE, ALIKE)),
+            reason=f"{because(binary, verdict, f'within ±{ALIKE}')} {told}.",
         ),
         dataclasses.replace(
             common,
@@ -96,19 +96,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             measured="lead on the ranked task less lead on the binary task, by seed",
             rule="reproduced if the whole interval is above 0",
             estimate=apart,
-            verdict=above(apart, 0.0),
+            seeds=apart.n,
+            verdict=(verdict := above(apart, 0.0)),
+            reason=f"{because(apart, verdict, 'above 0')} {told}.",
         ),
     ]
-
-
-def within(estimate: Estimate, reach: float) -> Verdict:
-    """Reproduced if the interval lies within ±reach, not if it lies outside it all."""
-    if estimate.low is None or estimate.high is None:
-        return "cannot be seen"
-    if -reach < estimate.low and estimate.high < reach:
-        return "reproduced"
-    outside = estimate.low > reach or estimate.high < -reach
-    return "not reproduced" if outside else "cannot be seen"
 
 
 def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
@@ -120,7 +112,7 @@ def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
         int(settings["seed"]): {said: float(run.results[name]) for name, said in MEASURES.items()}
         for run in runs
         if run.manifest.stage == "evaluate" and "accuracy_mutual_information" in run.results
-        if belongs((settings := settings_of(run))["data"][0])
+        if belongs((settings := run.settings)["data"][0])
     }
     if not modelled or not {each.seed for each in modelled} & imitated.keys():
         raise DataError(

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection (Bai et al., 2204.05862, section 5.4), over several seeds.
+"""Out-of-distribution detection (Bai et al., 2204.05862), over several seeds.
 
 Each run is one of `hark outliers` on a model of its own: ordinary requests against requests that
 must be declined. Three claims: the simplified relative distance is at least as good as the plain
@@ -17,11 +17,13 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.out_of_distribution import LayerAreas
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, above
+from hark.report.effects import Effect, above, because
 from hark.report.outlier_figures import areas_of, draw_areas
 from hark.report.run_record import RunRecord
 
-PAPER = "HH, 2204.05862, section 5.4, figure 22"
+PAPER = "HH, 2204.05862, out-of-distribution detection"
+PAPERS_KNOWN = 10
+"""Known outliers that the paper's claim is about."""
 NO_WORSE_BY = 0.01
 """By how much area the relative distance may be worse and still count as no worse."""
 
@@ -35,14 +37,15 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         save(drawing, directory / "outliers.png")
     relative = mean_over_seeds([_value(each.simplified_relative) for each in chosen])
     gain = mean_over_seeds([_gain(each) for each in areas])
-    count = min(chosen[0].exposed)
+    count = min(chosen[0].exposed, key=lambda known: abs(known - PAPERS_KNOWN))
     known = mean_over_seeds(
         [_value(each.exposed[count]) - _value(each.simplified_relative) for each in chosen]
     )
     shared: dict[str, Any] = {
         "paper": PAPER, "data": "playground", "seeds": len(runs), "figure": "outliers.png",
         "setting": f"{len(runs)} SFT models on the quickstart's base model; ordinary requests "
-        "against requests to be declined, mean over tokens, layer chosen on other prompts",
+        "against requests to be declined, mean over tokens, layer chosen on other prompts; seeds "
+        "vary SFT and the parts of the prompts, world and base are one",
     }  # fmt: skip
     return [
         Effect(
@@ -50,8 +53,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="The area under the ROC curve of helpful against harmful prompts is about 0.85 "
             "in middle layers of the largest model.",
             measured="area at the chosen layer", rule="the interval lies above 0.8",
-            estimate=relative, verdict=above(relative, 0.8),
-            reason="Requests of the playground are few phrases, which makes this easy.", **shared,
+            estimate=relative, verdict=(verdict := above(relative, 0.8)),
+            reason=because(relative, verdict, "above 0.8"), **shared,
         ),
         Effect(
             name="Simplified relative Mahalanobis is no worse than plain",
@@ -59,16 +62,16 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             "misled by common directions.",
             measured="mean difference in area over layers, relative less plain",
             rule=f"the interval lies above −{NO_WORSE_BY}",
-            estimate=gain, verdict=above(gain, -NO_WORSE_BY),
-            reason="Both are near the ceiling here, so that there is little to gain.", **shared,
+            estimate=gain, verdict=(verdict := above(gain, -NO_WORSE_BY)),
+            reason=because(gain, verdict, f"above −{NO_WORSE_BY}"), **shared,
         ),
         Effect(
             name=f"{count} known outliers beat the distances",
             claim="With ten known harmful prompts a linear score reaches 0.94 (largest model).",
             measured=f"difference in area, {count} known outliers less simplified relative",
             rule="the interval lies above 0",
-            estimate=known, verdict=above(known, 0.0),
-            reason="Outlier exposure knows what kind of outlier to look for.", **shared,
+            estimate=known, verdict=(verdict := above(known, 0.0)),
+            reason=because(known, verdict, "above 0"), **shared,
         ),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Robustness of RL (HH, 2204.05862, section 4.2): what training does to a score it does not see.
+"""Robustness of RL (HH, 2204.05862): what training does to a score it does not see.
 
 Each run is one of `hark ppo` whose first judge is a preference model of other comparisons (the test
 PM), and whose second, where there is one, gives gold grades. Scores of different preference models
@@ -8,7 +8,6 @@ held-out prompts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hark.errors import RunError
-from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, below
+from hark.report.effects import Effect, above, because, below
 from hark.report.run_record import RunRecord
 
-PAPER = "HH, 2204.05862, section 4.2, figure 4"
+PAPER = "HH, 2204.05862, robustness of RL"
 Array = NDArray[np.float64]
 
 
@@ -70,7 +69,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         "paper": PAPER, "data": "playground", "seeds": len(found), "figure": "robustness.png",
         "setting": f"{len(found)} PPO trainings of {found[0].episodes[-1]:.0f} samples, each "
         "against a preference model of one small part of the comparisons and scored by one of "
-        "another part",
+        f"another part; {SHARED_START}",
     }  # fmt: skip
     effects = [
         Effect(
@@ -79,8 +78,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             measured="train less test score over the last quarter of the evaluations, each from "
             "its value at the start",
             rule="the interval lies above 0",
-            estimate=late, verdict=above(late, 0.0),
-            reason="Both models judge the same replies; what differs is what they learnt from.",
+            estimate=late, verdict=(verdict := above(late, 0.0)),
+            reason=because(late, verdict, "above 0"),
             **shared,
         ),
         Effect(
@@ -88,8 +87,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="The scores part from about 150 000 samples on.",
             measured="the same gap, last quarter less first",
             rule="the interval lies above 0",
-            estimate=growth, verdict=above(growth, 0.0),
-            reason="The models are smaller and know fewer comparisons, so that they part sooner.",
+            estimate=growth, verdict=(verdict := above(growth, 0.0)),
+            reason=because(growth, verdict, "above 0"),
             **shared,
         ),
     ]  # fmt: skip
@@ -103,8 +102,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
                 measured="gold grade, last quarter of the evaluations less the first",
                 rule="the interval lies below 0",
                 estimate=fall,
-                verdict=below(fall, 0.0),
-                reason="The paper has no gold grade; people's preference stands for it there.",
+                verdict=(verdict := below(fall, 0.0)),
+                reason=because(fall, verdict, "below 0"),
                 **shared,
             )
         )
@@ -121,13 +120,12 @@ def trajectory(run: RunRecord) -> Trajectory:
             f"'{run.path}' has {len(steps)} evaluations, {len(test)} of them with a judge; the "
             "study of robustness needs 5 or more: set judge, evaluation_data and evaluation_every"
         )
-    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     kl_steps, kl = (np.asarray(each) for each in run.series("kl"))
     # A step's samples are drawn before its updates: the steps around an evaluation bracket it.
     nearest = [np.argsort(np.abs(kl_steps - (step + 0.5)))[:4] for step in steps]
     return Trajectory(
         seed=run.manifest.seed,
-        episodes=np.asarray(steps) * config["effective"]["batch_episodes"],
+        episodes=np.asarray(steps) * run.settings["batch_episodes"],
         divergence=np.array([max(0.0, float(kl[near].mean())) for near in nearest]),
         train=np.asarray(train) - train[0],
         test=np.asarray(test) - test[0],

@@ -10,6 +10,12 @@ from scipy import special
 
 from hark.evaluation.intervals import NOTHING, Estimate, require_finite
 
+SHARED_START = (
+    "seeds vary sampled replies, labelers, heads, the order of data and sampling; world, base and "
+    "SFT model are one"
+)
+"""What an interval over seeds speaks of where all of them start from one SFT model."""
+
 
 def mean_over_seeds(values: Sequence[float], *, level: float = 0.95) -> Estimate:
     """Mean of independent trainings' numbers with Student's interval; none of a single one.

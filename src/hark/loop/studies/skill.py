@@ -1,4 +1,4 @@
-"""A specialised skill mixed into RL (HH, 2204.05862, section 4.6), over seeds.
+"""A specialised skill mixed into RL (HH, 2204.05862), over seeds.
 
 Each run is one of `hark compare` with the playground's judge, on prompts that ask for the skill
 (files ending in -code) or on all others; its policies are named "with the skill" and "without the
@@ -7,16 +7,15 @@ skill", after whether its prompts were among those of PPO.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hark.errors import RunError
 from hark.evaluation.policies import PolicyEvaluation
-from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import MARKERS, canvas, colour, save
-from hark.report.effects import Effect, above
+from hark.report.effects import Effect, above, because
 from hark.report.run_record import RunRecord
 
 WITH, WITHOUT = "with the skill", "without the skill"
@@ -37,10 +36,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         for tables in (on_skill, on_others)
     )
     shared: dict[str, Any] = {
-        "paper": "HH, 2204.05862, section 4.6", "data": "playground", "seeds": len(on_skill),
+        "paper": "HH, 2204.05862, specialised skills", "data": "playground", "seeds": len(on_skill),
         "figure": "skill.png",
         "setting": f"{len(on_skill)} PPO trainings on all prompts against as many on all but those "
-        "that ask for code, with the same preference model and as many episodes",
+        "that ask for code, with the same preference model and as many episodes; "
+        f"{SHARED_START}",
     }  # fmt: skip
     return [
         Effect(
@@ -49,8 +49,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             "summaries.",
             measured="gold grade on requests for code, trained with them less without",
             rule="the interval lies above 0",
-            estimate=gain, verdict=above(gain, 0.0),
-            reason="Policies without the skill's prompts still learn manners that help there.",
+            estimate=gain, verdict=(verdict := above(gain, 0.0)),
+            reason=because(gain, verdict, "above 0"),
             **shared,
         ),
         Effect(
@@ -58,15 +58,14 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="There is no loss in helpfulness and harmlessness from mixing.",
             measured="gold grade on all other requests, trained with the skill less without",
             rule=f"the interval lies above −{NO_LOSS}",
-            estimate=cost, verdict=above(cost, -NO_LOSS),
-            reason="The mixture has a few per cent fewer of the other requests.", **shared,
+            estimate=cost, verdict=(verdict := above(cost, -NO_LOSS)),
+            reason=because(cost, verdict, f"above −{NO_LOSS}"), **shared,
         ),
     ]  # fmt: skip
 
 
 def _asks_for_skill(run: RunRecord) -> bool:
-    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    return all(Path(path).stem.endswith("-code") for path in config["effective"]["data"])
+    return all(Path(path).stem.endswith("-code") for path in run.settings["data"])
 
 
 def _grades(run: RunRecord) -> dict[str, float]:

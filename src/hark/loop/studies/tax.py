@@ -1,4 +1,4 @@
-"""The alignment tax (HH, 2204.05862, section 4.6; InstructGPT, 2203.02155, section 4.2).
+"""The alignment tax (HH, 2204.05862; InstructGPT, 2203.02155, section 4.2).
 
 Each run is one of `hark compare` with held-out text and multiple-choice questions, its policies
 named base, SFT, distilled, PPO and PPO-ptx; those that are not there are left out.
@@ -12,9 +12,9 @@ from typing import Any
 
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.policies import PolicyEvaluation
-from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, below
+from hark.report.effects import Effect, above, because, below
 from hark.report.run_record import RunRecord
 
 SMALL = 0.1
@@ -25,48 +25,49 @@ Read = Callable[[PolicyEvaluation], Estimate | None]
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
-    """What each policy lost of language and knowledge, against where it came from."""
+    """What each policy lost of language and knowledge, against the policy that the claim names."""
     tables = [table_of(run) for run in runs]
     _draw(tables, directory / "alignment-tax.png")
     shared: dict[str, Any] = {
         "data": "playground", "seeds": len(tables), "figure": "alignment-tax.png",
         "setting": f"{len(tables)} seeds of each training on one base model; loss on held-out text "
-        "and 400 questions on the facts of the text, answered by the likeliest option",
+        "and 400 questions on the facts of the text, answered by the likeliest option; "
+        f"{SHARED_START}",
     }  # fmt: skip
     found = (
         (
             "PPO raises the loss on plain text", "InstructGPT, 2203.02155, section 4.2",
             "Optimising preference alone costs performance on language tasks.",
-            difference(tables, "PPO", "SFT", _loss), "above", 0.0,
+            _between(tables, "PPO", "SFT", _loss), "above", 0.0,
         ),
         (
             "Mixing pretraining in lowers that cost", "InstructGPT, 2203.02155, section 4.2",
             "PPO-ptx mitigates the regressions that PPO causes.",
-            difference(tables, "PPO-ptx", "PPO", _loss), "below", 0.0,
+            _between(tables, "PPO-ptx", "PPO", _loss), "below", 0.0,
         ),
         (
-            "RLHF lowers a small model's answers to questions", "HH, 2204.05862, section 4.6",
+            "RLHF lowers a small model's answers to questions", "HH, 2204.05862, alignment tax",
             "Small models lose performance on zero-shot suites through RLHF; 13B and 52B gain.",
-            difference(tables, "PPO", "SFT", _choices), "below", 0.0,
+            _between(tables, "PPO", "SFT", _choices), "below", 0.0,
         ),
         (
             "Context distillation costs little on plain text",
-            "General Language Assistant, 2112.00861, section 2",
+            "General Language Assistant, 2112.00861",
             "Distilling the context costs little, and the smallest models most.",
-            difference(tables, "distilled", "base", _loss), "below", SMALL,
+            _between(tables, "distilled", "base", _loss), "below", SMALL,
         ),
     )  # fmt: skip
     return [
         Effect(
             name=name, paper=paper, claim=claim,
-            measured=f"difference in {'accuracy' if 'questions' in name else 'nats a token'}",
+            measured=f"{'accuracy' if 'questions' in name else 'nats a token'}, {who}",
             rule=f"the interval lies {side} {threshold:g}",
             estimate=estimate,
-            verdict=(above if side == "above" else below)(estimate, threshold),
-            reason=f"Mean over {estimate.n} seeds, each against the policy it came from.",
+            verdict=(verdict := (above if side == "above" else below)(estimate, threshold)),
+            reason=because(estimate, verdict, f"{side} {threshold:g}"),
             **shared,
         )
-        for name, paper, claim, estimate, side, threshold in found
+        for name, paper, claim, (who, estimate), side, threshold in found
         if estimate.value is not None
     ]  # fmt: skip
 
@@ -91,6 +92,13 @@ def difference(tables: Sequence[Table], policy: str, reference: str, read: Read)
             if own and other and own.value is not None and other.value is not None
         ]
     )
+
+
+def _between(
+    tables: Sequence[Table], policy: str, reference: str, read: Read
+) -> tuple[str, Estimate]:
+    """Who is compared, in words, and by how much they differ."""
+    return f"{policy} less {reference}", difference(tables, policy, reference, read)
 
 
 def _loss(row: PolicyEvaluation) -> Estimate | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,16 +60,8 @@ def trainings(runs: Sequence[RunRecord]) -> list[Training]:
     return found
 
 
-def settings_of(run: RunRecord) -> dict[str, Any]:
-    """The effective settings of a run. Raises: DataError if its config.json cannot be read."""
-    try:
-        return dict(json.loads((run.path / "config.json").read_text("utf-8"))["effective"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the run '{run.path}' has no readable config.json: {error}") from None
-
-
 def _training(run: RunRecord) -> Training:
-    settings = settings_of(run)
+    settings = run.settings
     if "details" not in run.results:
         raise DataError(f"the run '{run.path}' was measured on nothing; train with evaluation_data")
     measured = PreferenceAccuracy.from_json(run.results["details"])
@@ -113,10 +104,10 @@ def differences(
     left: Iterable[Training],
     right: Iterable[Training],
     value: Callable[[Training], float] = lambda training: training.accuracy,
-) -> list[float]:
-    """Left less right for each seed that both have."""
+) -> dict[int, float]:
+    """Left less right by seed, of those that both have."""
     of_right = {member.seed: value(member) for member in right}
-    return [value(each) - of_right[each.seed] for each in left if each.seed in of_right]
+    return {each.seed: value(each) - of_right[each.seed] for each in left if each.seed in of_right}
 
 
 def described(members: Sequence[Training]) -> str:
@@ -125,8 +116,8 @@ def described(members: Sequence[Training]) -> str:
     amounts = sorted({member.comparisons for member in members})
     seeds = len({member.seed for member in members})
     return (
-        f"{_span(sizes)} parameters, {_span(amounts)} comparisons, {seeds} seeds; intervals are "
-        "Student's t over seeds"
+        f"{_span(sizes)} parameters, {_span(amounts)} comparisons, {seeds} seeds, whose base "
+        "and SFT models are one of each size; intervals are Student's t over seeds"
     )
 
 

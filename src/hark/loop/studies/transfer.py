@@ -1,6 +1,6 @@
 """Whether pretraining on ranked text saves human comparisons.
 
-Askell et al. (2112.00861), section 4. Runs of `hark preference` swept over `comparisons`, seeds and
+Askell et al. (2112.00861). Runs of `hark preference` swept over `comparisons`, seeds and
 where they start: a language model, or a preference model pretrained on ranked or on binarised text,
 which is known by the file that it learned from (`…binarised…`).
 """
@@ -20,13 +20,12 @@ from hark.loop.studies.trainings import (
     draw,
     grouped,
     over_seeds,
-    settings_of,
     trainings,
 )
-from hark.report.effects import Effect, above
+from hark.report.effects import Effect, above, because, number
 from hark.report.run_record import RunRecord
 
-PAPER = "Askell et al., 2112.00861, section 4"
+PAPER = "Askell et al., 2112.00861, preference-model pretraining"
 NONE, RANKED, BINARISED = "no pretraining", "ranked", "binarised"
 
 Starts = dict[str, dict[int, list[Training]]]
@@ -82,56 +81,53 @@ def start_of(model: str) -> str:
     run = RunRecord.read(path)
     if run.manifest.stage != "preference":
         return NONE
-    names = [Path(path).name for path in settings_of(run)["data"]]
+    names = [Path(path).name for path in run.settings["data"]]
     return BINARISED if any("binarised" in name for name in names) else RANKED
 
 
 def _gain(starts: Starts, start: str, figure: str) -> list[Effect]:
     least, most = min(starts[start]), max(starts[start])
     gains = {
-        amount: mean_over_seeds(differences(starts[start][amount], starts[NONE].get(amount, [])))
+        amount: differences(starts[start][amount], starts[NONE].get(amount, []))
         for amount in (least, most)
     }
+    gain = mean_over_seeds([*gains[least].values()])
     members = [*starts[start][least], *starts[NONE][least]]
     first = Effect(
         name=f"Pretraining on {start} votes helps at {least:,} comparisons", paper=PAPER,
-        claim="Preference-model pretraining gains about 10 points below 10,000 comparisons, for "
-        "the largest model.",
+        claim="As commonly reported, preference-model pretraining gains about 10 points below "
+        "10,000 comparisons, for the largest model.",
         setting=described(members), data=members[0].source,
         measured=f"accuracy after pretraining on {start} votes less that without, by seed",
-        rule="reproduced if the whole interval is above 0", estimate=gains[least],
-        seeds=gains[least].n, verdict=above(gains[least], 0.0),
-        reason=f"Without it {over_seeds(starts[NONE][least], lambda e: e.accuracy).value:.3f}.",
+        rule="reproduced if the whole interval is above 0", estimate=gain,
+        seeds=gain.n, verdict=(verdict := above(gain, 0.0)),
+        reason=f"{because(gain, verdict, 'above 0')} Without it "
+        f"{over_seeds(starts[NONE][least], lambda each: each.accuracy).value:.3f}.",
         figure=figure,
     )  # fmt: skip
     if most == least:
         return [first]
     closing = mean_over_seeds(
-        [
-            early - late
-            for early, late in zip(
-                differences(starts[start][least], starts[NONE][least]),
-                differences(starts[start][most], starts[NONE].get(most, [])),
-                strict=True,
-            )
-        ]
+        [early - gains[most][seed] for seed, early in gains[least].items() if seed in gains[most]]
     )
     second = Effect(
         name=f"What pretraining on {start} votes gains shrinks with more comparisons", paper=PAPER,
-        claim="The gain is largest where comparisons are few.",
+        claim="As commonly reported, the gain is largest where comparisons are few.",
         setting=f"{least:,} and {most:,} comparisons; {described(members)}",
         data=members[0].source,
         measured=f"the gain at {least:,} less the gain at {most:,}, by seed",
         rule="reproduced if the whole interval is above 0", estimate=closing,
-        seeds=closing.n, verdict=above(closing, 0.0),
-        reason=f"At {most:,} comparisons the gain is {gains[most].value:.3f}.", figure=figure,
+        seeds=closing.n, verdict=(verdict := above(closing, 0.0)),
+        reason=f"{because(closing, verdict, 'above 0')} At {most:,} comparisons the gain is "
+        f"{number(mean_over_seeds([*gains[most].values()]))}.", figure=figure,
     )  # fmt: skip
     return [first, second]
 
 
 def _binarised_or_ranked(starts: Starts, figure: str) -> Effect:
     least = min(starts[BINARISED])
-    estimate = mean_over_seeds(differences(starts[BINARISED][least], starts[RANKED].get(least, [])))
+    apart = differences(starts[BINARISED][least], starts[RANKED].get(least, []))
+    estimate = mean_over_seeds([*apart.values()])
     members = starts[BINARISED][least]
     return Effect(
         name="Binarised pretraining carries over better than ranked", paper=PAPER,
@@ -139,7 +135,6 @@ def _binarised_or_ranked(starts: Starts, figure: str) -> Effect:
         setting=described(members), data=members[0].source,
         measured=f"accuracy at {least:,} comparisons after binarised less after ranked, by seed",
         rule="reproduced if the whole interval is above 0", estimate=estimate,
-        seeds=estimate.n, verdict=above(estimate, 0.0),
-        reason="The comparisons of both are of one kind of reply here; the paper's were of another "
-        "than those it pretrained on.", figure=figure,
+        seeds=estimate.n, verdict=(verdict := above(estimate, 0.0)),
+        reason=because(estimate, verdict, "above 0"), figure=figure,
     )  # fmt: skip
