@@ -17,9 +17,9 @@ from hark.data.records import Prompt, ask, chosen_and_rejected
 from hark.feedback.judgements import COMPARES
 from hark.loop.lineage import descend
 from hark.loop.online.experiment import run_experiment
+from hark.loop.online.kill_drill import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
 from hark.loop.online.labelers import kept_ledger
 from hark.loop.online.place import Loop
-from hark.loop.online.rehearsal import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
 from hark.loop.online.reporting import write_loop_report
 from hark.loop.online.rounds import Request, go_on
 from hark.loop.online.settings import LoopSettings
