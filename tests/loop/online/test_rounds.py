@@ -129,6 +129,9 @@ def test_the_report_rates_every_snapshot_that_was_served(
     found = write_loop_report(loop)
     assert {row["judge_gain"]["n"] for row in found_rows(loop)} == {2 * 12}
     assert {row["judge_gain"]["clusters"] for row in found_rows(loop)} == {12}
+    for row in found_rows(loop):
+        assert 0 <= row["calibration_error"] <= 1, "measured on what was held out, every round"
+    assert all(row["calibration_error"] != "nothing held out" for row in found["rounds"])
     rated = {one["model"]: one["elo"] for one in found["ratings"]["ratings"]}
     assert rated["tiny-start"]["value"] == 1000
     assert rated["tiny-round-2"]["state"] == "no observations"
@@ -146,10 +149,10 @@ def found_rows(loop: Loop) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_experiment_trains_both_arms_on_as_many_comparisons(loop: Loop) -> None:
+def test_the_experiment_trains_both_arms_on_as_many_pairs(loop: Loop) -> None:
     with loop.held() as held:
         found = run_experiment(held)
-    base, mixture = found["comparisons"].values()
+    base, mixture = found["pairs"].values()
     assert base == mixture > 0
     before = (loop.path / "journal.jsonl").read_bytes()
     with loop.held() as held:
