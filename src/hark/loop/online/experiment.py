@@ -7,9 +7,9 @@ each of base, rejection sampling and online).
 Departures
 1. Who is better is said by the judge over held-out prompts, paired by prompt; the paper asked its
    workers.
-2. Of a ranking one pair is drawn by lot, in both arms: the static tranche may be rankings, a vote is
-   one pair, and the paper's comparisons are all pairs. So both arms have equal numbers of pairs, of
-   requests and of steps.
+2. Of a ranking one pair is drawn by lot, in both arms: the static tranche may be rankings, a vote
+   is one pair, and the paper's comparisons are all pairs. So both arms have equal numbers of pairs,
+   of comparisons and of steps.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run_experiment(loop: Loop) -> dict[str, Any]:
 
 
 def plan_arms(loop: Loop, last: int) -> dict[str, Any]:
-    """The tranches of both arms, capped so that they train on equal numbers of pairs, one of each comparison."""
+    """The tranches of both arms, capped to equal numbers of comparisons, each of them one pair."""
     tranches = tranches_up_to(loop, last)
     available = _trainable(loop, last)
     kinds: dict[str, list[str]] = {}
