@@ -92,7 +92,8 @@ def train(
     else:
         values = {**settings.policy, "preference_model": [preference]}
     done = stage(loop, kind, name or f"round-{number}", values)
-    told = {key: done.results[key] for key in CALIBRATION if key in done.results}
+    shown = CALIBRATION if kind == "preference" else ()
+    told = {key: done.results[key] for key in shown if key in done.results}
     return {"run": str(done.run_path), **told}
 
 
