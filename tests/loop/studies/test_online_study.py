@@ -50,7 +50,10 @@ def result(seed: int, *, rounds: int = 3) -> dict[str, Any]:
         "experiment": {"gain": number(-0.1 - wiggle), "pairs": {"base": 80 + seed, "mixture": 81}},
         "killed": dict.fromkeys(ALL, 1),
         "to_kill": ALL,
-        "receipts": {"acknowledged": 100, "lost": 0, "doubled": 0, "unasked": 0},
+        "receipts": {
+            "steps": {"acknowledged": 100, "lost": 0, "doubled": 0, "unasked": 0},
+            "exported_labels": {"acknowledged": 50, "lost": 0, "doubled": 0, "unasked": 0},
+        },
     }  # fmt: skip
 
 
@@ -100,7 +103,7 @@ def test_nothing_is_lost_counts_only_where_every_process_was_killed(tmp_path: Pa
     without = copy.deepcopy(whole)
     without[2] |= {"killed": {}, "to_kill": []}
     assert found(tmp_path / "without", without)[name].verdict == "cannot be seen"
-    spared[0]["receipts"]["lost"] = 3
+    spared[0]["receipts"]["exported_labels"]["lost"] = 3
     effect = found(tmp_path / "lost", spared)[name]
     assert effect.verdict == "not reproduced"
     assert effect.estimate.value == 0.01

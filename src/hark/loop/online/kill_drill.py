@@ -2,7 +2,7 @@
 
 `hark loop round` runs in a process of its own; a drill kills it, the server, the models' server and
 the labelers with SIGKILL while labels come in, gives the same command again, and holds in the end
-what labelers were told against what the exports have. Drills need Linux: a process is told from
+what labelers were told against the server's log and the exports. Drills need Linux: a process is told from
 another with the same number by when it started.
 """
 
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hark.errors import RunError
+from hark.feedback.events import LABELS
 from hark.feedback.judgements import COMPARES
-from hark.loop.online.labelers import STEPS, kept_ledger, ledger_path
+from hark.loop.online.labelers import kept_ledger, ledger_path
 from hark.loop.online.place import Loop
 from hark.loop.online.processes import ToldProcess, running, started_at
 from hark.loop.online.votes import read_events
@@ -144,18 +145,30 @@ def run_once(command: Sequence[str], killer: Killer) -> int:
     return child.returncode
 
 
-def check_exports(loop: Loop) -> dict[str, int]:
-    """What simulated labelers were told against the events of all exports, as counts."""
-    total: collections.Counter[str] = collections.Counter()
+def held_receipts(loop: Loop) -> dict[str, dict[str, int]]:
+    """What simulated labelers were told, held against what was kept, as counts.
+
+    `steps`: every step against the server's log, when its study was closed. `exported_labels`:
+    labels against the exports, which have no messages.
+    """
+    steps: collections.Counter[str] = collections.Counter()
+    for entry in loop.journal.entries:
+        if entry.step.endswith(": closed"):
+            steps.update(entry.facts["receipts"])
+    labels: collections.Counter[str] = collections.Counter()
     for facts in loop.exports().values():
         if ledger_path(loop, facts["study"]).exists():
-            total.update(_check_export(loop, facts))
-    return {name: total[name] for name in ("acknowledged", "lost", "doubled", "unasked")}
+            labels.update(_held_export(loop, facts))
+    counted = ("acknowledged", "lost", "doubled", "unasked")
+    return {
+        "steps": {name: steps[name] for name in counted},
+        "exported_labels": {name: labels[name] for name in counted},
+    }
 
 
-def _check_export(loop: Loop, facts: Mapping[str, Any]) -> dict[str, int]:
+def _held_export(loop: Loop, facts: Mapping[str, Any]) -> dict[str, int]:
     with kept_ledger(loop, facts["study"]) as ledger:
-        receipts = list(ledger.receipts.values())
+        receipts = [one for one in ledger.receipts.values() if one.kind in LABELS]
     ours = {one.labeler for one in receipts}
     events = [one.to_json() for one in read_events(Path(facts["path"])) if one.author in ours]
-    return held_against(receipts, events, STEPS)
+    return held_against(receipts, events, LABELS)

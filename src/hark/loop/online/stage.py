@@ -49,7 +49,7 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
     """The rounds, in a loop's directory inside the run; what they found."""
     # Imported here: these run stages, and this is one.
     from hark.loop.online.experiment import run_experiment
-    from hark.loop.online.kill_drill import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
+    from hark.loop.online.kill_drill import LABELERS, LOOP, MODELS, SERVER, drive, held_receipts
     from hark.loop.online.place import Loop
     from hark.loop.online.reporting import findings_of, scores_of, write_loop_report
 
@@ -70,7 +70,7 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
         "experiment": experiment,
         "killed": killed,
         "to_kill": kills,
-        "receipts": check_exports(loop),
+        "receipts": held_receipts(loop),
         "loop": str(loop.path),
         "page": str(loop.path / "report.html"),
     }

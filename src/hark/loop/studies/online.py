@@ -133,9 +133,12 @@ def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any])
 
 
 def _kept(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
-    told = sum(result["receipts"]["acknowledged"] for result in results)
+    told = sum(result["receipts"]["steps"]["acknowledged"] for result in results)
     wrong = sum(
-        result["receipts"][what] for result in results for what in ("lost", "doubled", "unasked")
+        counts[what]
+        for result in results
+        for counts in result["receipts"].values()
+        for what in ("lost", "doubled", "unasked")
     )
     spared = sorted(
         {name for result in results for name in result["to_kill"] if not result["killed"].get(name)}
@@ -151,7 +154,8 @@ def _kept(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Ef
     return Effect(
         name="Nothing is lost, whatever is killed",
         claim="None of the paper's: that of this loop.",
-        measured=f"share of {told} acknowledged steps that are lost, doubled or unasked, after "
+        measured=f"share of {told} acknowledged steps that are lost, doubled or unasked on the "
+        "server, or as labels in the exports, after "
         f"{kills} kills of loop, server, models' server and labelers",
         rule="it is 0 and, with every seed, each of these processes was killed at least once",
         estimate=share, verdict=verdict, reason=why, **shared,
@@ -163,7 +167,7 @@ def kept_verdict(
 ) -> tuple[Verdict, str]:
     """Whether labels were kept, and why it is said so.
 
-    told: steps acknowledged. wrong: of these, lost, doubled or unasked.
+    told: steps acknowledged. wrong: lost, doubled or unasked ones, on the server or in exports.
     drilled: whether all that was to be killed was. spared: what was not.
     """
     counted = f"{wrong} of {told} are lost, doubled or unasked"
