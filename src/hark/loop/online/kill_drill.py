@@ -2,8 +2,8 @@
 
 `hark loop round` runs in a process of its own; a drill kills it, the server, the models' server and
 the labelers with SIGKILL while labels come in, gives the same command again, and holds in the end
-what labelers were told against the server's log and the exports. Drills need Linux: a process is told from
-another with the same number by when it started.
+what labelers were told against the server's log and the exports. Drills need Linux: a process is
+told from another with the same number by when it started.
 """
 
 from __future__ import annotations

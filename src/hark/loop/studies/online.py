@@ -176,8 +176,8 @@ def kept_verdict(
     if not told:
         return "cannot be seen", "Nothing was acknowledged."
     if not drilled:
-        whom = ", ".join(spared) or "any process"
-        return "cannot be seen", f"{counted}, but not with every seed was {whom} killed."
+        whom = ", ".join(spared) or "anything"
+        return "cannot be seen", f"{counted}, but with some seed nobody killed {whom}."
     return "reproduced", f"{counted}; every process was killed with every seed."
 
 
