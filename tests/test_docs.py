@@ -56,7 +56,7 @@ def test_every_command_is_shown_somewhere() -> None:
 
 
 def test_every_stage_is_a_command() -> None:
-    # `hark data prepare`; and `hark loop`, of which the stage is the rehearsal for recipes.
+    # `hark data prepare`; and `hark loop`, of which the stage is the form for recipes.
     assert set(STAGES) - {"prepare", "online"} <= set(COMMANDS)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hark.data.formats import read_comparisons, write_comparisons
 from hark.data.records import Comparison, Message, ask, chosen_and_rejected
 from hark.errors import HarkError
-from hark.loop.merging import MergeSettings, capped, split_by_request
+from hark.loop.merging import MergeSettings, capped, single_pair, split_by_request
 from hark.loop.stages import run_stage
 
 
@@ -76,6 +76,43 @@ def test_tranches_are_weighted_capped_and_without_ties(tmp_path: Path) -> None:
     assert len(held_out) + len(of["online"]) == 20
     assert not {one.prompt for one in held_out} & {one.prompt for one in training}
     assert told["base"]["beyond_cap"] == 40 - told["base"]["held_out"] - 12
+
+
+def ranking(prompt: str) -> Comparison:
+    """Five replies, of which two are tied: nine pairs."""
+    return Comparison(
+        prompt=ask(prompt), responses=("a", "b", "c", "d", "e"), ranks=(2, 1, 4, 3, 3),
+        models=("A", "B", "C", "D", "E"),
+    )  # fmt: skip
+
+
+def test_a_pair_of_a_ranking_is_drawn_by_lot_the_better_first() -> None:
+    whole = ranking("0")
+    allowed = {
+        (whole.responses[better], whole.responses[worse]) for better, worse in whole.ordered_pairs()
+    }
+    drawn = [single_pair(ranking(str(n)), seed=0) for n in range(200)]
+    assert {one.responses for one in drawn} == allowed
+    assert {one.ranks for one in drawn} == {(1, 2)}
+    assert all(one.models == tuple(text.upper() for text in one.responses) for one in drawn)
+    assert single_pair(whole, seed=0) == single_pair(whole, seed=0)
+    [soft] = pairs(1)
+    assert single_pair(soft, seed=0) is soft
+
+
+def test_rankings_count_as_their_pairs_unless_one_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "rankings.jsonl"
+    write_comparisons(path, [ranking(f"Question {n}?") for n in range(20)])
+    tranches = {"base": {"data": [path]}}
+    for single, expected in ((False, 9), (True, 1)):
+        settings = MergeSettings.parse(
+            {"output": tmp_path / "runs", "tranches": tranches, "single_pairs": single}
+        )
+        done = run_stage("merge", settings, command=[])
+        held_out = list(read_comparisons([done.run_path / "data" / "base-heldout.jsonl"]))
+        assert {len(one.responses) for one in held_out} == {5}
+        assert done.results["training"] == 20 - len(held_out)
+        assert done.results["pairs"] == expected * done.results["training"]
 
 
 def test_nothing_left_to_train_on_is_said(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hark.errors import RunError
 from hark.feedback.refusals import ConflictError
 from hark.loop.simulation.answering import Reply
 from hark.loop.simulation.ledger import Ledger, Receipt, held_against
@@ -69,3 +72,16 @@ def test_receipts_are_held_against_events() -> None:
     assert held_against(told, spoilt, {"vote"}) == {
         "acknowledged": 2, "lost": 1, "doubled": 1, "unasked": 1
     }  # fmt: skip
+
+
+def test_one_process_at_a_time_has_a_ledger_open(tmp_path: Path) -> None:
+    """Labelers of a loop that was killed may still be writing."""
+    path = tmp_path / "ledger.jsonl"
+    first = Ledger(path)
+    first.sending("ada", "assignment", "key", due("one"))
+    with pytest.raises(RunError, match=r"still at work with .*ledger\.jsonl"):
+        Ledger(path, wait_seconds=0.0)
+    first.close()
+    second = Ledger(path, wait_seconds=0.0)
+    assert list(second.sent) == ["key"]
+    second.close()

@@ -163,7 +163,7 @@ def report(directory: Directory, *, json: Json = False) -> None:
 
 @app.command
 def experiment(directory: Directory, *, json: Json = False) -> None:
-    """Train on the static tranche alone, and on as many comparisons of all kinds; compare the two.
+    """Train on the static tranche alone, and on as many pairs of all kinds; compare the two.
 
     Example: hark loop experiment loops/weekly
     """

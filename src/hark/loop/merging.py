@@ -8,6 +8,8 @@ Departures
    continuations, and the same request in two tranches or two rounds, are on the same side for ever.
 2. A cap takes the comparisons with the lowest hash: what a smaller cap takes, a larger one takes
    too, and new labels displace few old ones.
+3. A ranking is one comparison, of all its pairs. The paper has pairs alone: with `single_pairs`
+   one is drawn of each ranking, so that equal numbers of comparisons are equal numbers of pairs.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class MergeSettings(DataStageSettings):
     """Name of each tranche to its files, weight and cap."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
     """Share of the requests whose comparisons are held out of every tranche."""
+    single_pairs: bool = False
+    """Train on one pair of each ranking, drawn by lot; what is held out stays whole."""
 
 
 def merge_inputs(settings: MergeSettings) -> list[Path]:
@@ -69,6 +73,8 @@ def run_merge(settings: MergeSettings, run: Run) -> dict[str, Any]:
         ordered = [one for one in read if any(one.ordered_pairs())]
         held_out, rest = split_by_request(ordered, settings.held_out, seed=settings.seed)
         kept = capped(rest, tranche.maximum, seed=settings.seed)
+        if settings.single_pairs:
+            kept = [single_pair(one, seed=settings.seed) for one in kept]
         training += [
             dataclasses.replace(one, weight=one.weight * tranche.weight, source=name)
             for one in kept
@@ -92,7 +98,8 @@ def run_merge(settings: MergeSettings, run: Run) -> dict[str, Any]:
             "caps, or lower held_out"
         )
     write_comparisons(run.data_path("comparisons.jsonl"), training)
-    return {"training": len(training), "tranches": told}
+    pairs = sum(1 for one in training for _ in one.ordered_pairs())
+    return {"training": len(training), "pairs": pairs, "tranches": told}
 
 
 def split_by_request(
@@ -117,6 +124,22 @@ def capped(
     draws = [_draw(seed, "cap", one.id, one.prompt, one.responses) for one in comparisons]
     chosen = set(sorted(range(len(draws)), key=lambda place: draws[place])[:maximum])
     return [one for place, one in enumerate(comparisons) if place in chosen]
+
+
+def single_pair(comparison: Comparison, *, seed: int) -> Comparison:
+    """One pair of a ranking that is not a tie, chosen by lot. Requires that there is one."""
+    if len(comparison.responses) == 2:
+        return comparison
+    pairs = list(comparison.ordered_pairs())
+    lot = _draw(seed, "pair", comparison.id, comparison.prompt, comparison.responses)
+    better, worse = pairs[int(lot * len(pairs))]
+    models = comparison.models
+    return dataclasses.replace(
+        comparison,
+        responses=(comparison.responses[better], comparison.responses[worse]),
+        ranks=(1, 2),
+        models=None if models is None else (models[better], models[worse]),
+    )
 
 
 def _draw(*what: object) -> float:

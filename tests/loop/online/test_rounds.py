@@ -17,9 +17,9 @@ from hark.data.records import Prompt, ask, chosen_and_rejected
 from hark.feedback.judgements import COMPARES
 from hark.loop.lineage import descend
 from hark.loop.online.experiment import run_experiment
+from hark.loop.online.kill_drill import LABELERS, LOOP, MODELS, SERVER, drive, held_receipts
 from hark.loop.online.labelers import kept_ledger
 from hark.loop.online.place import Loop
-from hark.loop.online.rehearsal import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
 from hark.loop.online.reporting import write_loop_report
 from hark.loop.online.rounds import Request, go_on
 from hark.loop.online.settings import LoopSettings
@@ -82,15 +82,17 @@ def loop(settings: LoopSettings, tmp_path_factory: pytest.TempPathFactory) -> Lo
 
 
 def test_labels_are_those_that_were_acknowledged_each_once(loop: Loop) -> None:
-    found = check_exports(loop)
-    assert (found["lost"], found["doubled"], found["unasked"]) == (0, 0, 0)
+    found = held_receipts(loop)
+    for counts in found.values():
+        assert (counts["lost"], counts["doubled"], counts["unasked"]) == (0, 0, 0)
     for facts in loop.exports().values():
         with kept_ledger(loop, facts["study"]) as ledger:
             told = {one.event_id for one in ledger.receipts.values() if one.kind in COMPARES}
         kept = {one.id for one in read_events(Path(facts["path"])) if one.kind in COMPARES}
         assert kept == told
         assert len(kept) >= 12
-    assert found["acknowledged"] >= 48, "a message and a comparison of each dialogue"
+    assert found["exported_labels"]["acknowledged"] >= 24
+    assert found["steps"]["acknowledged"] >= 48, "a message and a comparison of each dialogue"
 
 
 def test_every_step_is_in_the_journal_once_and_the_same_command_does_nothing_more(
@@ -129,6 +131,9 @@ def test_the_report_rates_every_snapshot_that_was_served(
     found = write_loop_report(loop)
     assert {row["judge_gain"]["n"] for row in found_rows(loop)} == {2 * 12}
     assert {row["judge_gain"]["clusters"] for row in found_rows(loop)} == {12}
+    for row in found_rows(loop):
+        assert 0 <= row["calibration_error"] <= 1, "measured on what was held out, every round"
+    assert all(row["calibration_error"] != "nothing held out" for row in found["rounds"])
     rated = {one["model"]: one["elo"] for one in found["ratings"]["ratings"]}
     assert rated["tiny-start"]["value"] == 1000
     assert rated["tiny-round-2"]["state"] == "no observations"
@@ -146,10 +151,10 @@ def found_rows(loop: Loop) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_experiment_trains_both_arms_on_as_many_comparisons(loop: Loop) -> None:
+def test_the_experiment_trains_both_arms_on_as_many_pairs(loop: Loop) -> None:
     with loop.held() as held:
         found = run_experiment(held)
-    base, mixture = found["comparisons"].values()
+    base, mixture = found["pairs"].values()
     assert base == mixture > 0
     before = (loop.path / "journal.jsonl").read_bytes()
     with loop.held() as held:

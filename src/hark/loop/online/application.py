@@ -18,7 +18,7 @@ from typing import Any, Final
 from hark.errors import SettingsError
 from hark.feedback.refusals import NotFoundError, NotSignedInError
 from hark.loop.online.place import Loop
-from hark.loop.online.processes import KeptProcess, kept_port, tell_process
+from hark.loop.online.processes import KeptProcess, kept_port, port_file, tell_process
 from hark.runs.files import write_json
 from hark.settings import read_settings_file
 from hark.web.client import FeedbackClient, Patience
@@ -44,12 +44,15 @@ class Application:
 
 
 @contextlib.contextmanager
-def application(loop: Loop, models: Mapping[str, str], *, stays: bool) -> Iterator[Application]:
+def application(
+    loop: Loop, models: Mapping[str, str], *, stays: bool, people: bool = True
+) -> Iterator[Application]:
     """The server, with an owner signed in, for the length of a block.
 
     models: name → model of the snapshots that answer while people work; a server of the loop's own
     is told where they are.
     stays: whether this process waits for labels, and so has models to serve.
+    people: whether anybody but this process and its children may know the address.
     Raises: SettingsError without a token for a server that is there; RunError if nothing starts.
     """
     given = loop.settings.server
@@ -72,7 +75,7 @@ def application(loop: Loop, models: Mapping[str, str], *, stays: bool) -> Iterat
                 print(hint.lstrip("; "), file=sys.stderr, flush=True)
             yield Application(url=given.url, client=client, own=False, hint=hint)
             return
-        server = stack.enter_context(_own_server(loop, endpoints))
+        server = stack.enter_context(_own_server(loop, endpoints, people=people))
         client = stack.enter_context(_owner(folder, server))
         yield Application(url=server.said["url"], client=client, own=True)
 
@@ -95,26 +98,40 @@ def _serve_models(
     """Name → endpoint of each snapshot, answering."""
     folder = loop.path / "server"
     host = loop.settings.server.host
-    port = kept_port(folder, "models", host, loop.settings.server.models_port)
+    known_outside = loop.settings.server.url is not None
+    port = kept_port(
+        folder, "models", host, loop.settings.server.models_port, secret=not known_outside
+    )
     command = [
         "serve-model", *(f"{name}={path}" for name, path in models.items()),
         "--host", host, "--port", str(port), "--device", loop.settings.device,
         "--dtype", loop.settings.dtype, "--json",
     ]  # fmt: skip
-    kept = stack.enter_context(KeptProcess("models", command, folder=folder, serves=True))
+    way_out = _way_out(folder, "models", port)
+    process = KeptProcess("models", command, folder=folder, serves=True, way_out=way_out)
+    kept = stack.enter_context(process)
     url = kept.wait_ready()["url"]
     return {name: f"{url}#{name}" for name in models}
 
 
-def _own_server(loop: Loop, endpoints: Mapping[str, str]) -> KeptProcess:
+def _own_server(loop: Loop, endpoints: Mapping[str, str], *, people: bool) -> KeptProcess:
     folder, host = loop.path / "server", loop.settings.server.host
-    port = kept_port(folder, "server", host, loop.settings.server.port)
+    port = kept_port(folder, "server", host, loop.settings.server.port, secret=not people)
     named = [part for name, url in endpoints.items() for part in ("--model", f"{name}={url}")]
     command = [
         "serve", "--store", str(folder / STORE), "--exports", str(folder / "exports"),
         "--host", host, "--port", str(port), *named, "--json",
     ]  # fmt: skip
-    return KeptProcess("server", command, folder=folder, serves=True)
+    way_out = _way_out(folder, "server", port)
+    return KeptProcess("server", command, folder=folder, serves=True, way_out=way_out)
+
+
+def _way_out(folder: Path, name: str, port: int) -> str:
+    """What helps if the port is another program's by now."""
+    path = port_file(folder, name)
+    if not path.exists():
+        return f" (if another program has port {port}: end that one)"
+    return f" (if another program has port {port}: end that one, or delete '{path}' for a new port)"
 
 
 def _owner(folder: Path, server: KeptProcess) -> FeedbackClient:

@@ -1,12 +1,15 @@
 """The controlled experiment of Bai et al. (2204.05862, section 4.5): does online data help?
 
-Two preference models and two policies, alike but for the data: as many comparisons of the static
+Two preference models and two policies, alike but for the data: as many pairs of the static
 tranche alone as of an equal mixture of all kinds there are (the paper: 44,000 against about 15,000
 each of base, rejection sampling and online).
 
 Departures
 1. Who is better is said by the judge over held-out prompts, paired by prompt; the paper asked its
    workers.
+2. Of a ranking one pair is drawn by lot, in both arms: the static tranche may be rankings, a vote
+   is one pair, and the paper's comparisons are all pairs. So both arms have equal numbers of pairs,
+   of comparisons and of steps.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ def run_experiment(loop: Loop) -> dict[str, Any]:
     facts = journal.once(EXPERIMENT, "compared", lambda: _compare(loop, made))
     done = journal.once(EXPERIMENT, "finished", lambda: {**facts, "planned": found["counts"]})
     return {
-        "comparisons": {arm: made[arm]["training"] for arm in made},
+        "pairs": {arm: made[arm]["pairs"] for arm in made},
         "base_only": done["judge_before"],
         "mixture": done["judge"],
         "gain": done["judge_gain"],
@@ -60,7 +63,7 @@ def run_experiment(loop: Loop) -> dict[str, Any]:
 
 
 def plan_arms(loop: Loop, last: int) -> dict[str, Any]:
-    """The tranches of both arms, capped so that they train on equal numbers."""
+    """The tranches of both arms, capped to equal numbers of comparisons, each of them one pair."""
     tranches = tranches_up_to(loop, last)
     available = _trainable(loop, last)
     kinds: dict[str, list[str]] = {}
@@ -104,12 +107,12 @@ def spread(total: int, room: list[int]) -> list[int]:
 
 
 def _arm(loop: Loop, tranches: Tranches, arm: str) -> dict[str, Any]:
-    merged = merge_tranches(loop, tranches, name=f"experiment-{arm}")
+    merged = merge_tranches(loop, tranches, name=f"experiment-{arm}", single_pairs=True)
     named: dict[str, Any] = {"name": f"experiment-{arm}"}
     model = train(loop, "preference", EXPERIMENT, merged=merged["run"], **named)
     policy = train(loop, "ppo", EXPERIMENT, preference=model["run"], **named)
     return {
-        "training": merged["training"],
+        "pairs": merged["pairs"],
         "merged": merged["run"],
         "preference": model["run"],
         "run": policy["run"],

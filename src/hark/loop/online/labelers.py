@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def ledger_path(loop: Loop, study: str) -> Path:
 def check_receipts(loop: Loop, study: str, owner: FeedbackClient) -> dict[str, int]:
     """What simulated labelers were told against what the server has; nothing without any.
 
-    Raises: HarkError if something was lost or doubled, or is there that nobody sent.
+    What was lost or doubled, or is there that nobody sent, is counted, and said on stderr.
     """
     if not ledger_path(loop, study).exists():
         return {}
@@ -127,8 +128,10 @@ def check_receipts(loop: Loop, study: str, owner: FeedbackClient) -> dict[str, i
     records = [one for one in owner.events(study) if one["labeler"] in ours]
     found = held_against(receipts, records, STEPS)
     if found["lost"] or found["doubled"] or found["unasked"]:
-        raise HarkError(
-            f"study '{study}': of {found['acknowledged']} acknowledged steps {found['lost']} are "
-            f"lost, {found['doubled']} doubled, {found['unasked']} unasked: this is a defect"
-        )
+        print(
+            f"warning: study '{study}': of {found['acknowledged']} acknowledged steps "
+            f"{found['lost']} are lost, {found['doubled']} doubled, {found['unasked']} unasked: "
+            "this is a defect",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
     return found

@@ -13,6 +13,7 @@ import yaml
 
 from hark.errors import RunError, SettingsError
 from hark.loop.online.journal import Journal
+from hark.loop.online.processes import forget_processes
 from hark.loop.online.settings import LoopSettings, check_files, with_whole_paths
 from hark.runs.files import explain_disk_errors
 from hark.settings import read_settings_file
@@ -81,6 +82,8 @@ class Loop:
                 raise RunError(
                     f"another process goes on with the loop '{self.path}': let it, or end it"
                 ) from None
+            # Told by a command that is over: somebody else's process may have the number by now.
+            forget_processes(self.path / "server")
             yield self.open(self.path)
 
     @property

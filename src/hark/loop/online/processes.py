@@ -7,13 +7,17 @@ They end with this process, however that ends: their standard input is a pipe fr
 from __future__ import annotations
 
 import collections
+import errno
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -31,12 +35,16 @@ class KeptProcess:
     """One command. `hark serve` and its like say on stdout, in a line of JSON, when they are ready;
     another command is done once it has ended with status 0."""
 
-    def __init__(self, name: str, command: Sequence[str], *, folder: Path, serves: bool) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, folder: Path, serves: bool, way_out: str = ""
+    ) -> None:
         """folder: where its process id is told, and its stderr kept.
 
         serves: whether it is ready when it says so, and never done.
+        way_out: what may help if it cannot be started.
         """
         self.name, self.command, self.folder, self.serves = name, list(command), folder, serves
+        self._way_out = way_out
         self.said: dict[str, Any] = {}
         """The first line of a server."""
         self.starts = 0
@@ -83,14 +91,24 @@ class KeptProcess:
             if status == 0 and not self.serves:
                 self._done.set()
                 return
-            # What a signal ended may well go better the next time.
-            failures = 0 if was_ready or status < 0 else failures + 1
-            if failures > FAILURES_BEFORE_GIVING_UP or (failures and not self.serves):
-                last = " ".join(self._last_lines)[-500:]
-                self._failure = f"`hark {self.command[0]}` ended with status {status}: {last}"
+            failures = 0 if was_ready else failures + 1
+            # What a signal ended may well go better the next time, but not for ever.
+            hopeless = status >= 0 and not self.serves
+            if failures > FAILURES_BEFORE_GIVING_UP or (failures and hopeless):
+                self._failure = self._why(status)
                 return
             if failures:
                 time.sleep(PAUSE_SECONDS)
+
+    def _why(self, status: int) -> str:
+        """Why it was given up."""
+        command = f"`hark {self.command[0]}`"
+        if status < 0:
+            name = signal.Signals(-status).name
+            memory = " (memory may have run out)" if name == "SIGKILL" else ""
+            return f"{command} was ended by {name} again and again{memory}{self._way_out}"
+        last = " ".join(self._last_lines)[-500:]
+        return f"{command} ended with status {status}: {last}{self._way_out}"
 
     def _run_once(self) -> tuple[bool, int]:
         """Whether it became ready, and its exit status."""
@@ -140,34 +158,102 @@ class KeptProcess:
 _TELLING = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldProcess:
+    """A process as it was told; its number alone may be another's by now."""
+
+    pid: int
+    started: int | None
+    """When, in ticks since the machine was; None where the system does not say (no /proc)."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still runs, and is no other that got its number."""
+        return self.started is not None and started_at(self.pid) == self.started
+
+    def kill(self) -> bool:
+        """End it with SIGKILL; False if it is not there any more."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            # The handle stays with one process, so that nobody's can come in between.
+            if not self.is_there:
+                return False
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
+def started_at(pid: int) -> int | None:
+    """When a process started, in ticks since the machine did; None if there is none that runs."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The second field is a name in parentheses, which may hold anything; proc(5) counts from 1.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[22 - 4])
+
+
 def tell_process(folder: Path, name: str, pid: int | None) -> None:
     """Write down which process does what, for whoever has to end one; None: it has ended."""
     with _TELLING:
-        told = running(folder)
+        told = {key: asdict(one) for key, one in _told(folder).items()}
         told.pop(name, None)
         if pid is not None:
-            told[name] = pid
+            told[name] = asdict(ToldProcess(pid=pid, started=started_at(pid)))
         write_json(folder / PROCESSES, told)
 
 
-def running(folder: Path) -> dict[str, int]:
-    """Name → process id, as last told."""
+def forget_processes(folder: Path) -> None:
+    """Tell of none: whoever was told of worked for a command that is over."""
+    with _TELLING:
+        (folder / PROCESSES).unlink(missing_ok=True)
+
+
+def running(folder: Path) -> dict[str, ToldProcess]:
+    """Name → process, of those told that still run."""
+    return {name: one for name, one in _told(folder).items() if one.is_there}
+
+
+def _told(folder: Path) -> dict[str, ToldProcess]:
     try:
-        found: dict[str, int] = json.loads((folder / PROCESSES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((folder / PROCESSES).read_text(encoding="utf-8"))
+        return {name: ToldProcess(**one) for name, one in found.items()}
+    except (OSError, ValueError, TypeError):
         return {}
-    return found
 
 
-def kept_port(folder: Path, name: str, host: str, wanted: int) -> int:
-    """The port of a server: the one wanted, else a free one, the same for ever."""
+def kept_port(folder: Path, name: str, host: str, wanted: int, *, secret: bool = False) -> int:
+    """The port of a server: the one wanted, else a free one, the same from then on.
+
+    secret: nobody outside knows it, so that another is chosen if it was taken in the meantime.
+    """
     if wanted:
         return wanted
-    path = folder / f"{name}-port"
-    if not path.exists():
+    path = port_file(folder, name)
+    if not path.exists() or (secret and _is_taken(host, int(path.read_text()))):
         with socket.create_server((host, 0)) as free:
             port = free.getsockname()[1]
         aside = path.with_name(f".{path.name}.partial")
         aside.write_text(str(port))
         aside.replace(path)
     return int(path.read_text())
+
+
+def port_file(folder: Path, name: str) -> Path:
+    """Where the port of a server is kept."""
+    return folder / f"{name}-port"
+
+
+def _is_taken(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False

@@ -13,7 +13,7 @@ from hark.evaluation.intervals import Estimate, clustered_mean
 from hark.evaluation.samples import Sample, read_samples
 from hark.loop.online.journal import EXPERIMENT
 from hark.loop.online.place import START, Loop
-from hark.loop.online.training import NEW, PREVIOUS
+from hark.loop.online.training import CALIBRATION, NEW, PREVIOUS
 from hark.loop.online.votes import ratings_of
 from hark.report.drawing import Figure
 from hark.report.loop_figures import by_round, score_histograms
@@ -59,6 +59,7 @@ def _round(loop: Loop, number: int, ratings: Ratings) -> dict[str, Any]:
         if int(name.rpartition("-")[2]) == number
     }
     name = loop.snapshot(number)
+    preference = journal.facts(number, "preference")
     return {
         "round": number,
         "snapshot": name,
@@ -66,6 +67,7 @@ def _round(loop: Loop, number: int, ratings: Ratings) -> dict[str, Any]:
         "trained_on": journal.facts(number, "merged")["training"],
         "newest_tranche": newest["tranche"],
         "accuracy": newest["accuracy"],
+        **{key: preference[key] for key in CALIBRATION if key in preference},
         "accuracy_by_tranche": {key: one["accuracy"] for key, one in measured.items()},
         **gold_gain(read_samples(Path(journal.facts(number, "compared")["run"]) / SAMPLES)),
         "elo": ratings.of(name).elo.to_json(),
@@ -126,8 +128,17 @@ def _shown_round(row: Mapping[str, Any]) -> dict[str, Any]:
         "judge": said(row["judge"]),
         "gain": said(row["judge_gain"]),
         "accuracy_newest": said(row["accuracy"]),
+        "calibration_error": _calibration(row),
         "Elo": said(row["elo"]),
     }
+
+
+def _calibration(row: Mapping[str, Any]) -> str:
+    """A round's calibration error with its interval, on all that is held out."""
+    value, interval = row.get("calibration_error"), row.get("calibration_interval")
+    if value is None:
+        return "nothing held out"
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
 def said(estimate: Mapping[str, Any]) -> str:
@@ -189,10 +200,13 @@ def summary_of(found: Mapping[str, Any]) -> list[str]:
         f"By the judge, {better} of {len(rounds)} policies are better than the one before them "
         "(the interval of the paired difference is above zero).",
     ]
+    sentences += [
+        f"Round {row['round']}: {warning}." for row in rounds for warning in row.get("warnings", ())
+    ]
     if found["experiment"] is not None:
         gain = found["experiment"]["judge_gain"]
         sentences.append(
-            f"At equal numbers of comparisons the mixture's policy is {said(gain)} ahead of the "
+            f"At equal numbers of pairs the mixture's policy is {said(gain)} ahead of the "
             "static tranche's, by the judge."
         )
     return sentences

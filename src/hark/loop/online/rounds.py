@@ -158,7 +158,8 @@ def collect_one(loop: Loop, number: int, one: Collection, request: Request) -> W
     with contextlib.ExitStack() as stack:
         live = one.answering if one.live else {}
         there = request.stays or request.population is not None
-        reached = stack.enter_context(application(loop, live, stays=there))
+        people = request.population is None
+        reached = stack.enter_context(application(loop, live, stays=there, people=people))
         client = reached.client
         opened = step("opened", lambda: open_study(client, study, _read_items(loop, made, one)))
         if journal.find(number, f"{one.tranche}: closed") is None:

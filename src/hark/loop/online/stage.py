@@ -27,7 +27,7 @@ class OnlineSettings(StageSettings, LoopParts):
     """The labelers."""
     experiment: bool = True
     """Also train on the static tranche alone and on as much of all kinds."""
-    rehearse_kills: bool = False
+    drill_kills: bool = False
     """Kill the loop, the server, the models' server and the labelers with SIGKILL, each once."""
 
 
@@ -49,13 +49,13 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
     """The rounds, in a loop's directory inside the run; what they found."""
     # Imported here: these run stages, and this is one.
     from hark.loop.online.experiment import run_experiment
+    from hark.loop.online.kill_drill import LABELERS, LOOP, MODELS, SERVER, drive, held_receipts
     from hark.loop.online.place import Loop
-    from hark.loop.online.rehearsal import LABELERS, LOOP, MODELS, SERVER, check_exports, drive
     from hark.loop.online.reporting import findings_of, scores_of, write_loop_report
 
     loop = Loop.make(run.path / "loop", loop_settings(settings))
     kills: list[str] = []
-    if settings.rehearse_kills and loop.journal.rounds_finished < settings.rounds:
+    if settings.drill_kills:
         live = [MODELS] if settings.collect.task == "dialogue" else []
         kills = [LABELERS, SERVER, *live, LOOP]
     killed = drive(loop, rounds=settings.rounds, population=settings.crowd, kills=kills)
@@ -69,7 +69,8 @@ def run_online(settings: OnlineSettings, run: Run) -> dict[str, Any]:
         **{name: found[name] for name in ("rounds", "tranches", "ratings", "collected")},
         "experiment": experiment,
         "killed": killed,
-        "receipts": check_exports(loop),
+        "to_kill": kills,
+        "receipts": held_receipts(loop),
         "loop": str(loop.path),
         "page": str(loop.path / "report.html"),
     }

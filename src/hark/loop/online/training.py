@@ -16,6 +16,8 @@ from hark.loop.stages import STAGES, StageOutcome, run_stage
 
 STATIC = "static"
 PREVIOUS, NEW = "previous", "new"
+CALIBRATION = ("calibration_error", "calibration_interval", "warnings")
+"""Results of a preference model that a round's report shows."""
 
 
 def merge(loop: Loop, number: int) -> dict[str, Any]:
@@ -24,13 +26,14 @@ def merge(loop: Loop, number: int) -> dict[str, Any]:
 
 
 def merge_tranches(
-    loop: Loop, tranches: Mapping[str, Mapping[str, Any]], *, name: str
+    loop: Loop, tranches: Mapping[str, Mapping[str, Any]], *, name: str, single_pairs: bool = False
 ) -> dict[str, Any]:
-    """tranches: name → data, weight, maximum."""
+    """tranches: name → data, weight, maximum. single_pairs: draw one pair of each ranking."""
     settings = loop.settings
     values = {
         "tranches": {key: dict(value) for key, value in tranches.items()},
         "held_out": settings.held_out,
+        "single_pairs": single_pairs,
     }
     done = stage(loop, "merge", name, values)
     return {"run": str(done.run_path), **done.results}
@@ -72,17 +75,26 @@ def train(
 ) -> dict[str, Any]:
     """A preference model or a policy, from the checkpoint that every round restarts from.
 
+    What was held out of the tranches measures the preference model, its calibration too.
     kind: `preference` or `ppo`. preference: the run of the preference model, for a policy.
     merged: the run of the training set, by default the round's.
     """
     settings = loop.settings
     if kind == "preference":
         merged = merged or str(loop.journal.facts(number, "merged")["run"])
-        values = {**settings.preference, "data": [f"{merged}/data/comparisons.jsonl"]}
+        data = Path(merged) / "data"
+        held_out = [str(path) for path in sorted(data.glob("*-heldout.jsonl"))]
+        values = {
+            "evaluation_data": held_out,
+            **settings.preference,
+            "data": [str(data / "comparisons.jsonl")],
+        }
     else:
         values = {**settings.policy, "preference_model": [preference]}
     done = stage(loop, kind, name or f"round-{number}", values)
-    return {"run": str(done.run_path)}
+    shown = CALIBRATION if kind == "preference" else ()
+    told = {key: done.results[key] for key in shown if key in done.results}
+    return {"run": str(done.run_path), **told}
 
 
 def measure(loop: Loop, number: int) -> dict[str, Any]:

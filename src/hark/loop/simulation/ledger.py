@@ -6,15 +6,23 @@ again until they are acknowledged (docs/feedback-api.md); these are the keys.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
+from hark.errors import RunError
 from hark.feedback.refusals import FeedbackError
 from hark.web.client import FeedbackClient
+
+WAIT_SECONDS: Final = 30.0
+"""For labelers whose loop was killed, and who are ending."""
+POLL_SECONDS: Final = 0.05
 
 
 class Due(Protocol):
@@ -43,11 +51,17 @@ class Receipt:
 class Ledger:
     """A file of JSON lines: `sending`, `receipt`, `refused`. Threads may share it.
 
-    Lines are handed to the system, which keeps them when this process is killed.
+    Lines are handed to the system, which keeps them when this process is killed. One process at a
+    time has it open.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read what there is; a torn last line was not written."""
+    def __init__(self, path: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Read what there is; a torn last line was not written.
+
+        Raises: RunError if another process still has it open after so long.
+        """
+        # Before anything is read: what another still writes is to be in it.
+        self._file = _locked(path, wait_seconds)
         self._lock = threading.Lock()
         self.sent: dict[str, dict[str, Any]] = {}
         """By key."""
@@ -55,11 +69,10 @@ class Ledger:
         """By key."""
         self.refused: dict[str, str] = {}
         """Key → why, of what was sent again."""
-        raw = path.read_bytes() if path.exists() else b""
+        raw = self._file.read()
         whole = raw[: raw.rfind(b"\n") + 1]
         for line in whole.decode("utf-8").split("\n")[:-1]:
             self._take(json.loads(line))
-        self._file = path.open("r+b" if path.exists() else "wb")
         self._file.truncate(len(whole))
         self._file.seek(len(whole))
 
@@ -124,6 +137,24 @@ class Ledger:
             self.receipts[values["key"]] = Receipt(**values)
         else:
             self.refused[values["key"]] = values["why"]
+
+
+def _locked(path: Path, wait_seconds: float) -> BinaryIO:
+    """The file, open at its beginning; the lock goes with it, however its process ends."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                file.close()
+                raise RunError(
+                    f"other simulated labelers are still at work with '{path}': let them end, or "
+                    "end them"
+                ) from None
+        time.sleep(POLL_SECONDS)
 
 
 def held_against(
