@@ -464,6 +464,7 @@ def _answer(at: Seat, keyboard: bool, option: str, confidence: int) -> None:
         (test_red_teaming, "comparisons", 1),
         (test_a_ranking_with_a_tie, "comparisons", 1),
         (test_summaries_before_and_after_the_post, "comparisons", 1),
+        (test_a_summary_is_rated_on_axes_by_itself, "labels", 1),
         (test_a_vote, "comparisons", 1),
         (test_a_demonstration, "demonstrations", 1),
         (test_a_draft_is_mended, "demonstrations", 1),
@@ -495,7 +496,9 @@ def test_what_was_labelled_in_the_browser_is_exported(
         texts += [label.body["answer"].get("response", "")]
         assert all(json.dumps(text)[1:-1] in kept for text in texts)
     if file == "labels":
-        answers = [one.body["answer"] for one in taken[0].labels("review", "audit", "qa_answer")]
+        answers = [
+            one.body["answer"] for one in taken[0].labels("review", "audit", "qa_answer", "axes")
+        ]
         assert [one["answer"] for one in found] == answers
 
 

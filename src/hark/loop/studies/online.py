@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from hark.evaluation.intervals import NOTHING, Estimate
-from hark.loop.studies.elo import reason
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, Verdict, above, below
+from hark.report.effects import Effect, Verdict, above, because, below
 from hark.report.loop_figures import draw_by_round, draw_score_histograms
 from hark.report.run_record import RunRecord
 
@@ -59,7 +58,7 @@ def _gain(results: Sequence[Mapping[str, Any]], number: int, shared: Mapping[str
         measured="difference in gold score, 0 to 1, paired by held-out prompt",
         rule="the interval over seeds lies above 0",
         estimate=gain, verdict=verdict, figure="online-gold.png",
-        reason=reason(verdict, "above 0"), **shared,
+        reason=because(gain, verdict, "above 0"), **shared,
     )  # fmt: skip
 
 
@@ -77,7 +76,7 @@ def _scores(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> 
         "preference model, in logits",
         rule="the interval over seeds lies above 0",
         estimate=rise, verdict=verdict, figure="online-scores.png",
-        reason=reason(verdict, "above 0"), **shared,
+        reason=because(rise, verdict, "above 0"), **shared,
     )  # fmt: skip
 
 
@@ -95,7 +94,7 @@ def _accuracy(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -
         "both by the last preference model: the same labelers and task, later policies",
         rule="the interval over seeds lies below 0",
         estimate=fall, verdict=verdict, figure="online-accuracy.png",
-        reason=reason(verdict, "below 0"), **shared,
+        reason=because(fall, verdict, "below 0"), **shared,
     )  # fmt: skip
 
 
@@ -112,7 +111,7 @@ def _elo(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Eff
         "come in the round after it) less that of round 0, by the votes that the loop collected",
         rule="the interval over seeds lies above 0",
         estimate=rise, verdict=verdict, figure="online-elo.png",
-        reason=reason(verdict, "above 0"), **shared,
+        reason=because(rise, verdict, "above 0"), **shared,
     )  # fmt: skip
 
 
@@ -128,7 +127,7 @@ def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any])
         measured=f"difference in gold score at {size} pairs each, one of each comparison, paired "
         "by held-out prompt",
         rule="the interval over seeds lies above 0",
-        estimate=gain, verdict=verdict, reason=reason(verdict, "above 0"), **shared,
+        estimate=gain, verdict=verdict, reason=because(gain, verdict, "above 0"), **shared,
     )  # fmt: skip
 
 
