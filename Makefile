@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 TEST_PROCESSES ?= 2
 PYTEST_OPTIONS ?=
 
-.PHONY: help setup packages quickstart test check format study bench constraints clean
+.PHONY: help setup packages quickstart test check format study study-hh bench constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,16 @@ format: setup ## Format the code and mend what lint can
 
 study: setup ## A recipe on real data: make study RECIPE=hh-small OPTIONS="--input helpful=FILE"
 	$(BIN)/hark run $(or $(RECIPE),hh-small) $(OPTIONS)
+
+# Hours on two cores; what is complete is not run again. REAL="--input model=SFT_RUN --input
+# helpful=FILE …" adds the effects on comparisons of people (hark run study-hh-preferences-real).
+HH_RUNS ?= runs/study-hh
+study-hh: setup ## HH's effects on the playground, with seeds and intervals: docs/replications/hh.md
+	set -e; for part in preferences policies elo outliers online; do \
+		$(BIN)/hark run study-hh-$$part --output $(HH_RUNS); done
+	$(if $(REAL),$(BIN)/hark run study-hh-preferences-real --output $(HH_RUNS) $(REAL))
+	$(BIN)/hark replication $(HH_RUNS)/*-study* --title "HH in small" --into docs/replications/hh \
+		--introduction docs/replications/hh-introduction.md
 
 # A benchmark's own model and data, or random weights and the playground where nothing is named.
 BENCHMARK = $(BIN)/python -m benchmarks.

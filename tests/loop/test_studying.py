@@ -99,6 +99,7 @@ def test_only_complete_studies_make_a_page(study: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "manifest.json").write_text(json.dumps({**manifest, "status": "failed"}))
+    (unfinished / "config.json").write_bytes((study / "config.json").read_bytes())
     with pytest.raises(RunError, match="the study 'study' is not complete"):
         write_replication([unfinished], title="HH", into=tmp_path / "hh")
     counts = write_replication([unfinished, study], title="HH", into=tmp_path / "hh")

@@ -52,9 +52,9 @@ def write_replication(
 ) -> dict[str, int]:
     """Write `<into>.md` and, in the directory `into`, its figures; how often each verdict fell.
 
-    Of several runs of one name, the newest that is complete counts: a study run again replaces
-    itself. Raises: RunError if a path is no run of `hark study` or a name has no complete one;
-    DataError if the introduction cannot be read.
+    Of several runs of one analysis and name, the newest that is complete counts: a study run again
+    replaces itself. Raises: RunError if a path is no run of `hark study` or none of its name is
+    complete; DataError if the introduction cannot be read.
     """
     if not paths:
         raise RunError("there is nothing to write: name run directories of hark study")
@@ -80,14 +80,18 @@ def _study(path: Path) -> RunRecord:
 
 
 def _newest_complete(studies: Sequence[RunRecord]) -> list[RunRecord]:
-    """One run of each name, in the order in which the names come first."""
-    found: dict[str, RunRecord | None] = {study.label: None for study in studies}
+    """One run of each analysis and name, in the order in which they come first."""
+
+    def name_of(study: RunRecord) -> tuple[str, str]:
+        return study.settings["analysis"], study.label
+
+    found: dict[tuple[str, str], RunRecord | None] = {name_of(study): None for study in studies}
     for study in sorted(studies, key=lambda each: each.manifest.started):
         if study.manifest.status == "complete":
-            found[study.label] = study
+            found[name_of(study)] = study
     if missing := [name for name, study in found.items() if study is None]:
         raise RunError(
-            f"the study '{missing[0]}' is not complete; give the command that began it again"
+            f"the study '{missing[0][1]}' is not complete; give the command that began it again"
         )
     return [study for study in found.values() if study is not None]
 
