@@ -80,7 +80,7 @@ def test_online_tranches_are_held_against_each_other(tmp_path: Path) -> None:
     )
     mixture = effects["A mixture with online data beats base data of the same size"]
     assert mixture.verdict == "not reproduced"
-    assert mixture.reason == "The whole interval is not above 0."
+    assert mixture.reason == "The interval has no part above 0."
     assert "80 to 82 pairs" in mixture.measured
 
 
