@@ -16,7 +16,7 @@ from typing import Any, Final
 from hark.errors import ModelError
 from hark.web.live.endpoints import LiveModel, LiveModels
 
-GETTING_READY: Final = "the models are getting ready: this takes about a minute"
+GETTING_READY: Final = "the models are getting ready: this takes a few minutes"
 Paths = Mapping[str, str]
 """Name → model directory or run."""
 
