@@ -130,3 +130,21 @@ def test_settings_that_contradict_are_refused(
 ) -> None:
     with pytest.raises(HarkError, match=said):
         settings(files, **values)
+
+
+def test_two_exports_of_one_study_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"id": f"label {n}", "prompt": f"Why {n}?", "responses": ["yes", "no"], "ranks": [1, 2]}
+        for n in range(5)
+    ]
+    exports = [tmp_path / "earlier.jsonl", tmp_path / "later.jsonl"]
+    for path, count in zip(exports, (3, 5), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
+    read(exports)
+    told = capsys.readouterr().err
+    assert "3 comparisons are in the data more than once" in told
+    assert "name the newest alone" in told
+    read(exports[1:])
+    assert not capsys.readouterr().err

@@ -12,6 +12,7 @@ labelers out and test on it. Departures:
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,6 +22,7 @@ from hark.data.mixing import permutation, share_counts
 from hark.data.records import Comparison
 from hark.data.splits import labeler_groups
 from hark.errors import DataError, SettingsError
+from hark.runs.progress import is_first_process
 from hark.training.examples import Located, RecordReader
 from hark.training.preference_settings import PreferenceSettings
 
@@ -50,6 +52,8 @@ def read_training_comparisons(
     Raises: SettingsError for a fold without labelers, DataError if a file has too few comparisons.
     """
     files = [reader.read(read_comparisons, [path]) for path in settings.data]
+    if (warning := warning_of_repeats(files)) and is_first_process():
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     left_out: frozenset[str] = frozenset()
     if settings.held_out_fold is not None:
         left_out = held_out_labelers(settings, [item.record for file in files for item in file])
@@ -64,6 +68,28 @@ def read_training_comparisons(
         comparisons=[item for file in files for item in file],
         by_file={str(path): len(file) for path, file in zip(settings.data, files, strict=True)},
         held_out_labelers=left_out,
+    )
+
+
+def warning_of_repeats(files: Files) -> str | None:
+    """A sentence if a judgement, told by its id, stands in the data more than once.
+
+    Two exports of one study do that: the later one holds the earlier labels too.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    repeats: list[tuple[str, str]] = []
+    for item in (item for file in files for item in file if item.record.id is not None):
+        key = (item.record.id, item.record.prompt, item.record.responses, item.record.labeler)
+        if key in first:
+            repeats.append((item.where, first[key]))
+        else:
+            first[key] = item.where
+    if not repeats:
+        return None
+    again, before = repeats[0]
+    return (
+        f"{len(repeats)} comparisons are in the data more than once and count as often, such as "
+        f"{again}, which is {before}; if these are exports of one study, name the newest alone"
     )
 
 
