@@ -88,6 +88,18 @@ class Seat:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def begin(self) -> None:
+        """Begin a timed question, under a clock that `let_pass` moves."""
+        self.page.clock.install()
+        self.page.get_by_role("button", name="Begin").click()
+        expect(self.page.get_by_role("timer")).to_be_visible()
+
+    def let_pass(self, seconds: float) -> None:
+        """The server's clock and the page's go on by so much, however slow the machine is."""
+        before = self.workshop.store.clock
+        self.workshop.store.clock = lambda: before() + seconds
+        self.page.clock.fast_forward(round(1000 * seconds))
+
     def unveil(self, *, keyboard: bool) -> None:
         expect(self.page.get_by_role("heading", name="This may be upsetting")).to_be_visible()
         if keyboard:
