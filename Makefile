@@ -45,13 +45,15 @@ format: setup ## Format the code and mend what lint can
 study: setup ## A recipe on real data: make study RECIPE=hh-small OPTIONS="--input helpful=FILE"
 	$(BIN)/hark run $(or $(RECIPE),hh-small) $(OPTIONS)
 
-# Hours on two cores; what is complete is not run again. REAL="--input model=SFT_RUN --input
-# helpful=FILE …" adds the effects on comparisons of people (hark run study-hh-preferences-real).
+# Hours on two cores, two stages at a time; what is complete is not run again. REAL="--input
+# model=SFT_RUN --input helpful=FILE …" adds the effects on comparisons of people
+# (hark run study-hh-preferences-real).
 HH_RUNS ?= runs/study-hh
+JOBS ?= 2
 study-hh: setup ## HH's effects on the playground, with seeds and intervals: docs/replications/hh.md
 	set -e; for part in preferences policies elo outliers online; do \
-		$(BIN)/hark run study-hh-$$part --output $(HH_RUNS); done
-	$(if $(REAL),$(BIN)/hark run study-hh-preferences-real --output $(HH_RUNS) $(REAL))
+		$(BIN)/hark run study-hh-$$part --output $(HH_RUNS) --jobs $(JOBS); done
+	$(if $(REAL),$(BIN)/hark run study-hh-preferences-real --output $(HH_RUNS) --jobs $(JOBS) $(REAL))
 	$(BIN)/hark replication $(HH_RUNS)/*-study* --title "HH in small" --into docs/replications/hh \
 		--introduction docs/replications/hh-introduction.md
 
