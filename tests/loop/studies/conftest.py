@@ -13,6 +13,7 @@ import pytest
 from hark.data.records import ask, chosen_and_rejected
 from hark.evaluation.preference_accuracy import preference_accuracy
 from hark.report.run_record import RunRecord
+from hark.runs.manifest import Manifest
 
 
 def measured(right: dict[str, float], *, pairs: int = 200, labelers: bool = False) -> Any:
@@ -52,8 +53,27 @@ def preference_run(tmp_path: Path) -> Callable[..., RunRecord]:
             "comparisons": effective["comparisons"],
             "details": measured(right),
         }
-        manifest = cast(Any, SimpleNamespace(stage=stage, name=""))
+        manifest = cast(Any, SimpleNamespace(stage=stage, name="", inputs={}))
         return RunRecord(path=path, manifest=manifest, results=results)
+
+    return make
+
+
+@pytest.fixture
+def imitator(tmp_path: Path) -> Callable[[str], str]:
+    """Make a complete run of `hark sft` that started from a model; its directory."""
+    count = iter(range(10_000))
+
+    def make(model: str) -> str:
+        path = tmp_path / f"imitated-{next(count)}"
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps({"effective": {"model": model}}))
+        Manifest(
+            stage="sft", name="", status="complete", command=("hark",), commit=None, dirty=False,
+            versions={}, device="cpu", dtype="float32", seed=0, parents=(), inputs={},
+            fingerprint="", started="2026-01-01T00:00:00", finished=None, message=None,
+        ).write(path)  # fmt: skip
+        return str(path)
 
     return make
 
@@ -67,7 +87,7 @@ def other_run(tmp_path: Path) -> Callable[..., RunRecord]:
         path = tmp_path / f"{stage}-{next(count)}"
         path.mkdir()
         (path / "config.json").write_text(json.dumps({"effective": settings}))
-        manifest = cast(Any, SimpleNamespace(stage=stage, name=""))
+        manifest = cast(Any, SimpleNamespace(stage=stage, name="", inputs={}))
         return RunRecord(path=path, manifest=manifest, results=results)
 
     return make

@@ -8,7 +8,6 @@ labelers allow.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from statistics import fmean
 from hark.evaluation.accuracy_fit import fit_accuracy
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.sizes import RULE, slope_in_size
 from hark.loop.studies.trainings import (
     Line,
     Training,
@@ -31,8 +31,6 @@ from hark.report.run_record import RunRecord
 
 PAPER = "HH, 2204.05862, accuracy of preference models"
 FITTED = "a + b·ln P + c·ln D by least squares for each seed"
-LEAST_BASES = 3
-"""Pretrained models of each size without which a slope in size has no interval."""
 NEAR = 0.05
 """How far below the labelers' ceiling still is near it, in accuracy."""
 
@@ -73,30 +71,14 @@ def _slope_in_data(slopes: Sequence[float], members: Sequence[Training], figure:
 
 
 def _slope_in_size(slopes: Sequence[float], members: Sequence[Training], figure: str) -> Effect:
-    """Without a claim unless each size was pretrained often enough to know what one is worth."""
-    estimate = _per_doubling(slopes)
-    by_size = grouped(members, lambda each: each.parameters).values()
-    bases = min(len({each.settings["model"] for each in of_size}) for of_size in by_size)
-    verdict = above(estimate, 0.0)
-    reason = because(estimate, verdict, "above 0")
-    if bases < LEAST_BASES:
-        # Seeds share the base, so that an interval over them would leave pretraining out.
-        estimate = dataclasses.replace(
-            estimate, low=None, high=None, clusters=1, state="one cluster"
-        )
-        verdict = "cannot be seen"
-        reason = (
-            f"Of some sizes there are only {bases} pretrained models: what looks like size may be "
-            f"the luck of a pretraining. It takes {LEAST_BASES} of each size."
-        )
+    estimate, verdict, reason = slope_in_size(_per_doubling(slopes), members)
     return Effect(
         name="Accuracy grows with the logarithm of the parameters", paper=PAPER,
         claim="Accuracy rises by about 0.007 for each e-fold of parameters (Stiennon et al.: 1.8 "
         "points for each doubling).", setting=f"{described(members)}; {FITTED}",
         data=members[0].source, measured="accuracy for each doubling of the parameters",
-        rule="reproduced if the whole interval over seeds is above 0; no verdict with fewer than "
-        f"{LEAST_BASES} pretrained models of each size", estimate=estimate,
-        seeds=len(slopes), verdict=verdict, reason=reason, figure=figure,
+        rule=RULE, estimate=estimate, seeds=len(slopes), verdict=verdict, reason=reason,
+        figure=figure,
     )  # fmt: skip
 
 

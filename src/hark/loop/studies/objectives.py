@@ -1,28 +1,28 @@
-"""Imitation, binary discrimination and ranked preference modelling beside each other.
+"""Imitation, binary discrimination and ranked preference modelling beside each other, over sizes.
 
 Askell et al. (2112.00861). Runs of `hark preference` on pairs of a ranked task and of a
 binary one, and of `hark evaluate` that measure, on the same held-out pairs, language models trained
 on the better replies alone. A task is the binary one if its file's name begins with `binary`.
+Several sizes may be among the runs: what was trained from one model belongs together.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import linear_regression
 
 from hark.errors import DataError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
-from hark.loop.studies.trainings import (
-    Line,
-    Training,
-    described,
-    draw,
-    trainings,
-)
+from hark.loop.studies.sizes import RULE, slope_in_size
+from hark.loop.studies.trainings import Line, Training, described, plot, trainings
+from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, above, because, within
 from hark.report.run_record import RunRecord
+from hark.runs.run import resolve_model
 
 PAPER = "Askell et al., 2112.00861, alignment objectives"
 MUCH = 0.1
@@ -34,32 +34,110 @@ MEASURES = {
     "accuracy_mutual_information": "mutual information",
 }  # fmt: skip
 """Results of an evaluation by likelihood → what they are called."""
+TASKS = ("ranked", "binary")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """One task by both ways of learning it."""
+    """One task by both ways of learning it, at one size."""
 
     modelled: list[Training]
     imitated: dict[int, dict[str, float]]
     """By seed: accuracy by each measure of likelihood."""
 
+    @property
+    def best_imitated(self) -> dict[int, float]:
+        """By seed: accuracy of imitation by its best measure."""
+        return {seed: max(found.values()) for seed, found in self.imitated.items()}
+
     def gaps(self) -> dict[int, float]:
         """Preference model less the best measure of imitation, by seed."""
+        imitated = self.best_imitated
         return {
-            each.seed: each.accuracy - max(self.imitated[each.seed].values())
+            each.seed: each.accuracy - imitated[each.seed]
             for each in self.modelled
-            if each.seed in self.imitated
+            if each.seed in imitated
         }
+
+
+Size = dict[str, Task]
+"""The tasks at one size, by name."""
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     """The lead of preference models over imitation on the ranked and on the binary task.
 
-    Raises: DataError if a task lacks one of the two.
+    The first effects are of the size whose runs are named first, the others of how sizes differ.
+    Raises: DataError if a task lacks one of the two at some size, or an evaluation belongs to none.
     """
-    tasks = {name: _task(runs, binary=name == "binary") for name in ("ranked", "binary")}
-    figure = _figure(tasks, directory)
+    by_size = {
+        parameters: {name: _task(of_size, binary=name == "binary") for name in TASKS}
+        for parameters, of_size in _by_size(runs).items()
+    }
+    figure = _figure(dict(sorted(by_size.items())), directory)
+    effects = _at_one_size(next(iter(by_size.values())), figure)
+    if len(by_size) == 1:
+        return effects
+    return effects + _over_sizes(dict(sorted(by_size.items())), effects[0])
+
+
+def _by_size(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
+    """Runs of preference models and of imitation by the preference models' parameters.
+
+    An evaluation does not say how large its model is; but imitation of the same size started from
+    the same model.
+    """
+    trainings(runs)  # refuses runs without any
+    sizes = {
+        _start(run): int(run.results["parameters"])
+        for run in runs
+        if run.manifest.stage == "preference"
+    }
+    found: dict[int, list[RunRecord]] = {size: [] for size in sizes.values()}
+    for run in runs:
+        if run.manifest.stage == "preference":
+            found[sizes[_start(run)]].append(run)
+        elif _measures_imitation(run):
+            start = _start(RunRecord.read(Path(run.settings["model"])))
+            if start not in sizes:
+                raise DataError(
+                    f"the evaluation '{run.path}' is of a model that was not trained from where "
+                    "any preference model of the study was; train both from the same model"
+                )
+            found[sizes[start]].append(run)
+    return found
+
+
+def _start(run: RunRecord) -> str:
+    """Which model a training started from: the hash of its contents, or its name on the Hub."""
+    model = str(run.settings["model"])
+    return run.manifest.inputs.get(str(resolve_model(model)), model)
+
+
+def _measures_imitation(run: RunRecord) -> bool:
+    return run.manifest.stage == "evaluate" and "accuracy_mutual_information" in run.results
+
+
+def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
+    def belongs(path: str) -> bool:
+        return Path(path).name.startswith("binary") == binary
+
+    modelled = [each for each in trainings(runs) if belongs(each.settings["data"][0])]
+    imitated = {
+        int(settings["seed"]): {said: float(run.results[name]) for name, said in MEASURES.items()}
+        for run in runs
+        if _measures_imitation(run) and belongs((settings := run.settings)["data"][0])
+    }
+    if not modelled or not {each.seed for each in modelled} & imitated.keys():
+        raise DataError(
+            f"the {'binary' if binary else 'ranked'} task needs runs of hark preference and of "
+            "hark evaluate (a language model on the same held-out comparisons) with the same seeds"
+            ", at every size"
+        )
+    return Task(modelled, imitated)
+
+
+def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
     on_ranked, on_binary = (task.gaps() for task in tasks.values())
     ranked, binary = (mean_over_seeds([*gaps.values()]) for gaps in (on_ranked, on_binary))
     apart = mean_over_seeds(
@@ -103,48 +181,105 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     ]
 
 
-def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
-    def belongs(path: str) -> bool:
-        return Path(path).name.startswith("binary") == binary
+def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
+    """That the lead is there at every size and grows on ranked tasks, and is nowhere on binary."""
+    logs = [math.log2(parameters) for parameters in by_size]
+    least = _over_seeds(by_size, "ranked", min)
+    furthest = _over_seeds(by_size, "binary", lambda gaps: max(gaps, key=abs))
+    ranked, binary = (
+        [each for tasks in by_size.values() for each in tasks[name].modelled] for name in TASKS
+    )
+    slope, slope_verdict, why = slope_in_size(
+        _over_seeds(by_size, "ranked", lambda gaps: linear_regression(logs, gaps).slope), ranked
+    )
+    return [
+        dataclasses.replace(
+            common,
+            name="On a ranked task preference modelling leads at every size",
+            setting=described(ranked),
+            measured="least lead over the sizes, preference model less best imitation, by seed",
+            estimate=least,
+            seeds=least.n,
+            verdict=(verdict := above(least, MUCH)),
+            reason=f"{because(least, verdict, f'above {MUCH}')} {_leads(by_size, 'ranked')}.",
+        ),
+        dataclasses.replace(
+            common,
+            name="On a ranked task the lead grows with the size of the model",
+            claim="The lead of ranked preference modelling over imitation grows with size.",
+            setting=described(ranked),
+            measured="lead for each doubling of the parameters, least squares for each seed",
+            rule=RULE,
+            estimate=slope,
+            seeds=slope.n,
+            verdict=slope_verdict,
+            reason=f"{why} {_leads(by_size, 'ranked')}.",
+        ),
+        dataclasses.replace(
+            common,
+            name="On a binary task the two are alike at every size",
+            claim="Binary discrimination and imitation do about equally well.",
+            setting=described(binary),
+            measured="of the leads at all sizes the one furthest from 0, by seed",
+            rule=f"reproduced if the whole interval is within ±{ALIKE}",
+            estimate=furthest,
+            seeds=furthest.n,
+            verdict=(verdict := within(furthest, -ALIKE, ALIKE)),
+            reason=f"{because(furthest, verdict, f'within ±{ALIKE}')} {_leads(by_size, 'binary')}.",
+        ),
+    ]
 
-    modelled = [each for each in trainings(runs) if belongs(each.settings["data"][0])]
-    imitated = {
-        int(settings["seed"]): {said: float(run.results[name]) for name, said in MEASURES.items()}
-        for run in runs
-        if run.manifest.stage == "evaluate" and "accuracy_mutual_information" in run.results
-        if belongs((settings := run.settings)["data"][0])
-    }
-    if not modelled or not {each.seed for each in modelled} & imitated.keys():
-        raise DataError(
-            f"the {'binary' if binary else 'ranked'} task needs runs of hark preference and of "
-            "hark evaluate (a language model on the same held-out comparisons) with the same seeds"
-        )
-    return Task(modelled, imitated)
+
+def _over_seeds(
+    by_size: dict[int, Size], task: str, value: Callable[[list[float]], float]
+) -> Estimate:
+    """A number of each seed's leads, from the smallest size to the largest; of seeds with all."""
+    gaps = [tasks[task].gaps() for tasks in by_size.values()]
+    seeds = set.intersection(*({*of_size} for of_size in gaps))
+    return mean_over_seeds([value([of_size[seed] for of_size in gaps]) for seed in sorted(seeds)])
 
 
-def _estimates(task: Task) -> dict[str, Estimate]:
+def _told(task: Task) -> str:
     by_measure = {
         f"imitation, {said}": mean_over_seeds([found[said] for found in task.imitated.values()])
         for said in MEASURES.values()
     }
-    return by_measure | {
-        "preference model": mean_over_seeds([each.accuracy for each in task.modelled])
-    }
+    both = by_measure | {"preference model": _modelled(task)}
+    return ", ".join(f"{name} {each.value:.3f}" for name, each in both.items())
 
 
-def _told(task: Task) -> str:
-    return ", ".join(f"{name} {each.value:.3f}" for name, each in _estimates(task).items())
+def _leads(by_size: dict[int, Size], task: str) -> str:
+    leads = {size: mean_over_seeds([*tasks[task].gaps().values()])
+             for size, tasks in by_size.items()}  # fmt: skip
+    told = ", ".join(f"{size:,} parameters {each.value:+.3f}" for size, each in leads.items())
+    return f"Lead on the {task} task: {told}"
 
 
-def _figure(tasks: dict[str, Task], directory: Path) -> str:
-    """One mark for each way of learning, the tasks side by side."""
-    lines: dict[str, list[Estimate]] = {}
-    for task in tasks.values():
-        for name, estimate in _estimates(task).items():
-            lines.setdefault(name, []).append(estimate)
-    return draw(
-        directory / "objectives.png",
-        [Line(label=name, x=[0, 1], y=estimates) for name, estimates in lines.items()],
-        x_label="", y_label="accuracy, held out",
-        levels=[("chance", 0.5)], ticks=[f"{name} task" for name in tasks],
-    )  # fmt: skip
+def _modelled(task: Task) -> Estimate:
+    return mean_over_seeds([each.accuracy for each in task.modelled])
+
+
+def _figure(by_size: dict[int, Size], directory: Path) -> str:
+    """Accuracy against size, the tasks side by side, a line for each way of learning."""
+    sizes = [*by_size]
+    with canvas() as drawing:
+        panels = drawing.subplots(1, len(TASKS), sharey=True)
+        for name, axes in zip(TASKS, panels, strict=True):
+            tasks = [of_size[name] for of_size in by_size.values()]
+            imitated = [mean_over_seeds([*task.best_imitated.values()]) for task in tasks]
+            plot(
+                axes,
+                [
+                    Line(label="preference model", x=sizes, y=[*map(_modelled, tasks)]),
+                    Line(label="imitation, best measure", x=sizes, y=imitated),
+                ],
+                levels=[("chance", 0.5)],
+            )
+            axes.set_xscale("log")
+            axes.set_xticks(sizes, [f"{size / 1e6:.2g}" for size in sizes])
+            axes.minorticks_off()
+            axes.set(title=f"{name} task", xlabel="million parameters")
+        panels[0].set_ylabel("accuracy, held out")
+        panels[0].legend(loc="best")
+        save(drawing, directory / "objectives.png")
+    return "objectives.png"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from matplotlib.axes import Axes
+
 from hark.errors import DataError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.preference_accuracy import PreferenceAccuracy
@@ -142,34 +144,33 @@ def draw(
     y_label: str,
     levels: Sequence[tuple[str, float]] = (),
     logarithmic: bool = False,
-    ticks: Sequence[str] = (),
 ) -> str:
-    """Draw estimates with their intervals over x, and named levels; returns the file's name.
-
-    ticks: names of x = 0, 1, … where x counts kinds.
-    """
+    """Draw estimates with their intervals over x, and named levels; returns the file's name."""
     with canvas() as drawing:
         axes = drawing.add_subplot()
-        for number, line in enumerate(lines):
-            values = [estimate.value or 0.0 for estimate in line.y]
-            lows = [value - (each.low if each.low is not None else value)
-                    for value, each in zip(values, line.y, strict=True)]  # fmt: skip
-            highs = [(each.high if each.high is not None else value) - value
-                     for value, each in zip(values, line.y, strict=True)]  # fmt: skip
-            axes.errorbar(
-                line.x, values, yerr=[lows, highs], label=line.label, color=colour(number),
-                marker=MARKERS[number % len(MARKERS)], linestyle=DASHES[number % len(DASHES)],
-                capsize=3,
-            )  # fmt: skip
-        for name, level in levels:
-            axes.axhline(level, color=QUIET, linewidth=1.2, linestyle=(0, (1, 2)))
-            axes.annotate(name, (0.01, level), xycoords=("axes fraction", "data"), va="bottom",
-                          color=QUIET)  # fmt: skip
+        plot(axes, lines, levels=levels)
         if logarithmic:
             axes.set_xscale("log")
-        if ticks:
-            axes.set_xticks(range(len(ticks)), ticks)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(loc="best")
         save(drawing, path)
     return path.name
+
+
+def plot(axes: Axes, lines: Sequence[Line], *, levels: Sequence[tuple[str, float]] = ()) -> None:
+    """Estimates with their intervals over x, and named levels."""
+    for number, line in enumerate(lines):
+        values = [estimate.value or 0.0 for estimate in line.y]
+        lows = [value - (each.low if each.low is not None else value)
+                for value, each in zip(values, line.y, strict=True)]  # fmt: skip
+        highs = [(each.high if each.high is not None else value) - value
+                 for value, each in zip(values, line.y, strict=True)]  # fmt: skip
+        axes.errorbar(
+            line.x, values, yerr=[lows, highs], label=line.label, color=colour(number),
+            marker=MARKERS[number % len(MARKERS)], linestyle=DASHES[number % len(DASHES)],
+            capsize=3,
+        )  # fmt: skip
+    for name, level in levels:
+        axes.axhline(level, color=QUIET, linewidth=1.2, linestyle=(0, (1, 2)))
+        axes.annotate(name, (0.01, level), xycoords=("axes fraction", "data"), va="bottom",
+                      color=QUIET)  # fmt: skip
