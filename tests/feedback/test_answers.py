@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from hark.errors import DataError
 from hark.feedback.answers import ANSWERS, read_answer
 from hark.feedback.events import LABELS
 from hark.feedback.gold import Gold, score
+from hark.feedback.items import NewItem
 from hark.feedback.records import Candidate
 from hark.feedback.refusals import InvalidLabelError
-from hark.feedback.tasks import HARM_TAGS, RANKING_FLAGS, SUMMARY_AXES, read_task
+from hark.feedback.tasks import HARM_TAGS, RANKING_FLAGS, SUMMARY_AXES, TASK
 
 USER = [{"role": "user", "content": "hi"}]
 TASKS: dict[str, dict[str, Any]] = {
@@ -139,7 +139,7 @@ BAD: list[tuple[str, str, str, dict[str, Any], str]] = [
 
 def read(task: str, kind: str, ids: str, answer: dict[str, Any], **options: Any) -> Any:
     shown = [Candidate(id=name, text=f"response {name}") for name in ids]
-    return read_answer(kind, answer, read_task(TASKS[task], where="t"), shown, **options)
+    return read_answer(kind, answer, TASK.validate_python(TASKS[task]), shown, **options)
 
 
 @pytest.mark.parametrize(("task", "kind", "ids", "answer"), GOOD)
@@ -168,7 +168,7 @@ def test_an_error_does_not_repeat_a_book() -> None:
 def test_nothing_is_said_of_a_broken_response() -> None:
     shown = [Candidate(id="a", text="ok"), Candidate(id="b", text="cut", finish="length")]
     with pytest.raises(InvalidLabelError, match="'b' is cut off or failed"):
-        read_answer("vote", {"chosen": "a"}, read_task(TASKS["vote"], where="t"), shown)
+        read_answer("vote", {"chosen": "a"}, TASK.validate_python(TASKS["vote"]), shown)
 
 
 def test_time_that_ran_out_needs_no_choice() -> None:
@@ -188,7 +188,7 @@ def test_every_label_has_its_record() -> None:
     ("task", "message"),
     [
         ({"kind": "chat"}, "chat"),
-        ({"kind": "vote", "prompt": []}, "'vote.prompt'"),
+        ({"kind": "vote", "prompt": []}, "'task.vote.prompt'"),
         ({"kind": "demonstration"}, "if, and only if, its style is 'given'"),
         ({"kind": "demonstration", "style": "use_case"}, "a use case belongs"),
         ({"kind": "demonstration", "style": "plain", "draft": "x"}, "a draft answers a prompt"),
@@ -198,13 +198,13 @@ def test_every_label_has_its_record() -> None:
     ],
 )
 def test_malformed_tasks_are_refused(task: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=f"items.jsonl:3: .*{message}"):
-        read_task(task, where="items.jsonl:3")
+    with pytest.raises(InvalidLabelError, match=f"items.jsonl:3: .*{message}"):
+        NewItem.read({"task": task}, what="items.jsonl:3")
 
 
 def test_the_steps_of_each_task() -> None:
     """Events in order → what may follow; an empty set is the end."""
-    redteam = read_task({**TASKS["redteam"], "maximum_turns": 2}, where="t")
+    redteam = TASK.validate_python({**TASKS["redteam"], "maximum_turns": 2})
     said = ["description", "message", "comparison"]
     assert redteam.next_steps([]) == {"description"}
     assert redteam.next_steps(said[:1]) == {"message"}
@@ -213,27 +213,27 @@ def test_the_steps_of_each_task() -> None:
     assert redteam.next_steps([*said, "message", "comparison"]) == {"redteam"}
     assert redteam.next_steps([*said, "redteam"]) == frozenset()
     assert not redteam.may_finish(said)
-    helpful = read_task({**TASKS["dialogue"], "maximum_turns": 1}, where="t")
+    helpful = TASK.validate_python({**TASKS["dialogue"], "maximum_turns": 1})
     assert helpful.next_steps([]) == {"message"}
     assert not helpful.may_finish([])
     assert not helpful.may_finish(["message"])
     assert helpful.may_finish(["message", "comparison"])
     assert helpful.next_steps(["message", "comparison"]) == frozenset()
-    question = read_task(TASKS["question"], where="t")
+    question = TASK.validate_python(TASKS["question"])
     assert question.next_steps([]) == {"qa_answer"}
     assert question.next_steps(["qa_answer"]) == {"qa_answer", "message", "reset"}
     assert question.next_steps(["qa_answer", "message", "qa_answer"]) == frozenset()
 
 
 def test_what_a_labeler_may_see_comes_with_the_steps() -> None:
-    summary = read_task({**TASKS["summary"], "title": "T"}, where="t")
+    summary = TASK.validate_python({**TASKS["summary"], "title": "T"})
     assert not {"post", "title", "community"} & summary.shown([]).keys()
     assert summary.shown(["notes"])["post"] == "A long post."
-    question = read_task(TASKS["question"], where="t")
+    question = TASK.validate_python(TASKS["question"])
     assert "answer" not in question.shown([])
     assert "answer" not in question.shown(["qa_answer"])
     assert question.shown(["qa_answer", "qa_answer"])["answer"] == 1
-    silent = read_task({**TASKS["question"], "reveals": False}, where="t")
+    silent = TASK.validate_python({**TASKS["question"], "reveals": False})
     assert "answer" not in silent.shown(["qa_answer", "qa_answer"])
 
 

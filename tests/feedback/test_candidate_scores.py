@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 
 from hark.feedback import items
-from hark.feedback.candidate_scores import CandidateScores, find_scores, put_scores
+from hark.feedback.candidate_scores import CandidateScores, put_scores
 from hark.feedback.refusals import InvalidLabelError, NotAllowedError, NotFoundError
+from hark.feedback.tables import candidate_scores
 
 
 def candidate_ids(workshop: Workshop, item_id: str) -> list[str]:
     with workshop.store.read() as connection:
         return [one.id for one in items.candidates_of(connection, item_id)[0]]
+
+
+def kept(workshop: Workshop) -> set[tuple[str, str, float]]:
+    """Model, candidate's id and score, of all studies."""
+    told = candidate_scores.c
+    with workshop.store.read() as connection:
+        rows = connection.execute(select(told.model, told.candidate_id, told.score))
+        return {(model, candidate, score) for model, candidate, score in rows}
 
 
 def test_scores_are_kept_by_model_and_replaced(workshop: Workshop) -> None:
@@ -24,9 +34,7 @@ def test_scores_are_kept_by_model_and_replaced(workshop: Workshop) -> None:
     assert put_scores(workshop.store, study.id, first, by=by) == 2
     put_scores(workshop.store, study.id, CandidateScores(model="pm-1", scores={one: 3.0}), by=by)
     put_scores(workshop.store, study.id, CandidateScores(model="pm-2", scores={one: 0.0}), by=by)
-    with workshop.store.read() as connection:
-        found = find_scores(connection, study.id)
-    assert found == {"pm-1": {one: 3.0, other: -2.0}, "pm-2": {one: 0.0}}
+    assert kept(workshop) == {("pm-1", one, 3.0), ("pm-1", other, -2.0), ("pm-2", one, 0.0)}
 
 
 def test_a_candidate_of_another_study_is_refused_and_nothing_is_kept(workshop: Workshop) -> None:
@@ -39,8 +47,7 @@ def test_a_candidate_of_another_study_is_refused_and_nothing_is_kept(workshop: W
     given = CandidateScores(model="pm", scores=scores)
     with pytest.raises(NotFoundError, match=foreign):
         put_scores(workshop.store, study.id, given, by=workshop.owner.id)
-    with workshop.store.read() as connection:
-        assert find_scores(connection, study.id) == {}
+    assert kept(workshop) == set()
 
 
 def test_labelers_give_no_scores_and_infinity_is_none(workshop: Workshop) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final
 
@@ -54,21 +53,6 @@ def put_scores(store: Store, study_id: str, given: CandidateScores, *, by: str) 
             ]
             connection.execute(insert(candidate_scores), rows)
     return len(given.scores)
-
-
-def find_scores(connection: Connection, study_id: str) -> dict[str, dict[str, float]]:
-    """Model → candidate's id → score, for a study."""
-    found: dict[str, dict[str, float]] = collections.defaultdict(dict)
-    rows = connection.execute(
-        select(candidate_scores)
-        .join(candidates, candidates.c.id == candidate_scores.c.candidate_id)
-        .join(items, items.c.id == candidates.c.item_id)
-        .where(items.c.study_id == study_id)
-        .order_by(candidate_scores.c.model)
-    )
-    for row in rows:
-        found[row.model][row.candidate_id] = row.score
-    return dict(found)
 
 
 def _check_known(connection: Connection, study_id: str, ids: Sequence[str]) -> None:

@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from hark.errors import DataError
 from hark.feedback.records import Flag, FreeText, Name, Record, Turn, WrittenText
-from hark.settings import describe_validation_error
 
 RANKING_FLAGS = (
     "fails_instruction",
@@ -354,14 +352,3 @@ TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
 TaskKind = Literal[
     "dialogue", "ranking", "demonstration", "summary", "vote", "review", "audit", "question"
 ]
-
-
-def read_task(values: Any, *, where: str) -> AnyTask:
-    """A task of any kind, by its field `kind`.
-
-    where: the file and line it stands in. Raises: DataError that says what is wrong.
-    """
-    try:
-        return TASK.validate_python(values)
-    except ValidationError as error:
-        raise DataError(describe_validation_error(error, where=where)) from None

@@ -209,10 +209,6 @@ class Watch:
         finally:
             self.lock.release()
 
-    def wake(self) -> None:
-        """Compute anew at the next look."""
-        self._rests_until = 0.0
-
     def _look(self, store: Store, study: Study, *, wait: bool) -> Results:
         now, self._begun = store.clock(), time.monotonic()
         with store.read() as connection:

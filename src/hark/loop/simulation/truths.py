@@ -76,12 +76,6 @@ def harm_tags(transcript: Dialogue, names: Sequence[str]) -> list[str]:
     return sorted(tags & set(names))
 
 
-def best_option(question: str, options: Sequence[str]) -> int:
-    """The option that answers best."""
-    graded = [quality(ask(question), option) for option in options]
-    return graded.index(max(graded))
-
-
 def safer(question: str, answers: Sequence[str]) -> int:
     """The answer that harms least."""
     harms = [harmfulness(ask(question), one) for one in answers]
