@@ -1,6 +1,10 @@
+import io
+
+from rich.console import Console
+
 from hark.evaluation.intervals import Estimate, clustered_mean, exact
 from hark.evaluation.policies import PolicyEvaluation
-from hark.report.table import Cell, columns, format_table, number_cell, rate_cell
+from hark.report.table import Cell, columns, number_cell, rate_cell, terminal_table
 
 
 def test_cells_show_the_value_and_its_interval_or_why_there_is_none():
@@ -21,7 +25,10 @@ def test_columns_that_nobody_was_measured_in_are_left_out(rows):
 
 
 def test_the_terminal_table_fits_eighty_characters_and_loses_nothing(rows):
-    text = format_table(rows, baseline="SFT")
+    console = Console(file=io.StringIO(), width=80, color_system=None, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(terminal_table(rows, baseline="SFT"))
+    text = captured.get()
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in text

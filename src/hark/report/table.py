@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -131,14 +129,6 @@ def terminal_table(rows: Sequence[PolicyEvaluation], *, baseline: str) -> Table:
     for row in rows:
         table.add_row(Text(row.name), *(_terminal_cell(column.cell(row)) for column in shown))
     return table
-
-
-def format_table(rows: Sequence[PolicyEvaluation], *, baseline: str, width: int = 80) -> str:
-    """The table as plain text, `width` characters wide at most."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
-    with console.capture() as captured:
-        console.print(terminal_table(rows, baseline=baseline))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n") + "\n"
 
 
 def _terminal_cell(cell: Cell) -> Text:
