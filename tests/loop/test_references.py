@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hark.errors import SettingsError
-from hark.loop.references import in_order, merge, references_in, substitute, without
+from hark.loop.references import in_order, merge, read_change, references_in, substitute, without
 
 
 def test_references_are_found_at_any_depth() -> None:
@@ -34,6 +34,17 @@ def test_merge_lays_mappings_over_each_other_and_replaces_lists() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert merge(base, {"a": {"c": [3]}, "d": {"e": 1}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 1}}
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+
+
+def test_a_change_is_read_as_yaml_under_its_dotted_name() -> None:
+    options = {"option": "--set", "form": "NAME=VALUE, such as a.b=1"}
+    assert read_change("a.b=[1, x]", **options) == {"a": {"b": [1, "x"]}}
+    assert read_change("a=1e-4=b", **options) == {"a": "1e-4=b"}
+    for text in ("a.b", "=1", "a..b=1", ".=1"):
+        with pytest.raises(SettingsError, match=f"--set '{text}' is not NAME=VALUE, such as a.b=1"):
+            read_change(text, **options)
+    with pytest.raises(SettingsError, match=r"--set 'a=\[1': the value is not valid YAML"):
+        read_change("a=[1", **options)
 
 
 def test_order_is_kept_where_nothing_asks_for_another() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from hark.cli.options import Json
+from hark.cli.options import Json, Overrides
 from hark.cli.outcome import announce, plain
 from hark.errors import SettingsError
+from hark.loop.references import merge, read_change
 
 if TYPE_CHECKING:
     from hark.loop.simulation.characters import CrowdSettings
@@ -24,15 +24,6 @@ app = App(
 )
 
 Directory = Annotated[Path, Parameter(help="The loop's directory.")]
-Overrides = Annotated[
-    list[str],
-    Parameter(
-        name="--set",
-        help="Change a setting of the file, as collect.items=200; may be repeated.",
-        negative=(),
-        show_default=False,
-    ),
-]
 Crowd = Annotated[
     list[str],
     Parameter(
@@ -58,12 +49,12 @@ def init(
     """
     from hark.loop.online.place import Loop
     from hark.loop.online.settings import LoopSettings
-    from hark.loop.references import merge
     from hark.settings import read_settings_file
 
     values = read_settings_file(settings)
     for override in set_:
-        values = merge(values, _nested(override))
+        form = "NAME=VALUE, such as collect.items=200"
+        values = merge(values, read_change(override, option="--set", form=form))
     made = Loop.make(directory, LoopSettings.parse(values, where=str(settings)))
     results = {"loop": str(directory), "name": made.settings.name}
     announce({**results, "next": f"hark loop round {directory}"}, run=None, as_json=json)
@@ -199,23 +190,8 @@ def _population(labelers: int, dials: Sequence[str]) -> CrowdSettings:
 
     values: dict[str, Any] = {"labelers": labelers}
     for dial in dials:
-        values |= _nested(dial)
+        values |= read_change(dial, option="--crowd", form="NAME=VALUE, such as noise=0.2")
     return CrowdSettings.parse(values, where="--crowd")
-
-
-def _nested(text: str) -> dict[str, Any]:
-    """`a.b=1` → `{"a": {"b": 1}}`."""
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise SettingsError(f"'{text}' is not NAME=VALUE, such as collect.items=200")
-    try:
-        change: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SettingsError(f"'{text}': the value is not valid YAML") from None
-    for field in reversed(path.split(".")):
-        change = {field: change}
-    assert isinstance(change, dict)
-    return change
 
 
 def _show(told: dict[str, Any]) -> None:

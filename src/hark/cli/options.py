@@ -54,7 +54,8 @@ Overrides = Annotated[
     list[str],
     Parameter(
         name="--set",
-        help="Change one setting of one stage, such as ppo.kl_coefficient=0.1; may be repeated.",
+        help="Change one setting, as ppo.kl_coefficient=0.1 for a stage of a recipe or "
+        "collect.items=200 for a loop; may be repeated.",
         negative=(),
         show_default=False,
     ),

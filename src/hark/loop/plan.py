@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hark.data.files import expand_paths
 from hark.data.mixing import parse_weighted_path
 from hark.errors import HarkError, SettingsError, did_you_mean
 from hark.loop.recipe import Miniature, Recipe, RecipeInput
-from hark.loop.references import in_order, merge, references_in, substitute, without
+from hark.loop.references import in_order, merge, read_change, references_in, substitute, without
 from hark.loop.stages import STAGES
 from hark.loop.sweeps import Sweeps
 from hark.runs.settings import StageSettings
@@ -168,18 +166,11 @@ def _references(stage: Mapping[str, Any], recipe: Recipe, small: Miniature) -> s
 
 
 def _parse_override(text: str, stages: Collection[str]) -> tuple[str, dict[str, Any]]:
-    path, equals, value = text.partition("=")
-    stage, *fields = path.strip().split(".")
-    if not equals or not fields or not all(fields):
-        raise SettingsError(f"--set '{text}' is not STAGE.FIELD=VALUE, such as ppo.seed=1")
+    form = "STAGE.FIELD=VALUE, such as ppo.seed=1"
+    ((stage, change),) = read_change(text, option="--set", form=form).items()
+    if "." not in text.partition("=")[0]:
+        raise SettingsError(f"--set '{text}' is not {form}")
     _require_stage(f"--set '{text}'", stage, stages)
-    try:
-        change: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"--set '{text}': the value is not valid YAML: {reason}") from None
-    for field in reversed(fields):
-        change = {field: change}
     return stage, change
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from hark.errors import SettingsError
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
@@ -25,6 +27,27 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             value = merge(below, value)
         merged[key] = value
     return merged
+
+
+def read_change(text: str, *, option: str, form: str) -> dict[str, Any]:
+    """A change of a setting as typed, `a.b=1` with the value in YAML → `{"a": {"b": 1}}`.
+
+    option: what it was given by. form: what a change looks like there. Both are for messages.
+    Raises: SettingsError.
+    """
+    path, equals, value = text.partition("=")
+    fields = path.strip().split(".")
+    if not equals or not all(fields):
+        raise SettingsError(f"{option} '{text}' is not {form}")
+    try:
+        change: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{option} '{text}': the value is not valid YAML: {reason}") from None
+    for field in reversed(fields):
+        change = {field: change}
+    assert isinstance(change, dict), "a path has at least one field"
+    return change
 
 
 def references_in(value: Any) -> Iterator[str]:
