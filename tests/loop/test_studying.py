@@ -15,7 +15,7 @@ from hark.loop.stages import STAGES, run_stage
 from hark.loop.studies import ANALYSES
 from hark.loop.studying import StudySettings, write_replication
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, above, anchor, below, number
+from hark.report.effects import Effect, anchor, judged, number
 from hark.report.run_record import RunRecord
 
 
@@ -65,8 +65,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_verdict_needs_the_whole_interval_on_one_side(
     low: float | None, high: float | None, is_above: str, is_below: str
 ) -> None:
-    assert above(estimate(0.05, low, high), 0.0) == is_above
-    assert below(estimate(0.05, low, high), 0.0) == is_below
+    assert judged(estimate(0.05, low, high), above=0.0)["verdict"] == is_above
+    assert judged(estimate(0.05, low, high), below=0.0)["verdict"] == is_below
 
 
 def test_an_effect_survives_its_run(study: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from hark.evaluation.intervals import Estimate, exact
 from hark.loop.studies.seeds import mean_over_seeds
-from hark.report.effects import above, because, below, within
+from hark.report.effects import judged
 
 
 def between(low: float, high: float) -> Estimate:
@@ -23,27 +23,29 @@ def between(low: float, high: float) -> Estimate:
 )
 def test_an_interval_decides(low: float, high: float, verdict: str, reason: str) -> None:
     estimate = between(low, high)
-    assert above(estimate, 0.7) == verdict
-    assert because(estimate, above(estimate, 0.7), "above 0.7") == reason
+    found = judged(estimate, above=0.7)
+    assert found["verdict"] == verdict
+    assert found["reason"] == reason
+    assert found["rule"] == "reproduced if the whole interval is above 0.7"
+    assert found["estimate"] is estimate
     opposite = {"reproduced": "not reproduced", "not reproduced": "reproduced"}
-    assert below(estimate, 0.7) == opposite.get(verdict, verdict)
+    assert judged(estimate, below=0.7)["verdict"] == opposite.get(verdict, verdict)
 
 
 @pytest.mark.parametrize("estimate", [mean_over_seeds([1.0, 1.0, 1.0]), exact(1.0)])
 def test_a_number_that_does_not_vary_decides_by_itself(estimate: Estimate) -> None:
-    assert above(estimate, 0.8) == "reproduced"
-    assert below(estimate, 0.8) == "not reproduced"
-    assert above(estimate, 1.0) == "cannot be seen"
-    said = because(estimate, "reproduced", "above 0.8")
-    assert said == f"The number, {estimate.state}, lies above 0.8."
+    assert judged(estimate, below=0.8)["verdict"] == "not reproduced"
+    assert judged(estimate, above=1.0)["verdict"] == "cannot be seen"
+    found = judged(estimate, above=0.8, further="Beside it stood 3.")
+    assert found["verdict"] == "reproduced"
+    said = f"The number, {estimate.state}, lies above 0.8. Beside it stood 3."
+    assert found["reason"] == said
 
 
 def test_a_single_seed_decides_nothing() -> None:
-    estimate = mean_over_seeds([5.0])
-    assert above(estimate, 0.0) == "cannot be seen"
-    assert because(estimate, "cannot be seen", "above 0") == (
-        "There is no interval to judge by: one cluster."
-    )
+    found = judged(mean_over_seeds([5.0]), above=0.0)
+    assert found["verdict"] == "cannot be seen"
+    assert found["reason"] == "There is no interval to judge by: one cluster."
 
 
 @pytest.mark.parametrize(
@@ -52,4 +54,11 @@ def test_a_single_seed_decides_nothing() -> None:
      (0.5, 0.7, "not reproduced")],
 )  # fmt: skip
 def test_inside_needs_the_whole_interval(low: float, high: float, verdict: str) -> None:
-    assert within(between(low, high), 0.8, 1.2) == verdict
+    assert judged(between(low, high), above=0.8, below=1.2)["verdict"] == verdict
+
+
+def test_a_rule_says_its_region() -> None:
+    estimate = between(0.0, 0.01)
+    assert judged(estimate, above=-0.02)["rule"].endswith("is above −0.02")
+    assert judged(estimate, above=-10, below=10)["rule"].endswith("is within ±10")
+    assert judged(estimate, above=0.92, below=0.97)["rule"].endswith("is between 0.92 and 0.97")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypedDict, get_args
 
 from hark.evaluation.intervals import Estimate
 
@@ -54,18 +54,34 @@ class Effect:
         return cls(**{**values, "estimate": Estimate.from_json(values["estimate"])})
 
 
-def above(estimate: Estimate, threshold: float) -> Verdict:
-    """Reproduced if the whole interval is above, not if it is all below, else it cannot be seen."""
-    return within(estimate, threshold, math.inf)
+class Judged(TypedDict):
+    """The fields of an effect that follow from its estimate and where it was to lie."""
+
+    estimate: Estimate
+    rule: str
+    verdict: Verdict
+    reason: str
 
 
-def below(estimate: Estimate, threshold: float) -> Verdict:
-    """Reproduced if the whole interval is below, not if it is all above, else it cannot be seen."""
-    return within(estimate, -math.inf, threshold)
+def judged(
+    estimate: Estimate, *, above: float = -math.inf, below: float = math.inf, further: str = ""
+) -> Judged:
+    """Reproduced if the whole interval is above and below, not if it is all outside.
+
+    Where it is in and out, or there is none, the effect cannot be seen.
+    above, below: the region, in the unit of the estimate, fixed before the data were seen.
+    further: what else was found, in sentences, said behind the reason.
+    """
+    region, verdict = _region(above, below), _verdict(estimate, above, below)
+    return Judged(
+        estimate=estimate,
+        rule=f"reproduced if the whole interval is {region}",
+        verdict=verdict,
+        reason=f"{_because(estimate, verdict, region)} {further}".rstrip(),
+    )
 
 
-def within(estimate: Estimate, low: float, high: float) -> Verdict:
-    """Reproduced if the whole interval is inside, not if it is all outside, else not to be seen."""
+def _verdict(estimate: Estimate, low: float, high: float) -> Verdict:
     ends = _ends(estimate)
     if ends is None:
         return "cannot be seen"
@@ -74,8 +90,20 @@ def within(estimate: Estimate, low: float, high: float) -> Verdict:
     return "not reproduced" if ends[1] < low or ends[0] > high else "cannot be seen"
 
 
-def because(estimate: Estimate, verdict: Verdict, region: str) -> str:
-    """Why a verdict fell, where it follows from an interval and a region ("above 0") alone."""
+def _region(low: float, high: float) -> str:
+    assert -math.inf < low or high < math.inf, "a region has an end"
+    if high == math.inf:
+        return f"above {_end(low)}"
+    if low == -math.inf:
+        return f"below {_end(high)}"
+    return f"within ±{_end(high)}" if low == -high else f"between {_end(low)} and {_end(high)}"
+
+
+def _end(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+def _because(estimate: Estimate, verdict: Verdict, region: str) -> str:
     if _ends(estimate) is None:
         return f"There is no interval to judge by: {estimate.state}."
     point = estimate.low is None

@@ -16,7 +16,7 @@ from statistics import fmean
 from hark.evaluation.accuracy_fit import fit_accuracy
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
-from hark.loop.studies.sizes import RULE, slope_in_size
+from hark.loop.studies.sizes import slope_in_size
 from hark.loop.studies.trainings import (
     Line,
     Training,
@@ -26,7 +26,7 @@ from hark.loop.studies.trainings import (
     over_seeds,
     trainings,
 )
-from hark.report.effects import Effect, above, because, below, number
+from hark.report.effects import Effect, judged, number
 from hark.report.run_record import RunRecord
 
 PAPER = "HH, 2204.05862, accuracy of preference models"
@@ -58,27 +58,22 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 
 def _slope_in_data(slopes: Sequence[float], members: Sequence[Training], figure: str) -> Effect:
     estimate = _per_doubling(slopes)
-    verdict = above(estimate, 0.0)
     return Effect(
         name="Accuracy grows with the logarithm of the comparisons", paper=PAPER,
         claim="Accuracy rises by about 0.015 for each e-fold of comparisons (Stiennon et al.: 1.1 "
         "points for each doubling).", setting=f"{described(members)}; {FITTED}",
         data=members[0].source, measured="accuracy for each doubling of the comparisons",
-        rule="reproduced if the whole interval over seeds is above 0", estimate=estimate,
-        seeds=estimate.n, verdict=verdict, reason=because(estimate, verdict, "above 0"),
-        figure=figure,
+        seeds=estimate.n, figure=figure, **judged(estimate, above=0.0),
     )  # fmt: skip
 
 
 def _slope_in_size(slopes: Sequence[float], members: Sequence[Training], figure: str) -> Effect:
-    estimate, verdict, reason = slope_in_size(_per_doubling(slopes), members)
     return Effect(
         name="Accuracy grows with the logarithm of the parameters", paper=PAPER,
         claim="Accuracy rises by about 0.007 for each e-fold of parameters (Stiennon et al.: 1.8 "
         "points for each doubling).", setting=f"{described(members)}; {FITTED}",
         data=members[0].source, measured="accuracy for each doubling of the parameters",
-        rule=RULE, estimate=estimate, seeds=len(slopes), verdict=verdict, reason=reason,
-        figure=figure,
+        seeds=len(slopes), figure=figure, **slope_in_size(_per_doubling(slopes), members),
     )  # fmt: skip
 
 
@@ -112,10 +107,8 @@ def _near_ceiling(
             claim="With enough comparisons a preference model is as right as its labelers let it.",
             setting=described(best), data=best[0].source,
             measured="how often a perfect scorer would be right, less the model's accuracy",
-            rule=f"reproduced if the whole interval is below {NEAR}", estimate=gap,
-            seeds=gap.n, verdict=(verdict := below(gap, NEAR)),
-            reason=f"{because(gap, verdict, f'below {NEAR}')} The model has {number(reached)}.",
-            figure=figure,
+            seeds=gap.n, figure=figure,
+            **judged(gap, below=NEAR, further=f"The model has {number(reached)}."),
         )
     ]  # fmt: skip
 

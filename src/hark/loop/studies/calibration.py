@@ -17,7 +17,7 @@ from hark.evaluation.preference_accuracy import BOTH_GOOD_LEVELS
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import Line, Training, described, draw, trainings
 from hark.report.drawing import QUIET, canvas, colour, save
-from hark.report.effects import Effect, because, below
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 PAPER = "HH, 2204.05862, calibration"
@@ -42,13 +42,13 @@ def _error(members: Sequence[Training], directory: Path) -> Effect:
         name="Predicted preferences come true", paper=PAPER,
         claim="The reply scored Δ higher is preferred with probability σ(Δ).",
         setting=described(members), data=members[0].source,
-        measured="expected calibration error on held-out comparisons",
-        rule=f"reproduced if the whole interval is below {LARGEST_ERROR}", estimate=errors,
-        seeds=len(members), verdict=(verdict := below(errors, LARGEST_ERROR)),
-        reason=f"{because(errors, verdict, f'below {LARGEST_ERROR}')} A perfectly "
-        f"calibrated model would show {expected:.3f}; the temperature that "
-        f"would put it right is {middle}, above 1 being too sure.",
+        measured="expected calibration error on held-out comparisons", seeds=len(members),
         figure=_curve(found, directory / "calibration.png"),
+        **judged(
+            errors, below=LARGEST_ERROR,
+            further=f"A perfectly calibrated model would show {expected:.3f}; the temperature that "
+            f"would put it right is {middle}, above 1 being too sure.",
+        ),
     )  # fmt: skip
 
 
@@ -105,7 +105,5 @@ def _both_good(members: Sequence[Training], directory: Path) -> Effect:
         setting=f"{described(members)}; the threshold has {100 * BOTH_GOOD_LEVELS[GOOD_LEVEL]:.0f} "
         "% of all scores below it", data=members[0].source,
         measured="accuracy where both scores exceed the threshold, less that on all pairs",
-        rule="reproduced if the whole interval is below 0", estimate=estimate,
-        seeds=len(members), verdict=(verdict := below(estimate, 0.0)),
-        reason=because(estimate, verdict, "below 0"), figure=figure,
+        seeds=len(members), figure=figure, **judged(estimate, below=0.0),
     )  # fmt: skip

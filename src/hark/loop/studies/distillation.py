@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, because
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 LEAST_CLOSED = 0.7
@@ -36,12 +36,9 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             data="playground",
             measured="share of KL(prompted ‖ without the context) on held-out text that is closed "
             f"(it was {before:.3f} nats a token before, over the whole vocabulary)",
-            rule=f"the interval lies above {LEAST_CLOSED}",
-            estimate=closed,
             seeds=len(runs),
-            verdict=(verdict := above(closed, LEAST_CLOSED)),
-            reason=because(closed, verdict, f"above {LEAST_CLOSED}"),
             figure="distillation.png",
+            **judged(closed, above=LEAST_CLOSED),
         )
     ]
 

@@ -18,7 +18,7 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.reward_curve import RewardCurve, reward_curve
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, because, below, within
+from hark.report.effects import Effect, judged
 from hark.report.figures import Curve, Point, draw_reward_lines
 from hark.report.run_record import RunRecord
 
@@ -77,18 +77,13 @@ def _law(runs: Sequence[RunRecord]) -> list[Effect]:
             "divergence from the starting policy.",
             measured="R² of the line on √KL less R² of the line on KL (R² on √KL: "
             f"{_shown(explained)})",
-            rule="the interval lies above 0",
-            estimate=advantage, verdict=(verdict := above(advantage, 0.0)),
-            reason=because(advantage, verdict, "above 0"),
-            **shared,
+            **judged(advantage, above=0.0), **shared,
         ),
         Effect(
             name="Reward grows with √KL",
             claim="The line on √KL has a positive slope, nearly parallel for sizes of model.",
             measured="slope: reward by the preference model per square root of a nat",
-            rule="the interval lies above 0",
-            estimate=slope, verdict=(verdict := above(slope, 0.0)),
-            reason=because(slope, verdict, "above 0"), **shared,
+            **judged(slope, above=0.0), **shared,
         ),
     ]  # fmt: skip
 
@@ -116,9 +111,7 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
             claim="Rejection sampling with larger k is preferred: Elo about 0, 150, 235, 260 for "
             "k = 1, 4, 16, 64.",
             measured=f"gold grade of the best of {most} less that of a single reply",
-            rule="the interval lies above 0", estimate=gain, verdict=(verdict := above(gain, 0.0)),
-            reason=because(gain, verdict, "above 0"),
-            **shared,
+            **judged(gain, above=0.0), **shared,
         )
     ]  # fmt: skip
     if slower.value is not None:
@@ -127,10 +120,7 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
                 name="Each further factor of n brings less",
                 claim="The gain of a factor of four falls from 150 Elo to 25.",
                 measured="gain in gold grade of the last factor of four less that of the first",
-                rule="the interval lies below 0",
-                estimate=slower,
-                verdict=(verdict := below(slower, 0.0)),
-                reason=f"{because(slower, verdict, 'below 0')} {_steps(curves[0])}",
+                **judged(slower, below=0.0, further=_steps(curves[0])),
                 **shared,
             )
         )
@@ -161,12 +151,9 @@ def _controller(runs: Sequence[RunRecord]) -> Effect:
         f"{SHARED_START}",
         data="playground",
         measured="KL over the last third of training, as a multiple of its target",
-        rule=f"the interval lies within 1 ± {TOLERANCE}",
-        estimate=held,
         seeds=len(runs),
-        verdict=(verdict := within(held, 1 - TOLERANCE, 1 + TOLERANCE)),
-        reason=because(held, verdict, f"within 1 ± {TOLERANCE}"),
         figure="controller.png",
+        **judged(held, above=1 - TOLERANCE, below=1 + TOLERANCE),
     )
 
 

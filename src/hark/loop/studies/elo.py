@@ -16,7 +16,7 @@ from typing import Any
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import QUIET, canvas, colour, save
-from hark.report.effects import Effect, above, because
+from hark.report.effects import Effect, judged
 from hark.report.ratings import JudgedModels, judges_of, predictions_of
 from hark.report.run_record import RunRecord
 
@@ -87,7 +87,6 @@ def promises(played: Sequence[Tournament]) -> Iterator[Effect]:
     }
     for how, (words, suffix) in ways.items():
         estimate = mean_over_seeds([one.promised(one.trained, how) for one in played])
-        verdict = above(estimate, 0.0)
         yield Effect(
             name=f"A preference model promises too much Elo of whoever trained on it{suffix}",
             paper=f"{PAPER}, Elo predicted and measured",
@@ -96,12 +95,9 @@ def promises(played: Sequence[Tournament]) -> Iterator[Effect]:
             setting=_setting(played),
             data="playground",
             measured=f"predicted less measured Elo of {played[0].trained}, predicted {words}",
-            rule="reproduced if the interval over seeds is above 0",
-            estimate=estimate,
             seeds=len(played),
-            verdict=verdict,
-            reason=because(estimate, verdict, "above 0"),
             figure="elo-promised.png",
+            **judged(estimate, above=0.0),
         )
 
 
@@ -119,7 +115,6 @@ def judges_apart(played: Sequence[Tournament]) -> Iterator[Effect]:
     if not gaps:
         return
     estimate = mean_over_seeds(gaps)
-    verdict = above(estimate, 0.0)
     yield Effect(
         name="The preference model as a judge flatters whoever trained on it",
         paper=f"{PAPER}, Elo predicted and measured",
@@ -128,19 +123,15 @@ def judges_apart(played: Sequence[Tournament]) -> Iterator[Effect]:
         data="playground",
         measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by the "
         "gold grade",
-        rule="reproduced if the interval over seeds is above 0",
-        estimate=estimate,
         seeds=len(gaps),
-        verdict=verdict,
-        reason=because(estimate, verdict, "above 0"),
         figure="elo-judges.png",
+        **judged(estimate, above=0.0),
     )
 
 
 def against_writers(played: Sequence[Tournament]) -> Effect:
     """The primary comparison: is the trained policy preferred to the writers?"""
     estimate = mean_over_seeds([float(one.primary.value or 0.0) for one in played])
-    verdict = above(estimate, 0.5)
     return Effect(
         name="The trained policy against writers",
         paper=f"{PAPER}, comparison with writers",
@@ -150,12 +141,9 @@ def against_writers(played: Sequence[Tournament]) -> Effect:
         "demonstrations; the comparison was named in the run's settings beforehand.",
         data="playground",
         measured=f"win rate of {played[0].trained} over {played[0].writers} by {played[0].judge}",
-        rule="reproduced if the interval over seeds is above 0.5",
-        estimate=estimate,
         seeds=len(played),
-        verdict=verdict,
-        reason=because(estimate, verdict, "above 0.5"),
         figure="elo-judges.png",
+        **judged(estimate, above=0.5),
     )
 
 

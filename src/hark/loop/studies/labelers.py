@@ -15,7 +15,7 @@ from hark.errors import DataError
 from hark.evaluation.preference_accuracy import HELD_OUT, LEARNED_FROM
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import Training, grouped, trainings
-from hark.report.effects import Effect, above, because
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 MOST_LOST = 0.05
@@ -45,7 +45,6 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     # Folds of one seed share their comparisons; only seeds are independent, where there are more.
     over = "seeds" if len(by_seed) > 1 else "folds"
     estimate = mean_over_seeds([fmean(own) for own in by_seed] if over == "seeds" else by_seed[0])
-    verdict = above(estimate, -MOST_LOST)
     return [
         Effect(
             name="A preference model holds for labelers it did not learn from",
@@ -55,10 +54,12 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             f"{members[0].comparisons:,} comparisons, {len(by_seed)} seed(s); the interval is "
             f"Student's t over {over}", data=members[0].source,
             measured="accuracy on held-out labelers less that on the others, by fold",
-            rule=f"reproduced if the whole interval is above −{MOST_LOST}", estimate=estimate,
-            seeds=len(by_seed), verdict=verdict,
-            reason=f"{because(estimate, verdict, f'above −{MOST_LOST}')} Held out "
-            f"{values[HELD_OUT]:.3f}, learned from {values[LEARNED_FROM]:.3f}.",
+            seeds=len(by_seed),
+            **judged(
+                estimate, above=-MOST_LOST,
+                further=f"Held out {values[HELD_OUT]:.3f}, "
+                f"learned from {values[LEARNED_FROM]:.3f}.",
+            ),
         )
     ]  # fmt: skip
 

@@ -23,7 +23,7 @@ from hark.loop.studies.trainings import (
     over_seeds,
     trainings,
 )
-from hark.report.effects import Effect, above, because, below
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 HARMLESS, HELPFUL = 0, 1
@@ -86,11 +86,11 @@ def _one_sided(name: str, other: str, group: Sequence[Training], place: int, fig
         name=f"Trained on {name} alone, {other} falls below chance", paper=PAPER,
         claim=f"A preference model of {name} alone is far below chance on {other} comparisons.",
         setting=described(group), data=group[0].source,
-        measured=f"accuracy on held-out {other} comparisons",
-        rule="reproduced if the whole interval is below 0.5", estimate=estimate,
-        seeds=len(group), verdict=(verdict := below(estimate, 0.5)),
-        reason=f"{because(estimate, verdict, 'below 0.5')} On its own kind it "
-        f"has {_on(group, 1 - place).value:.3f}.", figure=figure,
+        measured=f"accuracy on held-out {other} comparisons", seeds=len(group), figure=figure,
+        **judged(
+            estimate, below=0.5,
+            further=f"On its own kind it has {_on(group, 1 - place).value:.3f}.",
+        ),
     )  # fmt: skip
 
 
@@ -102,10 +102,11 @@ def _repaired(share: float, group: Sequence[Training], figure: str) -> Effect:
         claim="Trained on both kinds, one model does well on both.",
         setting=f"{100 * share:.0f} % harmless; {described(group)}", data=group[0].source,
         measured="the lower of the accuracies on helpful and on harmless comparisons",
-        rule="reproduced if the whole interval is above 0.5", estimate=estimate,
-        seeds=len(group), verdict=(verdict := above(estimate, 0.5)),
-        reason=f"{because(estimate, verdict, 'above 0.5')} Helpful "
-        f"{helpful.value:.3f}, harmless {harmless.value:.3f}.", figure=figure,
+        seeds=len(group), figure=figure,
+        **judged(
+            estimate, above=0.5,
+            further=f"Helpful {helpful.value:.3f}, harmless {harmless.value:.3f}.",
+        ),
     )  # fmt: skip
 
 
@@ -135,9 +136,7 @@ def _weights(members: Sequence[Training], directory: Path) -> list[Effect]:
             "at 52B.",
             setting=f"λ {least:g} to {most:g}; {described(members)}", data=members[0].source,
             measured=f"helpful accuracy at λ = {least:g} less that at λ = {most:g}, by seed",
-            rule="reproduced if the whole interval is above 0", estimate=estimate,
-            seeds=len(lost), verdict=(verdict := above(estimate, 0.0)),
-            reason=because(estimate, verdict, "above 0"), figure=figure,
+            seeds=len(lost), figure=figure, **judged(estimate, above=0.0),
         )
     ]  # fmt: skip
 

@@ -17,10 +17,10 @@ from statistics import linear_regression
 from hark.errors import DataError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
-from hark.loop.studies.sizes import RULE, slope_in_size
+from hark.loop.studies.sizes import slope_in_size
 from hark.loop.studies.trainings import Line, Training, described, plot, trainings
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, above, because, within
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 from hark.runs.run import resolve_model
 
@@ -143,17 +143,14 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
     apart = mean_over_seeds(
         [lead - on_binary[seed] for seed, lead in on_ranked.items() if seed in on_binary]
     )
-    told = "; ".join(f"{name}: {_told(task)}" for name, task in tasks.items())
+    told = "; ".join(f"{name}: {_told(task)}" for name, task in tasks.items()) + "."
     members = tasks["ranked"].modelled
     common = Effect(
         name="On a ranked task preference modelling beats imitation", paper=PAPER,
         claim="Ranked preference modelling is far better than imitation, up to 25 points.",
         setting=described(members), data=members[0].source,
         measured="accuracy of the preference model less that of imitation by its best measure",
-        rule=f"reproduced if the whole interval is above {MUCH}", estimate=ranked,
-        seeds=ranked.n, verdict=(verdict := above(ranked, MUCH)),
-        reason=f"{because(ranked, verdict, f'above {MUCH}')} {told}.",
-        figure=figure,
+        seeds=ranked.n, figure=figure, **judged(ranked, above=MUCH, further=told),
     )  # fmt: skip
     return [
         common,
@@ -161,22 +158,16 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
             common,
             name="On a binary task the two are alike",
             claim="Binary discrimination and imitation do about equally well.",
-            rule=f"reproduced if the whole interval is within ±{ALIKE}",
-            estimate=binary,
             seeds=binary.n,
-            verdict=(verdict := within(binary, -ALIKE, ALIKE)),
-            reason=f"{because(binary, verdict, f'within ±{ALIKE}')} {told}.",
+            **judged(binary, above=-ALIKE, below=ALIKE, further=told),
         ),
         dataclasses.replace(
             common,
             name="The lead is larger on the ranked task",
             claim="What preference modelling gains over imitation is larger on ranked tasks.",
             measured="lead on the ranked task less lead on the binary task, by seed",
-            rule="reproduced if the whole interval is above 0",
-            estimate=apart,
             seeds=apart.n,
-            verdict=(verdict := above(apart, 0.0)),
-            reason=f"{because(apart, verdict, 'above 0')} {told}.",
+            **judged(apart, above=0.0, further=told),
         ),
     ]
 
@@ -189,19 +180,16 @@ def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
     ranked, binary = (
         [each for tasks in by_size.values() for each in tasks[name].modelled] for name in TASKS
     )
-    slope, slope_verdict, why = slope_in_size(
-        _over_seeds(by_size, "ranked", lambda gaps: linear_regression(logs, gaps).slope), ranked
-    )
+    slope = _over_seeds(by_size, "ranked", lambda gaps: linear_regression(logs, gaps).slope)
+    on_ranked, on_binary = (_leads(by_size, name) for name in TASKS)
     return [
         dataclasses.replace(
             common,
             name="On a ranked task preference modelling leads at every size",
             setting=described(ranked),
             measured="least lead over the sizes, preference model less best imitation, by seed",
-            estimate=least,
             seeds=least.n,
-            verdict=(verdict := above(least, MUCH)),
-            reason=f"{because(least, verdict, f'above {MUCH}')} {_leads(by_size, 'ranked')}.",
+            **judged(least, above=MUCH, further=on_ranked),
         ),
         dataclasses.replace(
             common,
@@ -209,11 +197,8 @@ def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
             claim="The lead of ranked preference modelling over imitation grows with size.",
             setting=described(ranked),
             measured="lead for each doubling of the parameters, least squares for each seed",
-            rule=RULE,
-            estimate=slope,
             seeds=slope.n,
-            verdict=slope_verdict,
-            reason=f"{why} {_leads(by_size, 'ranked')}.",
+            **slope_in_size(slope, ranked, further=on_ranked),
         ),
         dataclasses.replace(
             common,
@@ -221,11 +206,8 @@ def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
             claim="Binary discrimination and imitation do about equally well.",
             setting=described(binary),
             measured="of the leads at all sizes the one furthest from 0, by seed",
-            rule=f"reproduced if the whole interval is within ±{ALIKE}",
-            estimate=furthest,
             seeds=furthest.n,
-            verdict=(verdict := within(furthest, -ALIKE, ALIKE)),
-            reason=f"{because(furthest, verdict, f'within ±{ALIKE}')} {_leads(by_size, 'binary')}.",
+            **judged(furthest, above=-ALIKE, below=ALIKE, further=on_binary),
         ),
     ]
 
@@ -252,7 +234,7 @@ def _leads(by_size: dict[int, Size], task: str) -> str:
     leads = {size: mean_over_seeds([*tasks[task].gaps().values()])
              for size, tasks in by_size.items()}  # fmt: skip
     told = ", ".join(f"{size:,} parameters {each.value:+.3f}" for size, each in leads.items())
-    return f"Lead on the {task} task: {told}"
+    return f"Lead on the {task} task: {told}."
 
 
 def _modelled(task: Task) -> Estimate:

@@ -22,7 +22,7 @@ from typing import Any
 from hark.evaluation.intervals import NOTHING, Estimate
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, Verdict, above, because, below
+from hark.report.effects import Effect, Verdict, judged
 from hark.report.loop_figures import draw_by_round, draw_score_histograms
 from hark.report.run_record import RunRecord
 
@@ -51,14 +51,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 def _gain(results: Sequence[Mapping[str, Any]], number: int, shared: Mapping[str, Any]) -> Effect:
     gains = [result["rounds"][number]["judge_gain"]["value"] for result in results]
     gain = _over_seeds(gains)
-    verdict = above(gain, 0.0)
     return Effect(
         name=f"Online round {number} is better than the round before",
         claim="Each week's policy, trained with the comparisons of the last one, is better.",
         measured="difference in gold score, 0 to 1, paired by held-out prompt",
-        rule="the interval over seeds lies above 0",
-        estimate=gain, verdict=verdict, figure="online-gold.png",
-        reason=because(gain, verdict, "above 0"), **shared,
+        figure="online-gold.png", **judged(gain, above=0.0), **shared,
     )  # fmt: skip
 
 
@@ -67,16 +64,13 @@ def _scores(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> 
         return _last_less_first(_online(result), "score")
 
     rise = _over_seeds([moved(result) for result in results])
-    verdict = above(rise, 0.0)
     return Effect(
         name="Scores of the compared replies move right",
         claim="The distribution of preference-model scores of collected replies moves up with "
         "every round.",
         measured="mean score of the last online tranche less that of the first, by the last "
         "preference model, in logits",
-        rule="the interval over seeds lies above 0",
-        estimate=rise, verdict=verdict, figure="online-scores.png",
-        reason=because(rise, verdict, "above 0"), **shared,
+        figure="online-scores.png", **judged(rise, above=0.0), **shared,
     )  # fmt: skip
 
 
@@ -85,16 +79,13 @@ def _accuracy(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -
         return _last_less_first(_online(result), "accuracy")
 
     fall = _over_seeds([fell(result) for result in results])
-    verdict = below(fall, 0.0)
     return Effect(
         name="The newest comparisons are harder to call",
         claim="Votes between better policies are harder to call: one model's accuracy is 74 % on "
         "the base test, 70 % on the rejection-sampled and 67 % on the online one.",
         measured="accuracy on what is held out of the last online tranche less that of the first, "
         "both by the last preference model: the same labelers and task, later policies",
-        rule="the interval over seeds lies below 0",
-        estimate=fall, verdict=verdict, figure="online-accuracy.png",
-        reason=because(fall, verdict, "below 0"), **shared,
+        figure="online-accuracy.png", **judged(fall, below=0.0), **shared,
     )  # fmt: skip
 
 
@@ -103,21 +94,17 @@ def _elo(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Eff
         return _last_less_first(result["rounds"][:-1], "elo")
 
     rise = _over_seeds([rose(result) for result in results])
-    verdict = above(rise, 0.0)
     return Effect(
         name="Elo rises with rounds",
         claim="Labelers prefer the policies of later rounds.",
         measured="Elo of the newest policy that was voted on (the last but one: votes on a policy "
         "come in the round after it) less that of round 0, by the votes that the loop collected",
-        rule="the interval over seeds lies above 0",
-        estimate=rise, verdict=verdict, figure="online-elo.png",
-        reason=because(rise, verdict, "above 0"), **shared,
+        figure="online-elo.png", **judged(rise, above=0.0), **shared,
     )  # fmt: skip
 
 
 def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
     gain = _over_seeds([result["experiment"]["gain"]["value"] for result in results])
-    verdict = above(gain, 0.0)
     counts = [count for result in results for count in result["experiment"]["pairs"].values()]
     size = f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
     return Effect(
@@ -126,8 +113,7 @@ def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any])
         "and online, labelers prefer the policy of the mixture.",
         measured=f"difference in gold score at {size} pairs each, one of each comparison, paired "
         "by held-out prompt",
-        rule="the interval over seeds lies above 0",
-        estimate=gain, verdict=verdict, reason=because(gain, verdict, "above 0"), **shared,
+        **judged(gain, above=0.0), **shared,
     )  # fmt: skip
 
 

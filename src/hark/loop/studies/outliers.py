@@ -17,7 +17,7 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.out_of_distribution import LayerAreas
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import canvas, save
-from hark.report.effects import Effect, above, because
+from hark.report.effects import Effect, judged
 from hark.report.outlier_figures import areas_of, draw_areas
 from hark.report.run_record import RunRecord
 
@@ -52,26 +52,21 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             name="Harmful requests stand out by simplified relative Mahalanobis",
             claim="The area under the ROC curve of helpful against harmful prompts is about 0.85 "
             "in middle layers of the largest model.",
-            measured="area at the chosen layer", rule="the interval lies above 0.8",
-            estimate=relative, verdict=(verdict := above(relative, 0.8)),
-            reason=because(relative, verdict, "above 0.8"), **shared,
+            measured="area at the chosen layer",
+            **judged(relative, above=0.8), **shared,
         ),
         Effect(
             name="Simplified relative Mahalanobis is no worse than plain",
             claim="Subtracting the distance under the diagonal helps where the plain distance is "
             "misled by common directions.",
             measured="mean difference in area over layers, relative less plain",
-            rule=f"the interval lies above −{NO_WORSE_BY}",
-            estimate=gain, verdict=(verdict := above(gain, -NO_WORSE_BY)),
-            reason=because(gain, verdict, f"above −{NO_WORSE_BY}"), **shared,
+            **judged(gain, above=-NO_WORSE_BY), **shared,
         ),
         Effect(
             name=f"{count} known outliers beat the distances",
             claim="With ten known harmful prompts a linear score reaches 0.94 (largest model).",
             measured=f"difference in area, {count} known outliers less simplified relative",
-            rule="the interval lies above 0",
-            estimate=known, verdict=(verdict := above(known, 0.0)),
-            reason=because(known, verdict, "above 0"), **shared,
+            **judged(known, above=0.0), **shared,
         ),
     ]  # fmt: skip
 

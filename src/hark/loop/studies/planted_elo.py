@@ -13,7 +13,7 @@ from pathlib import Path
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.elo import PAPER, draw_row
 from hark.report.drawing import QUIET, canvas, colour, save
-from hark.report.effects import Effect, because, within
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 COVERAGE = (0.92, 0.97)
@@ -63,9 +63,7 @@ def recovery(rehearsed: Sequence[Rehearsal]) -> Iterator[Effect]:
     A mean over shapes would hide one whose intervals are too short behind one too wide.
     """
     low, high = COVERAGE
-    region = f"within {100 * low:g} to {100 * high:g} %"
     for one in rehearsed:
-        verdict = within(one.coverage, low, high)
         yield Effect(
             name=f"Intervals of Elo hold planted ratings ({one.intervals}, {one.shape})",
             paper=f"{PAPER}, Elo",
@@ -73,27 +71,20 @@ def recovery(rehearsed: Sequence[Rehearsal]) -> Iterator[Effect]:
             setting=_studies(one),
             data="simulated votes",
             measured="share of stated 95 % intervals that hold the planted rating",
-            rule=f"reproduced if the interval of the share lies {region}",
-            estimate=one.coverage,
             seeds=0,
-            verdict=verdict,
-            reason=because(one.coverage, verdict, region),
             figure="elo-coverage.png",
+            **judged(one.coverage, above=low, below=high),
         )
     worst = max(rehearsed, key=lambda one: abs(one.error.value or 0.0))
-    verdict = within(worst.error, -BIAS, BIAS)
     yield Effect(
         name="Elo recovers planted ratings",
         paper=f"{PAPER}, Elo",
         claim="Scores fitted to wins and losses give the strengths behind them.",
         setting=f"The furthest off of {len(rehearsed)} shapes: {_studies(worst)}",
         data="simulated votes",
-        measured="mean error of a rating, in Elo",
-        rule=f"reproduced if its interval lies within ±{BIAS:g} Elo where it is largest",
-        estimate=worst.error,
+        measured="mean error of a rating where it is largest, in Elo",
         seeds=0,
-        verdict=verdict,
-        reason=because(worst.error, verdict, f"within ±{BIAS:g}"),
+        **judged(worst.error, above=-BIAS, below=BIAS),
     )
 
 

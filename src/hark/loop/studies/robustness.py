@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hark.errors import RunError
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, because, below
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 PAPER = "HH, 2204.05862, robustness of RL"
@@ -77,19 +77,13 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="Train and test scores go together at first; later the train score is higher.",
             measured="train less test score over the last quarter of the evaluations, each from "
             "its value at the start",
-            rule="the interval lies above 0",
-            estimate=late, verdict=(verdict := above(late, 0.0)),
-            reason=because(late, verdict, "above 0"),
-            **shared,
+            **judged(late, above=0.0), **shared,
         ),
         Effect(
             name="The gap between train and test PM grows with training",
             claim="The scores part from about 150 000 samples on.",
             measured="the same gap, last quarter less first",
-            rule="the interval lies above 0",
-            estimate=growth, verdict=(verdict := above(growth, 0.0)),
-            reason=because(growth, verdict, "above 0"),
-            **shared,
+            **judged(growth, above=0.0), **shared,
         ),
     ]  # fmt: skip
     if falls:
@@ -100,10 +94,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
                 claim="RL at some point exploits what the preference model has wrong "
                 "(over-optimisation).",
                 measured="gold grade, last quarter of the evaluations less the first",
-                rule="the interval lies below 0",
-                estimate=fall,
-                verdict=(verdict := below(fall, 0.0)),
-                reason=because(fall, verdict, "below 0"),
+                **judged(fall, below=0.0),
                 **shared,
             )
         )

@@ -15,7 +15,7 @@ from hark.errors import RunError
 from hark.evaluation.policies import PolicyEvaluation
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import MARKERS, canvas, colour, save
-from hark.report.effects import Effect, above, because
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 WITH, WITHOUT = "with the skill", "without the skill"
@@ -48,18 +48,13 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             claim="Natural-language RLHF combines with specialised skills such as code and "
             "summaries.",
             measured="gold grade on requests for code, trained with them less without",
-            rule="the interval lies above 0",
-            estimate=gain, verdict=(verdict := above(gain, 0.0)),
-            reason=because(gain, verdict, "above 0"),
-            **shared,
+            **judged(gain, above=0.0), **shared,
         ),
         Effect(
             name="Mixing the skill in costs nothing elsewhere",
             claim="There is no loss in helpfulness and harmlessness from mixing.",
             measured="gold grade on all other requests, trained with the skill less without",
-            rule=f"the interval lies above −{NO_LOSS}",
-            estimate=cost, verdict=(verdict := above(cost, -NO_LOSS)),
-            reason=because(cost, verdict, f"above −{NO_LOSS}"), **shared,
+            **judged(cost, above=-NO_LOSS), **shared,
         ),
     ]  # fmt: skip
 

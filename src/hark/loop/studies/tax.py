@@ -7,6 +7,7 @@ named base, SFT, distilled, PPO and PPO-ptx; those that are not there are left o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hark.evaluation.intervals import Estimate
 from hark.evaluation.policies import PolicyEvaluation
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
-from hark.report.effects import Effect, above, because, below
+from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
 SMALL = 0.1
@@ -38,36 +39,33 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         (
             "PPO raises the loss on plain text", "InstructGPT, 2203.02155, section 4.2",
             "Optimising preference alone costs performance on language tasks.",
-            _between(tables, "PPO", "SFT", _loss), "above", 0.0,
+            _between(tables, "PPO", "SFT", _loss), 0.0, inf,
         ),
         (
             "Mixing pretraining in lowers that cost", "InstructGPT, 2203.02155, section 4.2",
             "PPO-ptx mitigates the regressions that PPO causes.",
-            _between(tables, "PPO-ptx", "PPO", _loss), "below", 0.0,
+            _between(tables, "PPO-ptx", "PPO", _loss), -inf, 0.0,
         ),
         (
             "RLHF lowers a small model's answers to questions", "HH, 2204.05862, alignment tax",
             "Small models lose performance on zero-shot suites through RLHF; 13B and 52B gain.",
-            _between(tables, "PPO", "SFT", _choices), "below", 0.0,
+            _between(tables, "PPO", "SFT", _choices), -inf, 0.0,
         ),
         (
             "Context distillation costs little on plain text",
             "General Language Assistant, 2112.00861",
             "Distilling the context costs little, and the smallest models most.",
-            _between(tables, "distilled", "base", _loss), "below", SMALL,
+            _between(tables, "distilled", "base", _loss), -inf, SMALL,
         ),
     )  # fmt: skip
     return [
         Effect(
             name=name, paper=paper, claim=claim,
             measured=f"{'accuracy' if 'questions' in name else 'nats a token'}, {who}",
-            rule=f"the interval lies {side} {threshold:g}",
-            estimate=estimate,
-            verdict=(verdict := (above if side == "above" else below)(estimate, threshold)),
-            reason=because(estimate, verdict, f"{side} {threshold:g}"),
+            **judged(estimate, above=low, below=high),
             **shared,
         )
-        for name, paper, claim, (who, estimate), side, threshold in found
+        for name, paper, claim, (who, estimate), low, high in found
         if estimate.value is not None
     ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from hark.loop.studies.trainings import (
     over_seeds,
     trainings,
 )
-from hark.report.effects import Effect, above, because, number
+from hark.report.effects import Effect, judged, number
 from hark.report.run_record import RunRecord
 
 PAPER = "Askell et al., 2112.00861, preference-model pretraining"
@@ -93,17 +93,15 @@ def _gain(starts: Starts, start: str, figure: str) -> list[Effect]:
     }
     gain = mean_over_seeds([*gains[least].values()])
     members = [*starts[start][least], *starts[NONE][least]]
+    without = over_seeds(starts[NONE][least], lambda each: each.accuracy)
     first = Effect(
         name=f"Pretraining on {start} votes helps at {least:,} comparisons", paper=PAPER,
         claim="As commonly reported, preference-model pretraining gains about 10 points below "
         "10,000 comparisons, for the largest model.",
         setting=described(members), data=members[0].source,
         measured=f"accuracy after pretraining on {start} votes less that without, by seed",
-        rule="reproduced if the whole interval is above 0", estimate=gain,
-        seeds=gain.n, verdict=(verdict := above(gain, 0.0)),
-        reason=f"{because(gain, verdict, 'above 0')} Without it "
-        f"{over_seeds(starts[NONE][least], lambda each: each.accuracy).value:.3f}.",
-        figure=figure,
+        seeds=gain.n, figure=figure,
+        **judged(gain, above=0.0, further=f"Without it {without.value:.3f}."),
     )  # fmt: skip
     if most == least:
         return [first]
@@ -116,10 +114,11 @@ def _gain(starts: Starts, start: str, figure: str) -> list[Effect]:
         setting=f"{least:,} and {most:,} comparisons; {described(members)}",
         data=members[0].source,
         measured=f"the gain at {least:,} less the gain at {most:,}, by seed",
-        rule="reproduced if the whole interval is above 0", estimate=closing,
-        seeds=closing.n, verdict=(verdict := above(closing, 0.0)),
-        reason=f"{because(closing, verdict, 'above 0')} At {most:,} comparisons the gain is "
-        f"{number(mean_over_seeds([*gains[most].values()]))}.", figure=figure,
+        seeds=closing.n, figure=figure,
+        **judged(
+            closing, above=0.0, further=f"At {most:,} comparisons the gain is "
+            f"{number(mean_over_seeds([*gains[most].values()]))}.",
+        ),
     )  # fmt: skip
     return [first, second]
 
@@ -134,7 +133,5 @@ def _binarised_or_ranked(starts: Starts, figure: str) -> Effect:
         claim="Pretraining on GOOD and BAD transfers better than on the ranked pairs themselves.",
         setting=described(members), data=members[0].source,
         measured=f"accuracy at {least:,} comparisons after binarised less after ranked, by seed",
-        rule="reproduced if the whole interval is above 0", estimate=estimate,
-        seeds=estimate.n, verdict=(verdict := above(estimate, 0.0)),
-        reason=because(estimate, verdict, "above 0"), figure=figure,
+        seeds=estimate.n, figure=figure, **judged(estimate, above=0.0),
     )  # fmt: skip
