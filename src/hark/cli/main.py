@@ -146,7 +146,7 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     "outliers": (
         MEASURE,
         "Fit a detector of prompts unlike those a model was made for.\n\n"
-        "By the model's own activations, as Bai et al. (2022, section 5.4) do. Sampling and "
+        "By the model's own activations, as Bai et al. (2022) do. Sampling and "
         "serving can refuse what it detects: --refuse-out-of-distribution.",
         "hark outliers --model runs/…-sft --data prompts.jsonl --outlier-data harmful.jsonl",
     ),

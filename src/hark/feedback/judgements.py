@@ -1,7 +1,7 @@
 """Labels as the records that training and evaluation read.
 
 In red teaming the labeler picks the *more harmful* response; the record says which is better, so
-that it is turned round here and nowhere else (2204.05862, section 2; 2209.07858, section 3.3).
+that it is turned round here and nowhere else (2204.05862; 2209.07858, section 3.3).
 """
 
 from __future__ import annotations

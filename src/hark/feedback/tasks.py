@@ -1,6 +1,6 @@
 """What there is to label: one record for each kind of task.
 
-Sources: dialogue comparisons, 2204.05862 section 2; red teaming, 2209.07858; rankings and
+Sources: dialogue comparisons, 2204.05862; red teaming, 2209.07858; rankings and
 demonstrations, 2203.02155 section 3 and appendix B; summaries, 2009.01325 appendix C; audits of
 model-written questions, 2212.09251; oversight questions, 2211.03540 section 3.
 

@@ -1,6 +1,6 @@
 """The stage `merge`: tranches of comparisons, weighted and capped, as one training set.
 
-Bai et al. (2204.05862, section 4.5) train on all tranches together (base, rejection
+Bai et al. (2204.05862) train on all tranches together (base, rejection
 sampling, online), and in the controlled experiment on equal numbers of each.
 
 Departures

@@ -1,6 +1,6 @@
 """The stage `tournament`: every policy against every other, by several judges on the same replies.
 
-The comparisons behind figure 1 of Bai et al. (2204.05862) and section 5's study of writers: each
+The comparisons behind figure 1 of Bai et al. (2204.05862) and its study of writers: each
 two policies' replies to a prompt are judged, Elo is fitted to the verdicts, and beside it stands
 the Elo that a preference model's scores predict.
 

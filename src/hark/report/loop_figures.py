@@ -1,4 +1,4 @@
-"""The figures of iterated online training, round by round (2204.05862, section 4.5)."""
+"""The figures of iterated online training, round by round (Bai et al., 2204.05862)."""
 
 from __future__ import annotations
 

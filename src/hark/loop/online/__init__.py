@@ -1,4 +1,4 @@
-"""Iterated online training: Bai et al. (2204.05862), section 4.5 (docs/decisions/0015).
+"""Iterated online training: Bai et al. (2204.05862), and docs/decisions/0015.
 
 Departures
 1. Round 0 trains on comparisons known beforehand alone, and so makes the first policy that is

@@ -1,4 +1,4 @@
-"""The controlled experiment of Bai et al. (2204.05862, section 4.5): does online data help?
+"""The controlled experiment of Bai et al. (2204.05862): does online data help?
 
 Two preference models and two policies, alike but for the data: as many pairs of the static
 tranche alone as of an equal mixture of all kinds there are (the paper: 44,000 against about 15,000

@@ -1,4 +1,4 @@
-"""The rounds of a loop: the algorithm (2204.05862, section 4.5), one journalled step after another.
+"""The rounds of a loop: the algorithm (2204.05862), one journalled step after another.
 
 round 0:  merge static; train preference model and policy; measure
 round K:  previous and new snapshots answer → collect → merge all tranches → train preference

@@ -1,4 +1,4 @@
-"""Reward against divergence (HH; Ziegler et al., 2.2; Stiennon et al., appendix G.3).
+"""Reward against divergence (HH; Ziegler et al.; Stiennon et al., appendix G.3).
 
 Reads runs of `hark ppo` and of `hark best-of`. Those of PPO that adapt β to a target are judged by
 their divergence alone; the others by how reward grows with it. Best-of-n is drawn beside them.
@@ -145,7 +145,7 @@ def _controller(runs: Sequence[RunRecord]) -> Effect:
     held = mean_over_seeds(ratios)
     return Effect(
         name="The adaptive coefficient holds the divergence at its target",
-        paper="Ziegler et al., 1909.08593, section 2.2",
+        paper="Ziegler et al., 1909.08593, adaptive KL coefficient",
         claim="β follows the error of the divergence in log space, so that KL stays at a target.",
         setting=f"{len(runs)} PPO trainings towards {kl_target(runs[0])} nats a response; "
         f"{SHARED_START}",

@@ -1,4 +1,4 @@
-"""Iterated online training (Bai et al., 2204.05862, section 4.5), over several seeds.
+"""Iterated online training (Bai et al., 2204.05862), over several seeds.
 
 Each run is one of the stage `online`. Claims: every round's policy is better than the one before;
 scores of the replies that people compare move right; newer comparisons are harder to call; more
@@ -26,7 +26,7 @@ from hark.report.effects import Effect, Verdict, judged
 from hark.report.loop_figures import draw_by_round, draw_score_histograms
 from hark.report.run_record import RunRecord
 
-PAPER = "HH, 2204.05862, section 4.5"
+PAPER = "HH, 2204.05862, iterated online training"
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
