@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if DEVICE == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU that CUDA can use")
+        pytest.skip("needs a GPU that CUDA can use: run on such a machine, or GPU_TESTS_ON=cpu")
 
 
 @pytest.fixture

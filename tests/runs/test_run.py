@@ -171,7 +171,7 @@ def test_an_unwritable_directory_is_explained(tmp_path: Path) -> None:
         start(blocker / "runs")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: run on Linux")
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left"):
