@@ -145,5 +145,5 @@ def test_runs_that_were_moved_together_are_found(chain: dict[str, Path], tmp_pat
 
 def test_what_no_run_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("?")
-    with pytest.raises(RunError, match="nothing says where it comes from"):
+    with pytest.raises(RunError, match="is neither in a run directory nor in an export"):
         trace(tmp_path / "file.txt")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hark.errors import RunError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies import ANALYSES
 from hark.report.run_record import RunRecord
@@ -96,6 +97,16 @@ def test_without_a_gold_judge_nobody_is_said_to_flatter(tmp_path: Path) -> None:
     names = [effect.name for effect in ANALYSES["elo"]([run], tmp_path)]
     assert len(names) == 3
     assert not any("as a judge" in name for name in names)
+
+
+@pytest.mark.parametrize("setting", ["primary", "judges", "preference_models"])
+def test_a_tournament_without_what_is_studied_is_refused(tmp_path: Path, setting: str) -> None:
+    run = tournament(tmp_path / "0", 300.0, 150.0, 0.7)
+    config = json.loads((run.path / "config.json").read_text())
+    config["effective"][setting] = None if setting == "primary" else {}
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=f"has no {setting}, which the study of Elo needs"):
+        ANALYSES["elo"]([run], tmp_path)
 
 
 def test_one_seed_proves_nothing(tmp_path: Path) -> None:

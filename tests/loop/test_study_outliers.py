@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from hark.errors import RunError
 from hark.evaluation.intervals import exact
 from hark.evaluation.out_of_distribution import LayerAreas
 from hark.loop.studies.outliers import analyse
@@ -47,6 +49,16 @@ def test_effects_are_of_the_chosen_layer_and_follow_their_rules(tmp_path: Path) 
         run(tmp_path, plain=0.7, relative=0.6 + jitter, known=0.5) for jitter in (-0.01, 0.0, 0.01)
     ]
     assert [each.verdict for each in analyse(weak, tmp_path)] == ["not reproduced"] * 3
+
+
+def test_runs_that_measured_nothing_or_not_alike_are_refused(tmp_path: Path) -> None:
+    measured = run(tmp_path, plain=0.9, relative=0.9, known=0.9)
+    nothing = dataclasses.replace(measured, results={"layer": 1})
+    layers = [{**layer, "exposed": {}} for layer in measured.results["layers"]]
+    unexposed = dataclasses.replace(measured, results={"layers": layers, "layer": 1})
+    for other in (nothing, unexposed):
+        with pytest.raises(RunError, match="outlier_data, and the same numbers in exposed"):
+            analyse([measured, other], tmp_path)
 
 
 def test_students_interval_over_seeds_by_hand() -> None:

@@ -197,3 +197,6 @@ def test_distillation_is_judged_by_the_share_closed(
         for seed in range(3)
     ]  # fmt: skip
     assert verdicts(distillation.analyse(runs, tmp_path), tmp_path) == [expected]
+    del runs[1].results["gap_closed"]
+    with pytest.raises(RunError, match="measured no gap: distil with evaluation_data"):
+        distillation.analyse(runs, tmp_path)

@@ -112,6 +112,14 @@ def test_only_complete_studies_make_a_page(study: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("results", [[], {}, {"effects": 3}, {"effects": [{}]}, {"effects": [3]}])
+def test_damaged_results_are_said(study: Path, tmp_path: Path, results: object) -> None:
+    (study / "results.json").write_text(json.dumps(results))
+    with pytest.raises(RunError, match="holds no effects that this hark can read"):
+        write_replication([study], title="HH", into=tmp_path / "hh")
+    assert not (tmp_path / "hh.md").exists()
+
+
 def test_an_unknown_analysis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ANALYSES, "mixture", draw)
     with pytest.raises(SettingsError, match="did you mean 'mixture'"):

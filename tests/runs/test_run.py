@@ -131,6 +131,13 @@ def test_a_run_directory_stands_for_its_model(tmp_path: Path) -> None:
             resolve_model(run.path)
         run.model_path.mkdir()
         assert resolve_model(run.path) == run.model_path
+    run.model_path.rmdir()
+    with pytest.raises(RunError, match="has no model; give the command that made it"):
+        resolve_model(run.path)
+    with start(tmp_path / "whole") as whole:
+        whole.finish({})
+    with pytest.raises(RunError, match="is complete and has no model; name a run that trains one"):
+        resolve_model(whole.path)
     assert resolve_model(tmp_path) == tmp_path
 
 

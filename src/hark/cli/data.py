@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from hark.cli.options import Json
 from hark.cli.outcome import announce
@@ -121,7 +122,8 @@ def ranked(
         ),
     ] = False,
     pairs_per_question: Annotated[
-        int | None, Parameter(help="Take so many pairs of each question, at random.")
+        int | None,
+        Parameter(help="Take so many pairs of each question, at random.", validator=Number(gte=1)),
     ] = None,
     seed: Annotated[int, Parameter(help="Which pairs are taken.")] = 0,
     json: Json = False,

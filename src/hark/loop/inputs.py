@@ -15,6 +15,7 @@ from hark.data.files import expand_paths
 from hark.data.formats import Records, read_demonstrations
 from hark.data.mixing import parse_weighted_path
 from hark.data.records import Demonstration
+from hark.errors import DataError
 from hark.models.adapter_directory import base_of, is_adapter
 from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
@@ -42,9 +43,13 @@ def read_examples(
 def data_files(text: str) -> list[Path]:
     """The files of a path, directory, glob or `path=weight`.
 
-    Raises: DataError if there are none, so that a missing file stops a stage before it starts.
+    Raises: DataError if there are none, or for a run directory, so that a wrong path stops a stage
+    before it starts.
     """
-    return [each for each in expand_paths(parse_weighted_path(text).path) if isinstance(each, Path)]
+    path = parse_weighted_path(text).path
+    if (Path(path) / "manifest.json").is_file():
+        raise DataError(f"'{path}' is a run directory, not data; name a file in its 'data'")
+    return [each for each in expand_paths(path) if isinstance(each, Path)]
 
 
 def model_files(name: str) -> list[Path]:

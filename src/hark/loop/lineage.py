@@ -58,9 +58,10 @@ def trace(item: Path) -> Node:
     """
     owner = owner_of(item)
     if owner is None:
+        what = "is neither in" if item.exists() else "does not exist, nor would it be in"
         raise RunError(
-            f"'{item}' is neither in a run directory nor in an export of labels: nothing says "
-            "where it comes from"
+            f"'{item}' {what} a run directory nor in an export of labels, which say where things "
+            "come from; name one of these"
         )
     return _export(owner) if (owner / ABOUT).is_file() else _run(owner, set())
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hark.data.formats import read_comparisons, write_comparisons
 from hark.data.records import Comparison
@@ -52,6 +53,15 @@ class MergeSettings(DataStageSettings):
     """Share of the requests whose comparisons are held out of every tranche."""
     single_pairs: bool = False
     """Train on one pair of each ranking, drawn by lot; what is held out stays whole."""
+
+    @field_validator("tranches")
+    @classmethod
+    def _names_fit(cls, tranches: dict[str, Tranche]) -> dict[str, Tranche]:
+        if not tranches:
+            raise ValueError("no tranche is named")
+        if odd := [name for name in tranches if not re.fullmatch(r"[\w.-]+", name)]:
+            raise ValueError(f"'{odd[0]}' names a file: use letters, digits, '-', '.', '_'")
+        return tranches
 
 
 def merge_inputs(settings: MergeSettings) -> list[Path]:

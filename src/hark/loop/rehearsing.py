@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from hark.evaluation.rehearsal import PlantedStudy, rehearse
 from hark.loop.rating import RatingSettings
@@ -19,21 +19,23 @@ from hark.runs.settings import StageSettings
 class RehearseSettings(StageSettings, RatingSettings):
     """Simulate a study of votes at planted ratings: width of its intervals, and their coverage."""
 
-    ratings: dict[str, float] = Field(default={"A": 1000.0, "B": 1100.0, "C": 1200.0}, min_length=2)
+    ratings: dict[str, FiniteFloat] = Field(
+        default={"A": 1000.0, "B": 1100.0, "C": 1200.0}, min_length=2
+    )
     """Model → its planted Elo."""
     labelers: int = Field(default=20, ge=2)
     """How many people vote."""
     votes_per_labeler: int = Field(default=50, ge=1)
     """Votes of each, on pairs drawn evenly."""
-    labeler_spread: float = Field(default=0.8, ge=0)
+    labeler_spread: FiniteFloat = Field(default=0.8, ge=0)
     """Standard deviation, over labelers, of the gap that they see between two models, in logits."""
     prompts: int = Field(default=0, ge=0)
     """Prompts that the votes share; 0: each vote has its own."""
-    prompt_spread: float = Field(default=0.0, ge=0)
+    prompt_spread: FiniteFloat = Field(default=0.0, ge=0)
     """As labeler_spread, over prompts."""
-    first_advantage: float = 0.0
+    first_advantage: FiniteFloat = 0.0
     """Odds of the reply shown first between equals, in logits."""
-    tie_odds: float = Field(default=0.0, ge=0)
+    tie_odds: FiniteFloat = Field(default=0.0, ge=0)
     """How much likelier a tie is than a win of either, between equals."""
     studies: int = Field(default=200, ge=2)
     """How often the study is drawn."""

@@ -43,8 +43,14 @@ def run_study(settings: StudySettings, run: Run) -> dict[str, Any]:
 
 
 def effects_of(record: RunRecord) -> list[Effect]:
-    """The effects that a study's run found."""
-    return [Effect.from_json(values) for values in record.results.get("effects", [])]
+    """The effects that a study's run found. Raises: RunError if its results are damaged."""
+    try:
+        return [Effect.from_json(values) for values in record.results["effects"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"the results.json of the study '{record.path}' holds no effects that this hark can "
+            f"read ({type(error).__name__}: {error}); give the command that made it again"
+        ) from None
 
 
 def write_replication(
@@ -115,6 +121,6 @@ def _origin(study: RunRecord) -> str:
     date = study.manifest.started[:10]
     sources = len(study.manifest.parents)
     return (
-        f"* {study.label}: `{study.results['analysis']}` over {sources} runs, {date}, "
+        f"* {study.label}: `{study.settings['analysis']}` over {sources} runs, {date}, "
         f"commit {study.code}"
     )

@@ -1,7 +1,7 @@
 """The stage `tranches`: what a preference model says of comparisons, tranche by tranche.
 
-Bai et al. (2204.05862, iterated online training): with every round of online training the scores of the replies
-that people compare move up, and the comparisons become harder to call: 74, 70 and 67 % on the base,
+Bai et al. (2204.05862): with every round of online training the scores of the replies that people
+compare move up, and the comparisons become harder to call: 74, 70 and 67 % on the base,
 rejection-sampled and online tests.
 
 Departures

@@ -290,10 +290,15 @@ def resolve_model(path: Path | str) -> Path:
         return path
     model = path / "model"
     if not model.is_dir():
-        status = Manifest.read(path).status
+        manifest = Manifest.read(path)
+        if manifest.status == "complete":
+            raise RunError(
+                f"run '{path}' of hark {manifest.stage} is complete and has no model; name a run "
+                "that trains one, or a model directory"
+            )
         raise RunError(
-            f"run '{path}' (status: {status}) has no model; give the command that made it again to "
-            "finish it, or name one of its checkpoints"
+            f"run '{path}' (status: {manifest.status}) has no model; give the command that made it "
+            "again to finish it, or name one of its checkpoints"
         )
     return model
 

@@ -52,6 +52,9 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join([lines[0], *lines[2:]]))
     with pytest.raises(DataError, match="has number 3"):
         Journal(path)
+    path.write_bytes(b"\n".join([lines[0], b"\xff", *lines[2:]]))
+    with pytest.raises(DataError, match=r"journal.jsonl:2 is no entry"):
+        Journal(path)
 
 
 def test_rounds_are_finished_without_gaps(tmp_path: Path) -> None:

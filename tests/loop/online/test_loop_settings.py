@@ -20,6 +20,8 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     write_prompts(Path("prompts.jsonl"), [Prompt(prompt=ask("Why?"))])
     write_comparisons(Path("base.jsonl"), [chosen_and_rejected(ask("Why?"), "So.", "No.")])
     Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    Path("nothing").mkdir()
     return {
         "preference": {"model": "model"},
         "policy": {"model": "model", "data": ["prompts.jsonl"]},
@@ -54,6 +56,7 @@ def test_a_loop_is_made_once_and_its_settings_stay(given: dict[str, Any], tmp_pa
         ({"static": {"data": ["gone.jsonl"]}}, "static.data: "),
         ({"measure": {"data": ["gone.jsonl"]}}, "measure.data: "),
         ({"policy": {"model": "./gone", "data": ["prompts.jsonl"]}}, "nothing at './gone'"),
+        ({"policy": {"model": "nothing", "data": ["prompts.jsonl"]}}, "not a model directory"),
         ({"measure": {"data": ["prompts.jsonl"], "limit": 1, "replies": 2}}, "limit would be"),
         ({"nmae": "x"}, "unknown setting 'nmae'"),
     ],

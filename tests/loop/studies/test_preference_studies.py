@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hark.errors import DataError
+from hark.errors import DataError, RunError
+from hark.loop.stages import STAGES
 from hark.loop.studies import (
     ANALYSES,
     amounts,
@@ -291,7 +292,13 @@ def test_labelers_must_have_been_left_out(preference_run: MakeRun, tmp_path: Pat
     assert "5 folds" in effect.setting
 
 
-def test_every_analysis_refuses_runs_without_trainings(other_run: MakeRun, tmp_path: Path) -> None:
-    for name in ("amounts", "calibration", "labelers", "mixture", "objectives", "transfer"):
+def test_every_analysis_refuses_runs_of_other_stages(other_run: MakeRun, tmp_path: Path) -> None:
+    for name, analysis in ANALYSES.items():
+        assert set(analysis.stages) <= STAGES.keys(), name
+        with pytest.raises(RunError, match="is a run of hark sft; this analysis reads runs of"):
+            analysis([other_run("sft", {}, {"loss": 1.0})], tmp_path)
+        with pytest.raises(RunError, match="has no results"):
+            analysis([other_run(analysis.stages[0], {}, {})], tmp_path)
+    for name, stage in (("amounts", "playground-comparisons"), ("objectives", "evaluate")):
         with pytest.raises(DataError, match="none of the 1 runs is of hark preference"):
-            ANALYSES[name]([other_run("sft", {}, {})], tmp_path)
+            ANALYSES[name]([other_run(stage, {}, {"loss": 1.0})], tmp_path)

@@ -48,7 +48,7 @@ class Journal:
         raw = path.read_bytes() if path.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         self._whole_bytes = None if whole == raw else len(whole)
-        for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 entry = Entry(**json.loads(line))
             except (ValueError, TypeError):

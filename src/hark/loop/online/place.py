@@ -35,10 +35,12 @@ class Loop:
     def make(cls, path: Path, settings: LoopSettings) -> Self:
         """Write a new directory; one with the same settings is opened.
 
-        Raises: SettingsError if a file is missing, or the directory holds another loop.
+        Raises: SettingsError if a file is missing, or the path is a file or another loop.
         """
         check_files(settings)
         path, settings = path.absolute(), with_whole_paths(settings)
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"'{path}' is a file; name a directory for the loop")
         if (path / SETTINGS).exists():
             there = cls.open(path)
             if there.settings != settings:

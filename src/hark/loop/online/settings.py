@@ -20,6 +20,8 @@ from hark.settings import Paths, Settings
 if TYPE_CHECKING:
     from hark.feedback.studies import StudySettings
 
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""A directory with one of them is a model or an adapter."""
 PATH_FIELDS = {
     "model", "value_model", "data", "prompts", "evaluation_data", "evaluation_text",
     "pretraining_data", "normalise_data",
@@ -270,10 +272,15 @@ def check_files(settings: LoopSettings) -> None:
             except HarkError as error:
                 raise SettingsError(f"{name}: {error}") from None
     for name, model in (("preference", settings.preference["model"]), ("policy", settings.start)):
-        if str(model).startswith((".", "/")) or "runs/" in str(model):
-            if not Path(model).exists():
+        given = Path(model)
+        if not given.exists():
+            if str(model).startswith((".", "/")) or "runs/" in str(model):
                 raise SettingsError(f"{name}.model: there is nothing at '{model}'")
-            resolve_model(model)
+        elif not any((resolve_model(given) / file).is_file() for file in MODEL_FILES):
+            raise SettingsError(
+                f"{name}.model: '{model}' has no config.json, so it is not a model directory; give "
+                "one, or a run that trained a model"
+            )
 
 
 def with_whole_paths(settings: LoopSettings) -> LoopSettings:

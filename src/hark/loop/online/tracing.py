@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hark.errors import RunError, did_you_mean
-from hark.loop.lineage import Node, trace
+from hark.loop.lineage import Node, owner_of, trace
 from hark.loop.online.place import SETTINGS, Loop
 from hark.loop.online.reporting import said
 from hark.loop.online.votes import ballots, ratings_of
@@ -39,7 +39,7 @@ def trace_rating(item: str) -> Node:
         own = [one for one in ballots([facts]) if name in (one.first, one.second)]
         if own:
             children.append(_votes(facts, [(one.event_id, one.labeler) for one in own]))
-    children.append(trace(Path(models[name])))
+    children.append(_model(models[name]))
     told = {
         "Elo": said(elo.elo.to_json()),
         "wins": elo.wins,
@@ -47,6 +47,12 @@ def trace_rating(item: str) -> Node:
         "losses": elo.losses,
     }
     return Node(kind="rating", name=f"rating of {name}", facts=told, children=tuple(children))
+
+
+def _model(model: str) -> Node:
+    """Where a snapshot's model comes from; nothing is known of one that no run made."""
+    path = Path(model)
+    return trace(path) if owner_of(path) else Node(kind="file", name=path.name, path=model)
 
 
 def _votes(facts: dict[str, Any], own: list[tuple[str, str]]) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hark.errors import RunError
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.report.drawing import DASHES, canvas, colour, save
 from hark.report.effects import Effect, judged
@@ -19,7 +20,12 @@ LEAST_CLOSED = 0.7
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
-    """The share of KL(prompted ‖ without the context) that distillation has closed."""
+    """The share of KL(prompted ‖ without the context) that distillation has closed.
+
+    Raises: RunError if a run has measured no gap.
+    """
+    if unmeasured := [run.path for run in runs if "gap_closed" not in run.results]:
+        raise RunError(f"'{unmeasured[0]}' measured no gap: distil with evaluation_data")
     _draw(runs, directory / "distillation.png")
     closed = mean_over_seeds([run.results["gap_closed"] for run in runs])
     before = runs[0].results["gap_before"]

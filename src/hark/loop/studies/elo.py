@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hark.errors import RunError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
 from hark.report.drawing import QUIET, canvas, colour, save
@@ -48,8 +49,14 @@ class Tournament:
 
     @classmethod
     def read(cls, run: RunRecord) -> Tournament:
-        """From a run of `tournament` that names a primary comparison and a preference model."""
+        """Raises: RunError unless the run names a primary comparison, judges, preference models."""
         told = run.settings
+        if missing := [
+            name for name in ("primary", "judges", "preference_models") if not told[name]
+        ]:
+            raise RunError(
+                f"'{run.path}' has no {missing[0]}, which the study of Elo needs: set it"
+            )
         return cls(
             run=run,
             trained=told["primary"]["model"],

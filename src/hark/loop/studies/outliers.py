@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hark.errors import RunError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.out_of_distribution import LayerAreas
 from hark.loop.studies.seeds import mean_over_seeds
@@ -29,15 +30,24 @@ NO_WORSE_BY = 0.01
 
 
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
-    """Areas at the layer that each run chose, on prompts that chose nothing."""
+    """Areas at the layer that each run chose, on prompts that chose nothing.
+
+    Raises: RunError if a run has measured nothing, or not with as many known outliers as others.
+    """
     areas = [areas_of(run.results) for run in runs]
+    counts = set.intersection(*(set(each[0].exposed) if each else set() for each in areas))
+    if not counts:
+        raise RunError(
+            f"the runs {', '.join(str(run.path) for run in runs)} did not all measure: give "
+            "hark outliers outlier_data, and the same numbers in exposed"
+        )
     chosen = [each[run.results["layer"]] for each, run in zip(areas, runs, strict=True)]
     with canvas() as drawing:
         draw_areas(drawing.subplots(), areas[0])
         save(drawing, directory / "outliers.png")
     relative = mean_over_seeds([_value(each.simplified_relative) for each in chosen])
     gain = mean_over_seeds([_gain(each) for each in areas])
-    count = min(chosen[0].exposed, key=lambda known: abs(known - PAPERS_KNOWN))
+    count = min(counts, key=lambda known: abs(known - PAPERS_KNOWN))
     known = mean_over_seeds(
         [_value(each.exposed[count]) - _value(each.simplified_relative) for each in chosen]
     )
