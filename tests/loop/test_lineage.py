@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.feedback.workshop import Workshop
 
-from hark.errors import RunError
+from hark.errors import DataError, RunError
 from hark.feedback import assignment, labelling
 from hark.feedback.accounts import Person
 from hark.feedback.assignment import Assignment
@@ -141,6 +141,25 @@ def test_runs_that_were_moved_together_are_found(chain: dict[str, Path], tmp_pat
     shutil.move(tmp_path / "exports", tmp_path / "elsewhere" / "exports")
     moved = tmp_path / "elsewhere" / chain["policy"].name
     assert names(trace(moved)) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("events.jsonl", b"{\n", r"events\.jsonl:1: is not as hark wrote it"),
+        ("events.jsonl", b"\xff\n", r"events\.jsonl:1: is not as hark wrote it"),
+        ("events.jsonl", b'{"candidates": []}\n', r"events\.jsonl:1: .* has no event_id, labeler"),
+        ("comparisons.jsonl", b"[]\n", r"comparisons\.jsonl:1: .* no object"),
+        ("snapshot.json", b'{"data": "", "labels": 0, "left_out": {}, "settings": {}}', "no study"),
+        ("snapshot.json", b"{", "is not JSON"),
+    ],
+)
+def test_a_damaged_export_is_named(export: Path, file: str, content: bytes, said: str) -> None:
+    (export / file).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        trace(export)
+    with pytest.raises(DataError, match=said):
+        descend("votes", [export.parent])
 
 
 def test_what_no_run_knows_is_refused(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_an_export_votes_in_the_order_that_labelers_saw(
     path, events = exported
     assert vote_files([path]) == [path / "events.jsonl"]
     assert vote_files([path / "comparisons.jsonl"]) == [path / "events.jsonl"]
+    every = [path / "comparisons.jsonl", path / "events.jsonl"]
+    assert vote_files([*every, path]) == [path / "events.jsonl"], "no vote counts twice"
     found = votes_of_export(path / "events.jsonl")
     assert [vote.outcome for vote in found.votes] == ["first"] * 6
     told = [(one.first, one.second, one.labeler, one.prompt) for one in votes_of(events).ballots]
@@ -71,9 +73,20 @@ def test_an_export_votes_in_the_order_that_labelers_saw(
 
 def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_text('{"kind": "vote"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"events\.jsonl:1: not an event of an export"):
-        votes_of_export(path)
+    for line in (b'{"kind": "vote"}\n', b"\xff\n", b"[]\n"):
+        path.write_bytes(line)
+        with pytest.raises(DataError, match=r"events\.jsonl:1: not an event of an export"):
+            votes_of_export(path)
+
+
+def test_a_separator_within_a_text_ends_no_line(exported: tuple[Path, list[Event]]) -> None:
+    path = exported[0] / "events.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    for row in rows:
+        row["candidates"] = [{**one, "text": "a\u2028b\x85c"} for one in row["candidates"]]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    assert len(votes_of_export(path).votes) == 6
 
 
 def test_other_files_are_read_as_they_are(tmp_path: Path) -> None:

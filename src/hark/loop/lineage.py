@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hark.errors import HarkError, RunError
+from hark.errors import DataError, HarkError, RunError
 from hark.feedback.export import check_snapshot, read_about
 from hark.runs.files import content_hash
 from hark.runs.manifest import Manifest
@@ -138,7 +138,7 @@ def moved_with(path: Path, run: Path) -> Path:
 
 def _export(directory: Path) -> Node:
     """An export: its study, and the labels and labelers in it."""
-    about = read_about(directory)
+    study = _study(directory)
     state: Literal["", "changed"] = ""
     try:
         check_snapshot(directory)
@@ -147,7 +147,6 @@ def _export(directory: Path) -> Node:
     labels = labels_of(directory)
     rows = [row for row in event_rows(directory) if row["event_id"] in labels]
     labelers = collections.Counter(row["labeler"] for row in rows)
-    study = about["study"]
     facts = {
         "study": study["name"],
         "round": study["round"],
@@ -164,6 +163,16 @@ def _export(directory: Path) -> Node:
     return Node(kind="export", name=name, path=str(directory), facts=facts, state=state)
 
 
+def _study(export: Path) -> dict[str, Any]:
+    """Name and round of the study that an export is of. Raises: DataError if it does not say."""
+    study = read_about(export).get("study")
+    if not isinstance(study, dict) or not {"name", "round"} <= study.keys():
+        raise DataError(
+            f"'{export}' is no data snapshot: its snapshot.json names no study; export it again"
+        )
+    return study
+
+
 def labels_of(export: Path) -> set[str]:
     """Ids of the events behind the records of an export."""
     data = export / read_about(export)["data"]
@@ -176,13 +185,30 @@ def labels_of(export: Path) -> set[str]:
 
 def event_rows(export: Path) -> list[dict[str, Any]]:
     """The canonical records of an export that have candidates, in order."""
-    return [row for row in _rows(export / "events.jsonl") if row.get("candidates")]
+    path = export / "events.jsonl"
+    return [row for row in _rows(path, {"event_id", "labeler"}) if row.get("candidates")]
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        if line:
-            yield json.loads(line)
+def _rows(path: Path, fields: Set[str] = frozenset()) -> Iterator[dict[str, Any]]:
+    """Records that each have these fields. Raises: DataError with file and line."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise _damaged(path, number, str(error)) from None
+        if not isinstance(row, dict):
+            raise _damaged(path, number, "it is no object")
+        if missing := fields - row.keys():
+            raise _damaged(path, number, f"it has no {', '.join(sorted(missing))}")
+        yield row
+
+
+def _damaged(path: Path, number: int, reason: str) -> DataError:
+    return DataError(
+        f"{path}:{number}: is not as hark wrote it ({reason}); make '{path.parent}' again"
+    )
 
 
 # Downwards
@@ -204,14 +230,14 @@ def descend(item: str, roots: Iterable[Path]) -> Node:
             f"'{item}' is no path, and no study or label of an export found in {places}: name "
             "where the loop or the runs are with --within"
         )
-    is_study = any(read_about(path)["study"]["name"] == item for path in exports)
+    is_study = any(_study(path)["name"] == item for path in exports)
     label = None if is_study else item
     children = tuple(_descendants(path, below, label=label) for path in exports)
     return Node(kind="file" if is_study else "label", name=item, children=children)
 
 
 def _concerns(export: Path, item: str) -> bool:
-    return read_about(export)["study"]["name"] == item or item in labels_of(export)
+    return _study(export)["name"] == item or item in labels_of(export)
 
 
 @dataclass(frozen=True, kw_only=True)

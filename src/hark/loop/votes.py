@@ -37,11 +37,12 @@ class CastVotes:
 
 
 def vote_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that are read for these paths: of an export its events.
+    """The files that are read for these paths, each once: of an export its events.
 
     Raises: DataError for a path without files.
     """
-    return [_source(file) for path in paths for file in data_files(str(path))]
+    found = (_source(file) for path in paths for file in data_files(str(path)))
+    return list(dict.fromkeys(found))
 
 
 def read_votes(paths: Sequence[Path], settings: DataStageSettings, run: Run) -> CastVotes:
@@ -75,7 +76,7 @@ def votes_of_comparisons(comparisons: Sequence[Comparison]) -> CastVotes:
 def votes_of_export(path: Path) -> CastVotes:
     """The votes in an export's events. Raises: DataError for a line that is no event."""
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             events.append(Event.from_json(json.loads(line), position=number))
         except (ValueError, KeyError, TypeError) as error:
