@@ -85,7 +85,20 @@ CASES: dict[str, tuple[Case, str]] = {
         "'../a' names a file",
     ),
     "no tranche": (lambda place: ["merge", "--tranches", "{}"], "no tranche is named"),
+    "setting of a tranche as an option": (
+        lambda place: ["merge", "--tranches.a", "x"],
+        "--tranches.a",
+    ),
     "infinite spread": (lambda place: ["rehearse", "--labeler-spread", "inf"], "labeler_spread"),
+    "infinite rating": (
+        lambda place: ["rehearse", "--ratings.A", "inf", "--ratings.B", "1"],
+        "the rating inf of 'A' is beyond",
+    ),
+    "infinite penalty": (
+        lambda place: ["rate", "--data", f"{place}/votes.jsonl", "--ridge", "inf"],
+        "'ridge'",
+    ),
+    "seed below 0": (lambda place: ["rehearse", "--seed", "-1"], "'seed'"),
     "no pairs of a question": (
         lambda place: [
             *("data", "ranked", f"{place}/questions.jsonl", "--to", f"{place}/pairs.jsonl"),
@@ -99,7 +112,7 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "trace of what no run made": (
         lambda place: ["trace", f"{place}/votes.jsonl"],
-        "neither in a run directory nor in an export",
+        "is in no run directory or export of labels",
     ),
     "loop in the place of a file": (
         lambda place: ["loop", "init", loop(place, "somebody/model"), f"{place}/empty.jsonl"],

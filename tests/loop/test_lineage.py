@@ -164,5 +164,7 @@ def test_a_damaged_export_is_named(export: Path, file: str, content: bytes, said
 
 def test_what_no_run_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("?")
-    with pytest.raises(RunError, match="is neither in a run directory nor in an export"):
+    with pytest.raises(RunError, match="is in no run directory or export of labels"):
         trace(tmp_path / "file.txt")
+    with pytest.raises(RunError, match="does not exist: name a run directory or export"):
+        trace(tmp_path / "gone.txt")

@@ -233,7 +233,10 @@ def _accepted(annotation: Any) -> tuple[Any, dict[str, Any]]:
             return list[arguments[0]], {"consume_multiple": True, "negative": ()}  # type: ignore[valid-type]
         if origin is dict and arguments[0] is str and arguments[1] in SCALARS:
             return kind, {"negative": (), "metavar": "KEY VALUE"}
-    return Any, {"converter": _read_yaml, "negative": (), "metavar": "YAML", "n_tokens": 1}
+    return Any, {
+        "converter": _read_yaml, "negative": (), "metavar": "YAML", "n_tokens": 1,
+        "accepts_keys": False,
+    }  # fmt: skip
 
 
 def _is_plain_sequence(arguments: tuple[Any, ...]) -> bool:

@@ -278,7 +278,11 @@ def read_about(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"'{path}' is no data snapshot: snapshot.json: {error.strerror}") from None
     except ValueError:
-        raise DataError(f"'{path}' is no data snapshot: its snapshot.json is not JSON") from None
+        raise DataError(
+            f"'{path}' is no data snapshot: its snapshot.json is not JSON; export it again"
+        ) from None
     if not isinstance(about, dict) or not {"data", "labels", "left_out", "settings"} <= set(about):
-        raise DataError(f"'{path}' is no data snapshot: its snapshot.json does not describe one")
+        raise DataError(
+            f"'{path}' is no data snapshot: its snapshot.json describes none; export it again"
+        )
     return about

@@ -58,10 +58,10 @@ def trace(item: Path) -> Node:
     """
     owner = owner_of(item)
     if owner is None:
-        what = "is neither in" if item.exists() else "does not exist, nor would it be in"
+        what = "is in no" if item.exists() else "does not exist: name a"
         raise RunError(
-            f"'{item}' {what} a run directory nor in an export of labels, which say where things "
-            "come from; name one of these"
+            f"'{item}' {what} run directory or export of labels, which alone say where things come "
+            "from"
         )
     return _export(owner) if (owner / ABOUT).is_file() else _run(owner, set())
 

@@ -53,7 +53,7 @@ class RatingSettings(Settings):
     """Ties as part of the model (Davidson 1970), or each as half a win for both."""
     order_effect: bool = True
     """Estimate the advantage of being shown first, so that it does not pass for strength."""
-    ridge: float = Field(default=RIDGE, gt=0)
+    ridge: float = Field(default=RIDGE, gt=0, allow_inf_nan=False)
     """Weight of the penalty on squared strengths, in logits; keeps a model that won every vote
     finite."""
     clusters: Clusters = "labeler"

@@ -67,7 +67,10 @@ class Manifest:
         except OSError as error:
             raise RunError(f"'{directory}' is not a run directory: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"'{path}' is not a manifest that this hark can read: {error}") from None
+            raise RunError(
+                f"'{path}' is not a manifest that this hark can read "
+                f"({type(error).__name__}: {error}); make the run again"
+            ) from None
 
 
 @functools.cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from hark.settings import Settings
 
 Dtype = Literal["float32", "bfloat16"]
@@ -22,7 +24,7 @@ class StageSettings(Settings):
     output: Path = Path("runs")
     """The directory below which run directories are made."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of everything random in this stage."""
 
     device: str = "auto"

@@ -224,7 +224,7 @@ class LoopSettings(LoopParts):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")] = "loop"
     """Begins the names of its studies and snapshots: small letters, digits, hyphens."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of everything random in training, sampling and merging."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda or cuda:1."""
