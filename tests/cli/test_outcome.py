@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from hark.cli.outcome import announce, describe, is_table, print_results
+from hark.evaluation.intervals import Estimate
+from hark.report.effects import Effect
 
 
 def test_json_is_one_last_line_with_results_run_and_status(
@@ -71,3 +73,18 @@ def test_a_table_is_a_list_of_records_with_the_same_names() -> None:
 def test_paths_in_a_list_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     print_results({"runs": ["/one", "/two"]})
     assert "[/one, /two]" in capsys.readouterr().out
+
+
+def test_a_study_shows_its_effects_with_their_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    gain = Estimate(value=0.5, low=0.25, high=0.75, n=3, clusters=3, state="defined")
+    effect = Effect(
+        name="It grows", paper="A paper", claim="It does.", setting="Small.", data="playground",
+        measured="points", rule="reproduced if the whole interval is above 0", estimate=gain,
+        seeds=3, verdict="reproduced", reason="The interval lies wholly above 0.",
+    )  # fmt: skip
+    print_results({"analysis": "growth", "effects": [effect.to_json()]})
+    said = capsys.readouterr().out
+    assert "It grows" in said
+    assert "0.500 (0.250 to 0.750)" in said
+    assert "reproduced" in said
+    assert "It does." not in said

@@ -66,6 +66,8 @@ def print_results(results: Mapping[str, Any]) -> None:
     console = Console()
     if "policies" in results and "baseline" in results:
         print_policies(results["policies"], baseline=results["baseline"])
+    if "analysis" in results:
+        console.print(effects_table(results["effects"]))
     for judged in results.get("judges", ()):
         console.print(ratings_table(judged))
     scalars = {name: value for name, value in results.items() if is_flat(value)}
@@ -75,7 +77,7 @@ def print_results(results: Mapping[str, Any]) -> None:
             table.add_row(name.replace("_", " "), Text(describe(value)))
         console.print(table)
     for name, rows in results.items():
-        if is_table(rows):
+        if is_table(rows) and name != "effects":
             console.print(records_table(rows, title=name.replace("_", " ")))
 
 
@@ -87,6 +89,18 @@ def print_policies(policies: Sequence[Mapping[str, Any]], *, baseline: str) -> N
 
     rows = [PolicyEvaluation.from_json(policy) for policy in policies]
     Console().print(terminal_table(rows, baseline=baseline))
+
+
+def effects_table(effects: Sequence[Mapping[str, Any]]) -> Table:
+    """What a study found; claims, settings and reasons are in its results and its replication."""
+    from hark.report.effects import Effect, number
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("effect", "number (95 % interval)", "verdict"):
+        table.add_column(name)
+    for effect in map(Effect.from_json, effects):
+        table.add_row(Text(effect.name), number(effect.estimate), effect.verdict)
+    return table
 
 
 def ratings_table(judged: Mapping[str, Any]) -> Table:
