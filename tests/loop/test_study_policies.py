@@ -167,22 +167,48 @@ def graded(name: str, grade: float) -> dict[str, Any]:
     ).to_json()
 
 
-def test_a_skill_is_judged_on_its_own_prompts_and_on_the_others(tmp_path: Path) -> None:
-    runs = []
-    for seed in range(3):
-        for kind, gain in (("code", 0.2 + seed / 99), ("other", seed / 999)):
-            results = {"policies": [graded("without the skill", 0.5),
-                                    graded("with the skill", 0.5 + gain)]}  # fmt: skip
-            settings = {"data": [f"world/evaluation-prompts-{kind}.jsonl"]}
-            directory = tmp_path / kind
-            directory.mkdir(exist_ok=True)
-            runs.append(run(directory, "compare", seed=seed, results=results, settings=settings))
+def compared(tmp_path: Path, file: str, seed: int, gain: float) -> RunRecord:
+    """A run of compare on a file; its gain rises by 0.001 a seed."""
+    policies = [graded("without the skill", 0.5),
+                graded("with the skill", 0.5 + gain + seed / 1000)]  # fmt: skip
+    directory = tmp_path / file
+    directory.mkdir(exist_ok=True)
+    return run(directory, "compare", seed=seed, results={"policies": policies},
+               settings={"data": [f"world/{file}.jsonl"]})  # fmt: skip
+
+
+def test_each_skill_is_judged_on_its_own_prompts_and_on_the_others(tmp_path: Path) -> None:
+    # Summaries cost 0.05 elsewhere, more than counts as none.
+    planted = {"evaluation-prompts-code": 0.2, "evaluation-prompts-other": 0.0,
+               "prompts-shorter": 0.1, "prompts-not-shorter": -0.05}  # fmt: skip
+    runs = [compared(tmp_path, file, seed, gain)
+            for file, gain in planted.items() for seed in range(3)]  # fmt: skip
     effects = skill.analyse(runs, tmp_path)
-    assert verdicts(effects, tmp_path) == ["reproduced"] * 2
-    assert effects[0].estimate.value == pytest.approx(0.2 + 1 / 99)
+    assert verdicts(effects, tmp_path) == ["reproduced"] * 3 + ["not reproduced"]
+    assert [effect.name for effect in effects] == [
+        "A skill mixed into RL is learnt: code",
+        "Mixing the skill in costs nothing elsewhere: code",
+        "A skill mixed into RL is learnt: summaries",
+        "Mixing the skill in costs nothing elsewhere: summaries",
+    ]
+    values = [effect.estimate.value for effect in effects]
+    assert values == pytest.approx([gain + 0.001 for gain in planted.values()])
+    assert {effect.seeds for effect in effects} == {3}
+    assert len({effect.figure for effect in effects}) == 2
+    assert skill.analyse(runs[:6], tmp_path) == effects[:2], "one skill alone is the same"
     runs[0].results["policies"].pop()
     with pytest.raises(RunError, match="needs policies 'with the skill'"):
         skill.analyse(runs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files", [["evaluation-prompts"], ["prompts-code", "prompts-shorter"], ["prompts-story"]]
+)
+def test_prompts_of_no_skill_or_of_several_are_refused(tmp_path: Path, files: list[str]) -> None:
+    settings = {"data": [f"world/{name}.jsonl" for name in files]}
+    mixed = run(tmp_path, "compare", seed=0, settings=settings)
+    with pytest.raises(RunError, match="not the prompts of one skill"):
+        skill.analyse([mixed], tmp_path)
 
 
 @pytest.mark.parametrize(("closed", "expected"), [(0.8, "reproduced"), (0.5, "not reproduced")])

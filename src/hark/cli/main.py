@@ -224,6 +224,13 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
         "Write the built-in world's comparisons: helpful, harmless, voted, binary.",
         "hark playground-comparisons --held-out 400",
     ),
+    "playground-prompts": (
+        DATA,
+        "Part the built-in world's prompts by whether they are of one family.\n\n"
+        "Two files: the prompts of the family, such as requests for code or to make a text "
+        "shorter, and all others; for training with and without a skill.",
+        "hark playground-prompts --data runs/…-playground/data/ppo-prompts.jsonl --family shorter",
+    ),
 }
 """Name → its place in the list, its help (the first sentence is in the list), an example."""
 

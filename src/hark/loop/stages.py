@@ -21,6 +21,7 @@ from hark.loop.labelling import LabelSettings, run_label
 from hark.loop.merging import MergeSettings, merge_inputs, run_merge
 from hark.loop.online.stage import OnlineSettings, online_inputs, run_online
 from hark.loop.outliers import OutliersSettings, guard_files, run_outliers
+from hark.loop.playground_prompts import PlaygroundPromptsSettings, run_playground_prompts
 from hark.loop.preference_training import run_preference
 from hark.loop.preparing import PrepareStageSettings, run_prepare
 from hark.loop.rating import RateSettings, rate_inputs, run_rate
@@ -193,6 +194,14 @@ _ALL = (
         function=_run_opinions,
         inputs=_files(),
         code=("data", "playground"),
+    ),
+    Stage(
+        name="playground-prompts",
+        summary="Part the built-in world's prompts by whether they are of one family.",
+        settings=PlaygroundPromptsSettings,
+        function=run_playground_prompts,
+        inputs=_files("data"),
+        code=("data", "playground", "loop/playground_prompts.py"),
     ),
     Stage(
         name="prepare",
