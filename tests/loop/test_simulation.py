@@ -28,12 +28,12 @@ from hark.feedback.store import Store
 from hark.feedback.studies import Study
 from hark.feedback.tasks import DialogueTask, TaskKind
 from hark.loop.simulation import truths
-from hark.loop.simulation.answering import reply
+from hark.loop.simulation.answering import fingerprint, reply
 from hark.loop.simulation.characters import CrowdSettings, crowd
 from hark.loop.simulation.crowd import Invited, Outcome, WorkSettings, work
 from hark.loop.simulation.findings import findings, kept, suspicions_of
 from hark.loop.simulation.items import playground_items
-from hark.loop.simulation.labeler import wait_for_replies
+from hark.loop.simulation.labeler import MOST_FAILURES, wait_for_replies
 from hark.loop.simulation.latency import Timed
 from hark.playground.demonstrations import imperfect_response
 from hark.playground.tasks import read_prompt
@@ -80,7 +80,7 @@ class Site:
                 crowd(dials), seat, name, settings, notes=self.notes, replies=self.answer_live
             )
 
-    def answer_live(self, client: FeedbackClient, assignment_id: str) -> None:
+    def answer_live(self, client: FeedbackClient, assignment_id: str) -> bool:
         """What the models' route does: replies to the last words, kept in the store."""
         person = client.me().person.id
         _, item = find(self.store, assignment_id, person)
@@ -95,6 +95,7 @@ class Site:
         items.put_candidates(
             self.store, item.id, drawn[:count], assignment_id=assignment_id, turn=live.turn
         )
+        return True
 
     def records(self, study: Study) -> list[dict[str, Any]]:
         with FeedbackClient(self.url, self.token) as owner:
@@ -286,24 +287,42 @@ def test_the_application_finds_the_spammers_and_findings_say_so(site: Site) -> N
 
 
 class Replying:
-    """A client whose models fail once."""
+    """A client whose models fail so often."""
 
-    def __init__(self) -> None:
-        self.asked = 0
+    def __init__(self, failures: int) -> None:
+        self.asked, self.failures = 0, failures
 
     def replies(self, _assignment_id: str) -> Iterator[tuple[str, dict[str, object]]]:
         self.asked += 1
         yield "delta", {"place": 0, "text": "Li"}
-        if self.asked == 1:
+        if self.asked <= self.failures:
             yield "failed", {"message": "away", "retry_seconds": 0.0}
         else:
             yield "done", {}
 
 
 def test_replies_that_fail_are_asked_for_again() -> None:
-    client = Replying()
-    wait_for_replies(typing.cast(FeedbackClient, client), "a")
+    client = Replying(failures=1)
+    assert wait_for_replies(typing.cast(FeedbackClient, client), "a")
     assert client.asked == 2
+
+
+def test_replies_that_always_fail_are_given_up() -> None:
+    client = Replying(failures=99)
+    assert not wait_for_replies(typing.cast(FeedbackClient, client), "a")
+    assert client.asked == MOST_FAILURES
+
+
+def test_who_is_upset_by_one_dialogue_is_not_by_all_of_them() -> None:
+    """All begin with the same empty page."""
+
+    def begun(assignment_id: str) -> ViewBody:
+        task = {"kind": "dialogue", "mode": "helpful", "opening": [], "theme": ""}
+        return view_of(()).model_copy(update={"assignment_id": assignment_id, "task": task})
+
+    careful = crowd(FIVE.model_copy(update={"labelers": 1}))[0]
+    skipped = sum(careful.skips(fingerprint(begun(str(number)))) for number in range(1000))
+    assert 5 < skipped < 40  # 20 on average
 
 
 def test_on_postgresql(postgresql_url: str) -> None:  # noqa: F811

@@ -66,10 +66,14 @@ def reply(labeler: Character, view: ViewBody) -> Reply | None:
 
 
 def fingerprint(view: ViewBody) -> tuple[str, ...]:
-    """What is shown, without ids and places: the same for the same item at any time."""
+    """What is shown, without ids and places: the same for the same item at any time.
+
+    All dialogues begin with the same empty page: `_item` tells these apart.
+    """
     texts = sorted(one.text for one in view.candidates)
     said = [one.content for one in view.messages]
-    return (repr(sorted(view.task.items(), key=str)), *texts, *said)
+    begins = [_item(view)] if view.task["kind"] == "dialogue" and not said else []
+    return (repr(sorted(view.task.items(), key=str)), *texts, *said, *begins)
 
 
 def _item(view: ViewBody) -> str:

@@ -95,7 +95,7 @@ def work(
     settings: WorkSettings,
     *,
     notes: list[Timed],
-    replies: Callable[[FeedbackClient, str], None] = wait_for_replies,
+    replies: Callable[[FeedbackClient, str], bool] = wait_for_replies,
     on_item: Callable[[], None] = lambda: None,
     ledger: Ledger | None = None,
 ) -> Outcome:

@@ -25,6 +25,8 @@ MOST_STEPS: Final = 60
 """Of one item; more is a defect of either side."""
 MOST_STREAMS: Final = 60
 """How often the models' replies are asked for."""
+MOST_FAILURES: Final = 4
+"""How often replies may fail before the item is skipped; between two, servers restart."""
 HEARTBEATS: Final = 0.3
 """Share of the steps during which the page gives a sign of life."""
 
@@ -48,20 +50,24 @@ class Diary:
     """Why there was no more to do."""
 
 
-def wait_for_replies(client: FeedbackClient, assignment_id: str) -> None:
+def wait_for_replies(client: FeedbackClient, assignment_id: str) -> bool:
     """Read the stream of the models' replies to its end; one that fails is asked for again.
 
-    Raises: HarkError if they do not come.
+    Returns whether they came; a model may have nothing to say but what cannot be judged.
+    Raises: HarkError if nothing is heard at all.
     """
-    said = ""
+    said, failures = "", 0
     for _ in range(MOST_STREAMS):
         seconds = 1.0
         try:
             for name, data in client.replies(assignment_id):
                 if name == "done":
-                    return
+                    return True
                 if name == "failed":
                     said, seconds = data["message"], float(data["retry_seconds"])
+                    failures += not data.get("passes", False)
+            if failures >= MOST_FAILURES:
+                return False
         except UnreachableError as error:
             said = str(error)
         time.sleep(seconds)
@@ -81,8 +87,8 @@ class SimulatedLabeler:
     """How long they are gone when they walk off."""
     pages: bool = False
     """Whether they load pages, as a browser does."""
-    replies: Callable[[FeedbackClient, str], None] = wait_for_replies
-    """Waits until the models have answered in an assignment."""
+    replies: Callable[[FeedbackClient, str], bool] = wait_for_replies
+    """Waits until the models have answered in an assignment, and says whether they have."""
     on_item: Callable[[], None] = lambda: None
     """Told of each item that is done."""
     diary: Diary
@@ -135,14 +141,15 @@ class SimulatedLabeler:
     def _label(self, assignment_id: str) -> None:
         view = self._see(assignment_id)
         if view is not None and self.character.skips(fingerprint(view)):
-            self.client.skip(assignment_id, "too upsetting")
-            self.diary.skipped += 1
+            self._skip(assignment_id, "too upsetting")
             return
         for _ in range(MOST_STEPS):
             if view is None:
                 return
-            if view.waits_for_models:  # Somebody who comes back to a dialogue finds it so.
-                self.replies(self.client, assignment_id)
+            if view.waits_for_models:
+                if not self.replies(self.client, assignment_id):
+                    self._skip(assignment_id, "the models' replies fail")
+                    return
                 view = self._see(assignment_id)
                 continue
             due = reply(self.character, view)
@@ -156,10 +163,12 @@ class SimulatedLabeler:
             if told.state == "done":
                 self._done()
                 return
-            if due.kind == "message":
-                self.replies(self.client, assignment_id)
             view = self._see(assignment_id)
         raise HarkError(f"assignment '{assignment_id}' does not come to its end")
+
+    def _skip(self, assignment_id: str, reason: str) -> None:
+        self.client.skip(assignment_id, reason)
+        self.diary.skipped += 1
 
     def _done(self) -> None:
         self.diary.items += 1
