@@ -39,7 +39,7 @@ def preference_run(tmp_path: Path) -> Callable[..., RunRecord]:
 
     def make(
         right: dict[str, float], *, parameters: int = 500_000, stage: str = "preference",
-        **settings: Any,
+        dropped: int = 0, **settings: Any,
     ) -> RunRecord:  # fmt: skip
         path = tmp_path / f"run-{next(count)}"
         path.mkdir()
@@ -50,7 +50,8 @@ def preference_run(tmp_path: Path) -> Callable[..., RunRecord]:
         (path / "config.json").write_text(json.dumps({"effective": effective}))
         results = {
             "parameters": parameters,
-            "comparisons": effective["comparisons"],
+            "comparisons": effective["comparisons"] - dropped,
+            "records_dropped": dropped,
             "details": measured(right),
         }
         manifest = cast(Any, SimpleNamespace(stage=stage, name="", inputs={}))

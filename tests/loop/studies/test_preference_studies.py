@@ -101,7 +101,8 @@ def test_the_ceiling_is_approached_where_comparisons_are_most(
 ) -> None:
     runs = [
         preference_run(
-            {"heldout": accuracy + seed / 200}, seed=seed, comparisons=amount, parameters=size
+            {"heldout": accuracy + seed / 200}, seed=seed, comparisons=amount, parameters=size,
+            dropped=seed % 2,
         )
         for seed in range(3)
         for size, amount, accuracy in (

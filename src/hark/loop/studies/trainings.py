@@ -71,7 +71,8 @@ def _training(run: RunRecord) -> Training:
         settings=settings,
         seed=int(settings["seed"]),
         parameters=int(run.results["parameters"]),
-        comparisons=int(run.results["comparisons"]),
+        # A record too long for the model is dropped: with it, seeds have the same amount.
+        comparisons=int(run.results["comparisons"]) + int(run.results["records_dropped"]),
         measured=measured,
         accuracies=tuple(
             measured.by_file[path].value or 0.0 for path in settings["evaluation_data"]
