@@ -36,7 +36,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     _draw(runs, directory)
     shared: dict[str, Any] = {
         "paper": PAPER, "data": "playground", "seeds": len(runs),
-        "setting": f"{rounds} rounds of dialogues with {_labelers(runs)} simulated labelers "
+        "setting": f"{rounds} rounds of {_task(runs)} with {_labelers(runs)} simulated labelers "
         "through the feedback application, after a start from comparisons of the SFT model's "
         "replies",
     }  # fmt: skip
@@ -186,6 +186,10 @@ def _draw(runs: Sequence[RunRecord], directory: Path) -> None:
     with canvas() as drawing:
         draw_score_histograms(drawing.subplots(), scores)
         save(drawing, directory / "online-scores.png")
+
+
+def _task(runs: Sequence[RunRecord]) -> str:
+    return f"{runs[0].settings['collect']['task']}s"
 
 
 def _labelers(runs: Sequence[RunRecord]) -> int:
