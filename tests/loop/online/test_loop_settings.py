@@ -84,12 +84,24 @@ def test_the_newest_snapshots_answer_and_best_of_k_in_the_first_rounds(
     assert (online.study, online.tranche) == ("weekly-round-2", "online-2")
 
 
+def test_best_of_k_is_voted_on_whatever_the_rounds_ask_for(given: dict[str, Any]) -> None:
+    collect = {"task": "ranking", "prompts": given["policy"]["data"], "responses": 5, "labels": 5}
+    given |= {"collect": collect, "rejection": {"best_of": 4, "labels": 5}}
+    loop = Loop.make(Path("loop"), LoopSettings.parse(given))
+    loop.journal.append(0, "policy", {"run": "policy-0"})
+    studies = [
+        loop.settings.study(one.study, round=1, task=one.task) for one in collections_of(loop, 1)
+    ]
+    assert [one.task for one in studies] == ["vote", "ranking"]
+    assert studies[0].instructions != studies[1].instructions
+
+
 def test_settings_of_the_study_reach_it_but_not_those_of_the_loop(given: dict[str, Any]) -> None:
     study = {"title": "Mine", "overlap": 3}
     loop = LoopSettings.parse({**given, "collect": {"labels": 5, "study": study}})
-    asked = loop.study("mine-round-2", round=2, live=("a", "b"))
+    asked = loop.study("mine-round-2", round=2, task="dialogue", live=("a", "b"))
     assert (asked.title, asked.overlap, asked.round) == ("Mine", 3, 2)
     assert asked.snapshots == ("a", "b")
     wrong = LoopSettings.parse({**given, "collect": {"labels": 5, "study": {"round": 1}}})
     with pytest.raises(HarkError, match=r"collect.study.round would be ignored"):
-        wrong.study("mine-round-2", round=2, live=("a", "b"))
+        wrong.study("mine-round-2", round=2, task="dialogue", live=("a", "b"))

@@ -47,12 +47,16 @@ class Collection:
 
     tranche: str
     study: str
+    task: str
     quota: QuotaSettings
     answering: dict[str, str]
     """Name → model of the snapshots."""
-    live: bool
-    """Whether they answer while people work."""
     best_of: int = 1
+
+    @property
+    def live(self) -> bool:
+        """Whether they answer while people work."""
+        return self.task == "dialogue"
 
 
 def go_on(loop: Loop, request: Request) -> Waiting | None:
@@ -113,9 +117,9 @@ def collections_of(loop: Loop, number: int) -> list[Collection]:
             Collection(
                 tranche=f"{REJECTION}-{number}",
                 study=f"{settings.name}-round-{number}-{REJECTION}",
+                task="vote",
                 quota=settings.rejection,
                 answering={f"{loop.snapshot(START)}-best-of-{best_of}": settings.start},
-                live=False,
                 best_of=best_of,
             )
         )
@@ -126,9 +130,9 @@ def collections_of(loop: Loop, number: int) -> list[Collection]:
         Collection(
             tranche=f"{ONLINE}-{number}",
             study=f"{settings.name}-round-{number}",
+            task=settings.collect.task,
             quota=settings.collect,
             answering={name: models[name] for name in known[-settings.collect.snapshots :]},
-            live=settings.collect.task == "dialogue",
         )
     )
     return found
@@ -153,10 +157,10 @@ def collect_one(loop: Loop, number: int, one: Collection, request: Request) -> W
         return journal.once(number, f"{one.tranche}: {name}", do)
 
     made = step("items", _said(number, f"{one.tranche}: items", lambda: _items(loop, number, one)))
-    study = settings.study(one.study, round=number, live=tuple(one.answering) if one.live else ())
+    live = one.answering if one.live else {}
+    study = settings.study(one.study, round=number, task=one.task, live=tuple(live))
     say(f"[round {number}] {one.tranche}: study '{one.study}'")
     with contextlib.ExitStack() as stack:
-        live = one.answering if one.live else {}
         there = request.stays or request.population is not None
         people = request.population is None
         reached = stack.enter_context(application(loop, live, stays=there, people=people))
@@ -197,7 +201,7 @@ def _items(loop: Loop, number: int, one: Collection) -> dict[str, Any]:
             name: {"model": model, "best_of": one.best_of} for name, model in one.answering.items()
         },
         "data": [str(path) for path in (settings.rejection_prompts if best else collected.prompts)],
-        "task": "vote" if best or collected.task == "dialogue" else collected.task,
+        "task": one.task,
         "responses": 2 if best else collected.responses,
         "start": (number - 1) * one.quota.items,
         "limit": one.quota.items,

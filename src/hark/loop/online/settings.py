@@ -231,15 +231,16 @@ class LoopSettings(LoopParts):
     dtype: Dtype = "float32"
     """Precision of the arithmetic; weights being trained stay in float32."""
 
-    def study(self, name: str, *, round: int, live: tuple[str, ...] = ()) -> StudySettings:
+    def study(
+        self, name: str, *, round: int, task: str, live: tuple[str, ...] = ()
+    ) -> StudySettings:
         """The settings of a round's study. Raises: SettingsError.
 
-        live: names of the snapshots that answer while people work.
+        task: of its items. live: names of the snapshots that answer while people work.
         """
         # Imported here: whoever trains should not wait for a database's library.
         from hark.feedback.studies import StudySettings
 
-        task = self.collect.task if live or self.collect.task != "dialogue" else "vote"
         drawn = {
             "snapshots": list(live),
             "sampling": self.collect.sampling.to_json(),
