@@ -104,9 +104,16 @@ class _Started:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split() if b"spawn_main" in _command(int(pid))]
 
-    def end(self, by: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(by)
-        _, said = self.process.communicate(timeout=LIMIT_SECONDS)
+    def end(self, by: signal.Signals | None = None) -> tuple[int, str]:
+        """Its status and what it said, after a signal or by itself."""
+        if by is not None:
+            self.process.send_signal(by)
+        try:
+            _, said = self.process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
         return self.process.returncode, said
 
     def statuses(self) -> set[str]:
@@ -142,17 +149,16 @@ def test_workers_end_with_the_one_that_started_them(
 ) -> None:
     started = _Started(recipe(steps=100_000), tmp_path / "runs")
     workers = started.workers()
-    started.process.kill()
-    started.process.wait()
+    status, _ = started.end(signal.SIGKILL)
+    assert status == -signal.SIGKILL
     started.until(lambda: not any(map(_command, workers)))
-    started.process.communicate()
 
 
 def test_a_worker_that_is_killed_is_named(recipe: Callable[..., Path], tmp_path: Path) -> None:
     started = _Started(recipe(steps=100_000), tmp_path / "runs")
     os.kill(started.workers()[0], signal.SIGKILL)
-    _, said = started.process.communicate(timeout=LIMIT_SECONDS)
-    assert started.process.returncode == 2
+    status, said = started.end()
+    assert status == 2
     assert re.search(r"process of .* base-seed\d was killed by SIGKILL", said.splitlines()[-1])
     assert "Traceback" not in said
 
