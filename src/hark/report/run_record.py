@@ -52,6 +52,23 @@ class RunRecord:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"the run '{self.path}' has no readable config.json: {error}") from None
 
+    def made(self, model: str) -> RunRecord | None:
+        """The run that made a model named in the settings; None for one that no run of ours made.
+
+        A path that was relative to where the command was given is looked for beside this run too.
+        Raises: RunError for a directory that is in neither place.
+        """
+        for path in (Path(model), self.path.parent / Path(model).name):
+            if (path / "manifest.json").is_file():
+                return RunRecord.read(path)
+        was_local = any(Path(name).is_relative_to(model) for name in self.manifest.inputs)
+        if was_local and not Path(model).exists():
+            raise RunError(
+                f"'{self.path}' was made from '{model}', which is not there; call hark from where "
+                "the run was made, or keep the runs in one directory"
+            )
+        return None
+
     @property
     def label(self) -> str:
         """What a figure calls it: its name, or its stage where it has none."""

@@ -142,10 +142,27 @@ def test_transfer_compares_the_same_seeds_and_amounts(
         transfer.analyse(runs, tmp_path)
 
 
+def test_a_model_is_found_beside_the_run_that_started_from_it(
+    preference_run: MakeRun, imitator: Callable[[str], str]
+) -> None:
+    """Paths are relative to where the command was given, which need not be here."""
+    made = Path(imitator("sft"))
+    run = preference_run({"heldout": 0.6}, model=f"runs/of-another-place/{made.name}")
+    run.manifest.inputs[f"runs/of-another-place/{made.name}/model"] = "a hash"
+    found = run.made(run.settings["model"])
+    assert found is not None
+    assert found.path == made
+    with pytest.raises(RunError, match="was made from 'runs/gone', which is not there"):
+        gone = preference_run({"heldout": 0.6}, model="runs/gone")
+        gone.manifest.inputs["runs/gone/model"] = "a hash"
+        gone.made("runs/gone")
+    assert preference_run({"heldout": 0.6}, model="org/model").made("org/model") is None
+
+
 def test_transfer_finds_the_gain_and_that_it_shrinks(
     preference_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "start_of", lambda model: model)
+    monkeypatch.setattr(transfer, "start_of", lambda each: each.settings["model"])
     runs = [
         preference_run(
             {"heldout": base + (gain if start == transfer.BINARISED else 0.0) + seed / 100},
@@ -256,7 +273,7 @@ def test_imitation_that_started_elsewhere_belongs_to_no_size(
 def test_seeds_are_matched_by_number_not_by_order(
     preference_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "start_of", lambda model: model)
+    monkeypatch.setattr(transfer, "start_of", lambda each: each.settings["model"])
 
     def run(seed: int, start: str, amount: int, gain: float) -> RunRecord:
         return preference_run(

@@ -22,7 +22,6 @@ from hark.loop.studies.trainings import Line, Training, described, plot, trainin
 from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
-from hark.runs.run import resolve_model
 
 PAPER = "Askell et al., 2112.00861, alignment objectives"
 MUCH = 0.1
@@ -98,7 +97,8 @@ def _by_size(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
         if run.manifest.stage == "preference":
             found[sizes[_start(run)]].append(run)
         elif _measures_imitation(run):
-            start = _start(RunRecord.read(Path(run.settings["model"])))
+            imitator = run.made(str(run.settings["model"]))
+            start = None if imitator is None else _start(imitator)
             if start not in sizes:
                 raise DataError(
                     f"the evaluation '{run.path}' is of a model that was not trained from where "
@@ -111,7 +111,9 @@ def _by_size(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
 def _start(run: RunRecord) -> str:
     """Which model a training started from: the hash of its contents, or its name on the Hub."""
     model = str(run.settings["model"])
-    return run.manifest.inputs.get(str(resolve_model(model)), model)
+    hashes = (hash_ for name, hash_ in run.manifest.inputs.items()
+              if Path(name).is_relative_to(model))  # fmt: skip
+    return next(hashes, model)
 
 
 def _measures_imitation(run: RunRecord) -> bool:

@@ -35,6 +35,8 @@ class Training:
     """By file of evaluation data, in the order of the settings."""
     source: str
     """`playground`, or the names of the files it learned from."""
+    start: RunRecord | None
+    """The run that made the model it started from, if one of ours did."""
 
     @property
     def accuracy(self) -> float:
@@ -78,6 +80,7 @@ def _training(run: RunRecord) -> Training:
             measured.by_file[path].value or 0.0 for path in settings["evaluation_data"]
         ),
         source=source_of(settings["data"]),
+        start=run.made(str(settings["model"])),
     )
 
 

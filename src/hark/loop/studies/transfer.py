@@ -65,7 +65,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 
 
 def _by_start(members: Sequence[Training]) -> Starts:
-    found = grouped(members, lambda each: start_of(str(each.settings["model"])))
+    found = grouped(members, start_of)
     return {
         start: dict(sorted(grouped(group, lambda each: each.comparisons).items()))
         for start in (NONE, RANKED, BINARISED)
@@ -73,13 +73,10 @@ def _by_start(members: Sequence[Training]) -> Starts:
     }
 
 
-def start_of(model: str) -> str:
+def start_of(training: Training) -> str:
     """What the model that a training started from had learned."""
-    path = Path(model)
-    if not (path / "manifest.json").exists():
-        return NONE
-    run = RunRecord.read(path)
-    if run.manifest.stage != "preference":
+    run = training.start
+    if run is None or run.manifest.stage != "preference":
         return NONE
     names = [Path(path).name for path in run.settings["data"]]
     return BINARISED if any("binarised" in name for name in names) else RANKED
