@@ -129,7 +129,7 @@ def draw_reward_lines(
     for point in points:
         at_point = (place(point.divergence), point.reward)
         axes.plot(*at_point, marker="*", markersize=11, color=INK, linestyle="none")
-        axes.annotate(point.label, at_point, xytext=(-7, 5), textcoords="offset points", ha="right")
+        axes.annotate(point.label, at_point, xytext=(0, 7), textcoords="offset points", ha="center")
     unit = "√KL from the reference (√nats)" if root else "KL from the reference (nats)"
     axes.set(xlabel=unit, ylabel="reward (score)")
     axes.set_xlim(left=0)

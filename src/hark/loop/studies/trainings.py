@@ -155,6 +155,9 @@ def draw(
         plot(axes, lines, levels=levels)
         if logarithmic:
             axes.set_xscale("log")
+            amounts = sorted({x for line in lines for x in line.x})
+            axes.set_xticks(amounts, [f"{x:,}" for x in amounts])
+            axes.minorticks_off()
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(loc="best")
         save(drawing, path)
