@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hark.errors import DataError, HarkError
+from hark.errors import DataError, HarkError, RunError
 from hark.loop.pipeline import FinishedStage, run_plan
 from hark.loop.plan import Request, plan_recipe
 from hark.loop.recipe import load_recipe
-from hark.loop.side_by_side import Labelled, _portable
+from hark.loop.side_by_side import Labelled, Task, Workers, _portable
 from hark.runs.manifest import Manifest
+from hark.runs.settings import StageSettings
 
 RECIPE = """
 name: beside
@@ -161,6 +163,37 @@ def test_a_worker_that_is_killed_is_named(recipe: Callable[..., Path], tmp_path:
     assert status == 2
     assert re.search(r"process of .* base-seed\d was killed by SIGKILL", said.splitlines()[-1])
     assert "Traceback" not in said
+
+
+def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_named_too() -> None:
+    settings = typing.cast(StageSettings, None)  # Never looked at.
+    with Workers(1) as workers:
+        (one,) = workers._workers
+        one.process.kill()
+        one.process.join()
+        workers.begin(Task(label="base", kind="pretrain", settings=settings, command=()))
+        with pytest.raises(RunError, match="the process of base was killed by SIGKILL"):
+            workers.wait()
+
+
+def test_who_asks_twice_does_not_wait_for_a_worker_that_does_not_end() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    workers = Workers(1)
+    (one,) = workers._workers
+    assert one.process.pid is not None
+    os.kill(one.process.pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt), workers:
+            pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    one.process.join()
+    assert one.process.exitcode == -signal.SIGKILL
 
 
 def test_torchrun_and_jobs_exclude_each_other(

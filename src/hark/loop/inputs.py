@@ -47,7 +47,7 @@ def data_files(text: str) -> list[Path]:
     before it starts.
     """
     path = parse_weighted_path(text).path
-    if (Path(path) / "manifest.json").is_file():
+    if all((Path(path) / name).is_file() for name in ("manifest.json", "config.json")):
         raise DataError(f"'{path}' is a run directory, not data; name a file in its 'data'")
     return [each for each in expand_paths(path) if isinstance(each, Path)]
 

@@ -85,7 +85,11 @@ def _side_by_side(plan: Plan, command: Sequence[str], jobs: int) -> list[Finishe
                 waiting.remove((planned, label))
                 under_way[label] = planned
                 say(f"{label} ({planned.kind})")
-                settings = planned.resolve({name: one.run_path for name, one in finished.items()})
+                runs = {name: one.run_path for name, one in finished.items()}
+                try:
+                    settings = planned.resolve(runs)
+                except HarkError as error:
+                    raise _of_stage(planned, error) from error
                 workers.begin(
                     Task(label=label, kind=planned.kind, settings=settings, command=tuple(command))
                 )

@@ -85,8 +85,13 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.leave()
-        for worker in self._workers:
-            worker.process.join()
+        try:
+            for worker in self._workers:
+                worker.process.join()
+        except KeyboardInterrupt:  # Asked twice, nobody waits.
+            for worker in self._workers:
+                worker.process.kill()
+            raise
 
 
 class _Worker:
@@ -102,14 +107,16 @@ class _Worker:
 
     def begin(self, task: Task) -> None:
         self.task, self._began = task, time.monotonic()
-        self.connection.send(task)
+        # If it was killed while it had nothing to do, `take` says so.
+        with contextlib.suppress(OSError):
+            self.connection.send(task)
 
     def take(self) -> Ended:
         task, self.task = self.task, None
         assert task is not None
         try:
             outcome = self.connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self.process.join()
             status = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "ended"

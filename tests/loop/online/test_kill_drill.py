@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,25 +28,16 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
-    ) as started:
-        yield started
-        started.kill()
-
-
 def acknowledge(place: Path) -> None:
     with (place / "labelers" / "study.jsonl").open("a") as file:
         file.write(json.dumps({"what": "receipt", "kind": "comparison"}) + "\n")
 
 
-def test_kills_are_kept_and_not_done_again(place: Path, child: subprocess.Popen[bytes]) -> None:
-    tell_process(place / "server", SERVER, child.pid)
+def test_kills_are_kept_and_not_done_again(place: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    tell_process(place / "server", SERVER, sleeper.pid)
     killer = Killer.going_on(place, [SERVER, LOOP])
     killer.look(driver=os.getpid())
-    assert child.wait() == -9
+    assert sleeper.wait() == -9
     assert json.loads((place / KILLS).read_text()) == {SERVER: 1}
     killer.look(driver=os.getpid())  # No label has come in since: the loop is left alone.
     again = Killer.going_on(place, [SERVER, LOOP])
@@ -56,11 +46,11 @@ def test_kills_are_kept_and_not_done_again(place: Path, child: subprocess.Popen[
 
 
 def test_a_process_told_of_before_and_gone_is_no_target(
-    place: Path, child: subprocess.Popen[bytes]
+    place: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    tell_process(place / "server", SERVER, child.pid)
-    child.kill()
-    child.wait()
+    tell_process(place / "server", SERVER, sleeper.pid)
+    sleeper.kill()
+    sleeper.wait()
     killer = Killer.going_on(place, [SERVER])
     killer.look(driver=os.getpid())
     assert killer.left == [SERVER]

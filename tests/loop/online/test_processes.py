@@ -3,8 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,46 +23,36 @@ from hark.loop.online.processes import (
 from hark.runs.files import write_json
 
 
-@pytest.fixture
-def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits for its standard input to be closed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
-    ) as child:
-        yield child
-        child.kill()
-
-
 def test_a_process_told_of_is_found_and_killed(
-    tmp_path: Path, stranger: subprocess.Popen[bytes]
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    tell_process(tmp_path, "server", stranger.pid)
+    tell_process(tmp_path, "server", sleeper.pid)
     told = running(tmp_path)["server"]
-    assert told.pid == stranger.pid
+    assert told.pid == sleeper.pid
     assert told.kill()
-    assert stranger.wait() == -9
+    assert sleeper.wait() == -9
     assert running(tmp_path) == {}
     assert not told.kill()
 
 
 def test_a_stranger_with_the_number_of_an_ended_process_is_left_alone(
-    tmp_path: Path, stranger: subprocess.Popen[bytes]
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    started = started_at(stranger.pid)
+    started = started_at(sleeper.pid)
     assert started is not None
-    ended = ToldProcess(pid=stranger.pid, started=started - 1)
+    ended = ToldProcess(pid=sleeper.pid, started=started - 1)
     write_json(tmp_path / processes.PROCESSES, {"server": asdict(ended)})
     assert running(tmp_path) == {}
     assert not ended.kill()
-    assert stranger.poll() is None
+    assert sleeper.poll() is None
 
 
 def test_who_ended_and_was_not_waited_for_does_not_run(
-    stranger: subprocess.Popen[bytes],
+    sleeper: subprocess.Popen[bytes],
 ) -> None:
-    stranger.kill()
-    os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
-    assert started_at(stranger.pid) is None
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert started_at(sleeper.pid) is None
 
 
 def test_a_command_that_begins_forgets_what_was_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hark.errors import DataError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.sizes import slope_in_size
-from hark.loop.studies.trainings import Line, Training, described, plot, trainings
+from hark.loop.studies.trainings import Line, Training, described, name_places, plot, trainings
 from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
@@ -259,9 +259,7 @@ def _figure(by_size: dict[int, Size], directory: Path) -> str:
                 ],
                 levels=[("chance", 0.5)],
             )
-            axes.set_xscale("log")
-            axes.set_xticks(sizes, [f"{size / 1e6:.2g}" for size in sizes])
-            axes.minorticks_off()
+            name_places(axes, {size: f"{size / 1e6:.2g}" for size in sizes})
             axes.set(title=f"{name} task", xlabel="million parameters")
         panels[0].set_ylabel("accuracy, held out")
         panels[0].legend(loc="best")

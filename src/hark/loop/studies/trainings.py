@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,14 +154,19 @@ def draw(
         axes = drawing.add_subplot()
         plot(axes, lines, levels=levels)
         if logarithmic:
-            axes.set_xscale("log")
             amounts = sorted({x for line in lines for x in line.x})
-            axes.set_xticks(amounts, [f"{x:,}" for x in amounts])
-            axes.minorticks_off()
+            name_places(axes, {x: f"{x:,}" for x in amounts})
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend(loc="best")
         save(drawing, path)
     return path.name
+
+
+def name_places(axes: Axes, names: Mapping[float, str]) -> None:
+    """A logarithmic x axis on which these places alone are named."""
+    axes.set_xscale("log")
+    axes.set_xticks([*names], [*names.values()])
+    axes.minorticks_off()
 
 
 def plot(axes: Axes, lines: Sequence[Line], *, levels: Sequence[tuple[str, float]] = ()) -> None:
