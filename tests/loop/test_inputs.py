@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hark.loop.evaluating import is_preference_model
-from hark.loop.inputs import model_files
+from hark.loop.inputs import data_files, model_files
 
 
 def test_an_adapter_depends_on_its_base(tmp_path: Path) -> None:
@@ -22,3 +22,9 @@ def test_an_adapter_depends_on_its_base(tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     assert model_files(str(adapter)) == [adapter]
     assert not is_preference_model(adapter)
+
+
+def test_a_data_directory_with_a_manifest_of_its_own_is_data(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    assert tmp_path / "train.jsonl" in data_files(str(tmp_path))
