@@ -13,7 +13,7 @@ from hark.evaluation.score_elo import ScoreElo, over_estimate, score_elo
 
 
 def test_a_score_of_0_69_is_120_elo_and_66_6_percent_of_wins() -> None:
-    """The paper's own example (section 2.4), from scores to Elo to wins."""
+    """The paper's own example, from scores to Elo to wins."""
     found = {
         one.model: one
         for one in score_elo({"weak": [0.1] * 8, "strong": [0.79] * 8}, range(8), anchor="weak")

@@ -1,6 +1,6 @@
 """Whether predicted probabilities of preference come true.
 
-Bai et al. (2022, "Training a Helpful and Harmless Assistant", section 3.3 and figure 9): a
+Bai et al. (2022, "Training a Helpful and Harmless Assistant", figure 9): a
 preference model predicts that the reply scored Δ higher is preferred with probability σ(Δ); pairs
 are binned by Δ and the observed share is held against the curve 1 / (1 + e^−Δ).
 

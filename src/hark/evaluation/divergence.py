@@ -1,6 +1,6 @@
 """How far a policy has moved: KL(policy ‖ reference), estimated on the policy's own samples.
 
-Bai et al. (2022, section 4.3) plot reward against √KL; InstructGPT (section 3.5) and Stiennon et
+Bai et al. (2022) plot reward against √KL; InstructGPT (section 3.5) and Stiennon et
 al. (2020) report the same sum: log π(y|x) − log π₀(y|x) over the tokens of a reply, averaged over
 replies. Replies must come from the policy itself at temperature 1, without top-k or top-p, or the
 number is the divergence of no policy at all.

@@ -1,6 +1,6 @@
 """How often a scorer puts the better reply first.
 
-The measure of InstructGPT (section 3.5), Bai et al. (2022, section 3) and Stiennon et al. (2020):
+The measure of InstructGPT (section 3.5), Bai et al. (2022) and Stiennon et al. (2020):
 the share of held-out ordered pairs in which the preferred reply has the higher score.
 
 1. A ranking of K replies gives all its ordered pairs, each counted once; they share a prompt and so
@@ -8,7 +8,7 @@ the share of held-out ordered pairs in which the preferred reply has the higher 
 2. Pairs that the labeler called a tie have no right answer; they are left out and counted.
 3. Equal scores on an ordered pair count one half and are counted.
 4. A soft label (a probability) is right for its majority; calibration uses the probability.
-5. Accuracy is also told apart by turn (Bai et al., section 3.2), by file, by labelers held out or
+5. Accuracy is also told apart by turn (Bai et al.), by file, by labelers held out or
    not (InstructGPT, section 5), and where both replies are good (Bai et al., figure 9).
 """
 

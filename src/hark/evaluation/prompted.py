@@ -1,6 +1,6 @@
 """How far a model without a context is from the same model with it, on held-out text.
 
-Askell et al. (2112.00861, section 2.3) judge a distilled context by how nearly the model without it
+Askell et al. (2112.00861) judge a distilled context by how nearly the model without it
 behaves as the prompted one. The measure here is that of their loss, exact where training's is not:
 KL( p₀(x_t | C, x_<t) ‖ p(x_t | x_<t) ) over the whole vocabulary, a mean over tokens of text.
 

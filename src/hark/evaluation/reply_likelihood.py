@@ -1,6 +1,6 @@
 """What a language model thinks of replies, without being asked: their log-likelihoods.
 
-Imitation learning as a way to rank replies (Askell et al., 2112.00861, section 3): a model trained
+Imitation learning as a way to rank replies (Askell et al., 2112.00861): a model trained
 on good samples alone, by its log-probability of each reply; beside it the empirical mutual
 information of the same paper, log P(a | q) − log P(a).
 

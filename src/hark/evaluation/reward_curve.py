@@ -1,6 +1,6 @@
 """The √KL law: reward grows about linearly with the square root of the divergence.
 
-Bai et al. (2022, section 4.3 and figure 4): over most of training, reward ≈ a + b·√KL(π ‖ π₀). How
+Bai et al. (2022, figure 4): over most of training, reward ≈ a + b·√KL(π ‖ π₀). How
 good that description is, is told by the share of variance it explains, beside that of a line in KL.
 
 Intervals: the steps of one training follow one another, and neighbours resemble each other; whole

@@ -1,7 +1,7 @@
 """What a preference model's scores say of Elo, to be held against Elo by votes.
 
 Bai et al. (2204.05862): a gap of 1 in the score of a preference model is odds of e, or
-174 Elo; sections 4.3 and 5 find that Elo predicted so from policies' mean scores is too high for
+174 Elo; the paper finds that Elo predicted so from policies' mean scores is too high for
 policies that were trained against the model.
 
 Departures and choices

@@ -1,4 +1,4 @@
-"""Positive sentiment of a response, the mock reward of Ziegler et al. (1909.08593), section 3.1.1.
+"""Positive sentiment of a response, the mock reward of Ziegler et al. (1909.08593).
 
 Departures: 1. the score is VADER's compound polarity (a lexicon with rules, through its maintained
 library) instead of a classifier trained on reviews, so that nothing must be trained or fetched; a

@@ -1,6 +1,6 @@
 """The stage `preference`: training put together with what is measured of the model it leaves.
 
-Bai et al. (2204.05862), section 3: accuracy on held-out comparisons, by turn and by data set,
+Bai et al. (2204.05862): accuracy on held-out comparisons, by turn and by data set,
 calibration, and accuracy where both replies are good. A run whose predicted preferences do not come
 true says so.
 """

@@ -97,7 +97,7 @@ def run_ppo(settings: PPOStageSettings, run: Run) -> dict[str, Any]:
 
 
 def _reward_curve(settings: PPOStageSettings, run: Run) -> dict[str, Any] | None:
-    """Reward against KL and √KL over the steps of training, as Bai et al. (2022, 4.3) fit it."""
+    """Reward against KL and √KL over the steps of training, as Bai et al. (2022) fit it."""
     steps = [each for each in read_metrics(run.path / "metrics.jsonl") if "kl" in each]
     kl, score = [each["kl"] for each in steps], [each["score"] for each in steps]
     measured = reward_curve(kl, score, seed=settings.seed)
