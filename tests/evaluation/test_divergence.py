@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
-from hark.errors import DataError, HarkError
+from hark.errors import HarkError
 from hark.evaluation.divergence import (
     best_of_n_divergence,
     divergence_from_logprobs,
-    policy_divergence,
 )
+from hark.evaluation.likelihood import sequence_logprobs
 from hark.models.packing import PromptTree
 
 
@@ -31,10 +31,20 @@ def test_best_of_n_has_the_published_values(n, nats):
     assert best_of_n_divergence(n) == pytest.approx(nats, abs=5e-4)
 
 
+def measured(policy, reference, trees):
+    own, theirs = (
+        sequence_logprobs(each, trees, pad_token_id=0, batch_tokens=8192)
+        for each in (policy, reference)
+    )
+    lengths = [len(response) for tree in trees for response in tree.responses]
+    prompts = [tree.prompt for tree in trees for _ in tree.responses]
+    return divergence_from_logprobs(own, theirs, lengths, prompts=prompts)
+
+
 def test_a_policy_is_at_no_distance_from_itself(make_model):
     model = make_model()
     trees = [PromptTree((3, 4), ((5, 6, 7), (8,))), PromptTree((9,), ((10, 11),))]
-    result = policy_divergence(model, model, trees, pad_token_id=0)
+    result = measured(model, model, trees)
     assert result.per_response.value == 0.0
     assert (result.per_response.n, result.per_response.clusters) == (3, 2)
 
@@ -54,13 +64,11 @@ def test_the_estimate_approaches_the_exact_divergence_on_the_policys_own_samples
     trees = [PromptTree((3, 4, 5), tuple((int(token),) for token in drawn))]
     unclustered = divergence_from_logprobs(ours[drawn], theirs[drawn], [1] * 2000).per_response
     assert unclustered.low < exact < unclustered.high
-    packed = policy_divergence(policy, reference, trees, pad_token_id=0).per_response
+    packed = measured(policy, reference, trees).per_response
     assert packed.value == pytest.approx(unclustered.value, rel=1e-4)
     assert packed.state == "one cluster"
 
 
-def test_what_is_no_number_or_no_sample_is_refused(make_model):
+def test_what_is_no_number_is_refused():
     with pytest.raises(HarkError, match="1 of 2 reference log-probabilities are not finite, the f"):
         divergence_from_logprobs([-1.0, -1.0], [-1.0, -math.inf], [1, 1])
-    with pytest.raises(DataError, match="no replies"):
-        policy_divergence(make_model(), make_model(), [], pad_token_id=0)

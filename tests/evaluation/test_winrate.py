@@ -1,33 +1,22 @@
-import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from hark.data.records import Comparison, ask
+from hark.data.records import ask
 from hark.errors import HarkError
 from hark.evaluation.winrate import (
     Judgement,
     WinRate,
-    judge_by_labeler,
     judge_by_scorer,
     judge_by_scores,
     policy_comes_first,
+    rate_of_outcomes,
     win_rate,
 )
 
 PROMPTS = [ask(f"question {n}") for n in range(200)]
-
-
-def prefer_longer(comparison: Comparison) -> Comparison:
-    first, second = map(len, comparison.responses)
-    ranks = (1, 1) if first == second else ((1, 2) if first > second else (2, 1))
-    return dataclasses.replace(comparison, ranks=ranks, labeler="ruler")
-
-
-def prefer_first(comparison: Comparison) -> Comparison:
-    return dataclasses.replace(comparison, probability=0.9)
 
 
 def test_ties_count_one_half_and_are_reported():
@@ -38,25 +27,11 @@ def test_ties_count_one_half_and_are_reported():
     assert result.estimate.low < 2.5 / 4 < result.estimate.high
 
 
-def test_a_labeler_decides_whatever_the_order_of_the_replies():
-    responses = ["long answer"] * 100 + ["mid"] * 50 + ["s"] * 50
-    judgements = judge_by_labeler(prefer_longer, PROMPTS, responses, ["mid"] * 200)
-    assert [j.outcome for j in judgements] == [1.0] * 100 + [0.5] * 50 + [0.0] * 50
-    assert {j.labeler for j in judgements} == {"ruler"}
-
-
-def test_a_judge_who_leans_to_the_first_reply_leans_to_neither_policy():
-    judgements = judge_by_labeler(prefer_first, PROMPTS, ["a"] * 200, ["b"] * 200, seed=1)
-    rate = win_rate(judgements).estimate
-    assert rate.low < 0.5 < rate.high
+def test_the_coin_that_says_who_comes_first_is_fair_and_the_seeds() -> None:
     first = [policy_comes_first(prompt, seed=1) for prompt in PROMPTS]
-    assert [j.outcome == 1.0 for j in judgements] == first
+    assert 80 < sum(first) < 120
+    assert first == [policy_comes_first(prompt, seed=1) for prompt in PROMPTS]
     assert first != [policy_comes_first(prompt, seed=2) for prompt in PROMPTS]
-
-
-def test_a_labeler_who_says_nothing_is_an_error():
-    with pytest.raises(HarkError, match="no judgement on the prompt 'question 0'"):
-        judge_by_labeler(lambda comparison: comparison, PROMPTS[:1], ["a"], ["b"])
 
 
 def test_a_scorer_compares_scores_with_a_tolerance_for_ties():
@@ -89,7 +64,7 @@ def test_scores_that_are_not_numbers_are_refused():
 
 def test_lists_of_different_length_are_refused():
     with pytest.raises(HarkError, match="3 prompts, 2 responses and 3 baseline"):
-        judge_by_labeler(prefer_longer, PROMPTS[:3], ["a", "b"], ["a", "b", "c"])
+        judge_by_scorer(len, PROMPTS[:3], ["a", "b"], ["a", "b", "c"])
 
 
 def test_repeated_judgements_of_a_prompt_do_not_shorten_the_interval():
@@ -102,12 +77,15 @@ def test_repeated_judgements_of_a_prompt_do_not_shorten_the_interval():
 
 def test_labelers_widen_the_interval_when_they_disagree():
     votes = [
-        Judgement(outcome=float(n % 10 < lean), prompt=(n, labeler), labeler=labeler)
+        (float(n % 10 < lean), (n, labeler), labeler)
         for labeler, lean in (("a", 9), ("b", 7), ("c", 4), ("d", 2))
         for n in range(50)
     ]
-    anonymous = [dataclasses.replace(vote, labeler=None) for vote in votes]
-    named, unnamed = win_rate(votes).estimate, win_rate(anonymous).estimate
+    outcomes, prompts, labelers = map(list, zip(*votes, strict=True))
+    named, unnamed = (
+        rate_of_outcomes(np.array(outcomes), ways, level=0.95, resamples=2000, seed=0).estimate
+        for ways in ([prompts, labelers], [prompts])
+    )
     assert (named.clusters, unnamed.clusters) == (4, 200)
     assert named.high - named.low > 3 * (unnamed.high - unnamed.low)
 

@@ -11,20 +11,14 @@ The probabilities of best-of-n are not known; its divergence is `best_of_n_diver
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hark.errors import DataError
 from hark.evaluation.intervals import Estimate, clustered_mean, require_finite
-from hark.evaluation.likelihood import sequence_logprobs
-from hark.models.packing import PromptTree
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,48 +58,6 @@ def divergence_from_logprobs(
     return Divergence(
         per_response=clustered_mean(gaps, clusters=ways, **settings),
         per_token=clustered_mean(gaps / tokens, weights=tokens, clusters=ways, **settings),
-    )
-
-
-def policy_divergence(
-    policy: PreTrainedModel,
-    reference: PreTrainedModel,
-    samples: Sequence[PromptTree],
-    *,
-    pad_token_id: int,
-    batch_tokens: int = 8192,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    on_progress: Callable[[int], None] | None = None,
-) -> Divergence:
-    """Estimate KL(policy ‖ reference), nats, from the policy's replies as tokens.
-
-    samples: prompts with the replies the policy sampled (end token included where there was one).
-    Trees of one prompt are one cluster.
-    Raises: DataError if there are no replies; HarkError if a log-probability is not finite.
-    """
-    lengths = [len(response) for tree in samples for response in tree.responses]
-    if not lengths:
-        raise DataError("there are no replies to measure a divergence on: sample some first")
-    policy_logprobs, reference_logprobs = (
-        sequence_logprobs(
-            model,
-            samples,
-            pad_token_id=pad_token_id,
-            batch_tokens=batch_tokens,
-            on_progress=on_progress,
-        )
-        for model in (policy, reference)
-    )
-    return divergence_from_logprobs(
-        policy_logprobs,
-        reference_logprobs,
-        lengths,
-        prompts=[tree.prompt for tree in samples for _ in tree.responses],
-        level=level,
-        resamples=resamples,
-        seed=seed,
     )
 
 

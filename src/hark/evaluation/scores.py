@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hark.data.records import Comparison, Dialogue
+from hark.data.records import Dialogue
 from hark.errors import HarkError
 from hark.evaluation.intervals import require_finite
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 Scorer = Callable[[list[Dialogue]], "Tensor | NDArray[np.floating[Any]] | list[float]"]
 """Answered dialogues to one number each, higher is better: a model, a lexicon, a gold function."""
-
-Labeler = Callable[[Comparison], Comparison]
-"""An unjudged comparison to the same with ranks or a probability, and who judged."""
 
 
 def score(

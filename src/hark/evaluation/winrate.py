@@ -4,9 +4,8 @@ The measure of InstructGPT (section 4.1, figure 1) and Stiennon et al. (2020): t
 on which the policy beats the baseline.
 
 1. A tie counts one half and is reported; the papers' forms allowed none.
-2. Which reply comes first is decided by a hash of the seed and the prompt, so that a judge who
+2. Which reply a judge sees first is decided by a hash of the seed and the prompt, so that one who
    leans to the first reply leans to neither policy.
-3. A soft judgement (a probability) counts by its majority, as a vote would.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hark.data.records import Comparison, Dialogue, answered
+from hark.data.records import Dialogue, answered
 from hark.errors import HarkError
 from hark.evaluation.intervals import Array, Cluster, Estimate, clustered_rate, require_finite
-from hark.evaluation.scores import Labeler, Scorer, score
+from hark.evaluation.scores import Scorer, score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +32,6 @@ class Judgement:
     """1 the policy won, ½ a tie, 0 the baseline won."""
     prompt: Hashable
     """What the two replies answer; judgements of one prompt form a cluster."""
-    labeler: str | None = None
-    """Who judged; None where the judge is a function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +65,10 @@ def win_rate(
     resamples: int = 2000,
     seed: int = 0,
 ) -> WinRate:
-    """Sum up judgements; the interval is clustered by prompt and, where known, by labeler."""
+    """Sum up judgements; the interval is clustered by prompt."""
     outcomes = np.array([judgement.outcome for judgement in judgements])
-    clusters: list[list[Hashable]] = [[judgement.prompt for judgement in judgements]]
-    if any(judgement.labeler is not None for judgement in judgements):
-        # A verdict by nobody in particular is a labeler of its own, alike to no other.
-        clusters.append([j.labeler or n for n, j in enumerate(judgements)])
-    return rate_of_outcomes(outcomes, clusters, level=level, resamples=resamples, seed=seed)
+    prompts = [judgement.prompt for judgement in judgements]
+    return rate_of_outcomes(outcomes, [prompts], level=level, resamples=resamples, seed=seed)
 
 
 def rate_of_outcomes(
@@ -89,35 +83,6 @@ def rate_of_outcomes(
         ties=int((outcomes == 0.5).sum()),
         losses=int((outcomes == 0.0).sum()),
     )
-
-
-def judge_by_labeler(
-    labeler: Labeler,
-    prompts: Sequence[Dialogue],
-    responses: Sequence[str],
-    baseline_responses: Sequence[str],
-    *,
-    seed: int = 0,
-) -> list[Judgement]:
-    """Ask a labeler about every prompt, the two replies in an order decided by hash.
-
-    Raises: HarkError if the labeler leaves a comparison unjudged.
-    """
-    _require_same_length(prompts, responses, baseline_responses)
-    judgements = []
-    for prompt, ours, theirs in zip(prompts, responses, baseline_responses, strict=True):
-        ours_first = policy_comes_first(prompt, seed=seed)
-        pair = (ours, theirs) if ours_first else (theirs, ours)
-        verdict = labeler(Comparison(prompt=prompt, responses=pair))
-        if not verdict.judged:
-            raise HarkError(
-                f"the labeler gave no judgement on the prompt {prompt[-1].content[:60]!r}: it must "
-                "return the comparison with ranks or a probability"
-            )
-        better = next((first for first, _ in verdict.ordered_pairs()), None)
-        outcome = 0.5 if better is None else float((better == 0) == ours_first)
-        judgements.append(Judgement(outcome=outcome, prompt=prompt, labeler=verdict.labeler))
-    return judgements
 
 
 def judge_by_scorer(
