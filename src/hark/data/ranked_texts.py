@@ -1,6 +1,6 @@
 """Ranked texts of the public kind as comparisons, for preference-model pretraining.
 
-Askell et al. (2112.00861), section 4: answers to one question ordered by their votes, and edits,
+Askell et al. (2112.00861): answers to one question ordered by their votes, and edits,
 where a text that was restored is better than one that was reverted.
 
 Binarised, a pair A ≻ B becomes two comparisons: GOOD:A ≻ BAD:A and BAD:B ≻ GOOD:B. The model then
@@ -67,7 +67,7 @@ class Edit:
 def vote_score(votes: int, *, accepted: bool = False) -> int:
     """round(log₂(1 + upvotes)), plus 1 if accepted, less 1 if the votes are negative.
 
-    Askell et al., appendix C: differences in the order of magnitude of votes, not in the votes.
+    Askell et al.: differences in the order of magnitude of votes, not in the votes.
     """
     return round(math.log2(1 + max(votes, 0))) + accepted - (votes < 0)
 

@@ -45,7 +45,7 @@ def split_by_user(
 
     `validation` and `test` are the shares of *users*; the shares of records follow only roughly.
     By prompt, they are the shares of prompts, and a user may be on several sides: for equal halves
-    of comparisons (Bai et al. 2022, section 4.2) where few users wrote most of them.
+    of comparisons (Bai et al. 2022) where few users wrote most of them.
     Raises: SettingsError unless both are at least 0 and together below 1.
     """
     if validation < 0 or test < 0 or validation + test >= 1:

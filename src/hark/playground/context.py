@@ -1,6 +1,6 @@
 """The playground's own context for context distillation: a preamble and a few short dialogues.
 
-In the manner of Askell et al. (2112.00861, section 2.1), whose preamble introduces an assistant
+In the manner of Askell et al. (2112.00861), whose preamble introduces an assistant
 that is helpful, honest and harmless and is followed by 14 dialogues. Ours is short, because small
 models have a small context.
 """

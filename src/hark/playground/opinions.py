@@ -7,7 +7,7 @@ What people say of replies comes in kinds that pull apart or differ in what they
   Bai et al. (2204.05862);
 * *overall*: all requests, judged as the population judges;
 * *voted*: questions with answers and votes, as public sites have them: noisy, and more votes for
-  what is long, what came first and what many people read (Askell et al., 2112.00861, section 4);
+  what is long, what came first and what many people read (Askell et al., 2112.00861);
 * *binary*: a right answer and a wrong one to questions that have one, as unit tests tell code.
 """
 

@@ -1,4 +1,4 @@
-"""What context distillation can be told. Defaults are those of Bai et al. (2022, appendix A)."""
+"""What context distillation can be told. Defaults are those of Bai et al. (2022)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hark.training.trainer import TrainingSettings
 
 
 class DistillOptimizer(OptimizerSettings):
-    """HH, appendix A: 0.05 of pretraining's learning rate, decayed to 0."""
+    """HH: 0.05 of pretraining's learning rate, decayed to 0."""
 
     learning_rate: float = Field(default=3e-5, gt=0)
     """The highest learning rate: 0.05 of GPT-3's 6e-4. Small models need more: 1e-4 to 1e-3."""

@@ -1,6 +1,6 @@
 """Kullback-Leibler divergence from the reference: estimators and the adaptive coefficient (pure).
 
-Follows Ziegler et al. 2019, section 2.2 (the penalty and its controller). Estimators are named as
+Follows Ziegler et al. 2019 (the penalty and its controller). Estimators are named as
 in Schulman's note "Approximating KL divergence": with x sampled from π and k1 = log π(x) − log
 π_ref(x), each has expectation KL(π‖π_ref).
 
@@ -45,7 +45,7 @@ def sequence_kl(logprobs: Tensor, reference_logprobs: Tensor, lengths: Tensor) -
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveKL:
-    """The coefficient β of the KL penalty and how it follows a target (Ziegler et al., 2.2).
+    """The coefficient β of the KL penalty and how it follows a target (Ziegler et al.).
 
     e = clip(KL/target − 1, ±0.2);  β ← β (1 + e · n/horizon),  n in episodes.
     """

@@ -40,7 +40,7 @@ def shift_to_zero_mean(model: PreTrainedModel, scores: Tensor) -> None:
 def standardise(model: PreTrainedModel, scores: Tensor) -> None:
     """Change gain and bias so that those responses have mean 0 and standard deviation 1.
 
-    The deviation is the population's (divided by n), as in Ziegler et al. (2019), section 2.2.
+    The deviation is the population's (divided by n), as in Ziegler et al. (2019).
     Raises: DataError if all scores are equal: no gain can spread them.
     """
     deviation = float(scores.std(correction=0))

@@ -1,7 +1,7 @@
 """Reinforcement learning from a preference model with PPO, and PPO-ptx.
 
 Follows InstructGPT (2203.02155, section 3.5 and appendix C.4), Stiennon et al. (2009.01325, section
-3.4) and Ziegler et al. (1909.08593, section 2): every prompt is an episode of one response, the
+3.4) and Ziegler et al. (1909.08593): every prompt is an episode of one response, the
 reward is −β(log π − log π_SFT) at each token and the score at the last, advantages come from GAE
 with γ = 1, and the policy follows PPO's clipped objective. Losses and mixing: see `ppo_update`;
 rewards and responses without an end: `rewards`; tokens around the end: `rollout`.

@@ -1,4 +1,4 @@
-"""One PPO step's updates: packed passes over minibatches, losses, gradients (Ziegler et al., 2.1).
+"""One PPO step's updates: packed passes over minibatches, losses, gradients (Ziegler et al.).
 
 1. The mean of a loss is over the response tokens of a minibatch, not over responses: a long
    response weighs by its tokens, as in the code of Ziegler and of Stiennon.

@@ -1,7 +1,7 @@
 """Train a preference (reward) model on judged comparisons.
 
 Follows InstructGPT (2203.02155), section 3.5 and appendix C.2; with other settings Stiennon et al.
-(2009.01325), section 3.4, HH (2204.05862), section 3, and Ziegler et al. (1909.08593), section 2.2.
+(2009.01325), section 3.4, HH (2204.05862) and Ziegler et al. (1909.08593).
 
 1. A ranking of K responses is one element of a batch: the prompt and each response pass the model
    once, and the loss is the mean over its C(K,2) pairs. The mean over a batch gives each comparison
@@ -10,7 +10,7 @@ Follows InstructGPT (2203.02155), section 3.5 and appendix C.2; with other setti
 3. Ziegler's gain and bias are not parameters: the gain is folded into the head's weights, the bias
    kept beside it. Neither changes under the losses used here except through normalisation.
 4. Dropout is off, as in the code of Ziegler et al. and of Stiennon et al.; the papers do not say.
-5. Preference-model pretraining (Askell et al., 2112.00861, section 4) is this stage on comparisons
+5. Preference-model pretraining (Askell et al., 2112.00861) is this stage on comparisons
    made of ranked texts (`hark data ranked`) with a language-modelling coefficient; the run it
    leaves is the model that the next one starts from, head included.
 """

@@ -1,6 +1,6 @@
 """The loss of a batch of comparisons, in one packed forward pass.
 
-Preference-model pretraining adds a language-modelling loss: Askell et al. (2112.00861), section 4.
+Preference-model pretraining adds a language-modelling loss: Askell et al. (2112.00861).
 Departures there:
 
 1. It is taken on the best reply's own tokens, not on the question before it: both replies share it.

@@ -1,6 +1,6 @@
 """From a scorer's numbers to the reward of every token (pure).
 
-Follows Ziegler et al. 2019 (section 2.2 and released code) and Stiennon et al. 2020:
+Follows Ziegler et al. 2019 (paper and released code) and Stiennon et al. 2020:
 
     r_t = −β (log π(y_t) − log π_ref(y_t)),  plus the score of the whole response at its last token.
 

@@ -1,6 +1,6 @@
 """A distribution over the vocabulary as its k likeliest tokens and one class for the rest (pure).
 
-Bai et al. (2022, appendix A) keep of a teacher's prediction the 50 highest log-probabilities and
+Bai et al. (2022) keep of a teacher's prediction the 50 highest log-probabilities and
 the mass that remains as a 51st class. Lumping classes together never raises a divergence, so what
 is measured over these classes is a lower bound of KL(teacher ‖ student) over the vocabulary, and
 equal to it where k is the vocabulary.

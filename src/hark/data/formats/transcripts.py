@@ -1,6 +1,6 @@
 """Anthropic's HH transcripts: `{"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}`.
 
-Both transcripts share every turn but the last reply, which was judged (2204.05862, section 2). The
+Both transcripts share every turn but the last reply, which was judged (2204.05862). The
 same way of writing a dialogue in one string serves the prompts of other formats.
 """
 

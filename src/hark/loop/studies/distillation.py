@@ -1,4 +1,4 @@
-"""Context distillation (Askell et al., 2112.00861; HH, appendix A), over seeds.
+"""Context distillation (Askell et al., 2112.00861; HH), over seeds.
 
 Each run is one of `hark distill` with held-out text. One claim: the model without the context comes
 to behave as the prompted one.
@@ -32,7 +32,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     return [
         Effect(
             name="Context distillation closes the gap to the prompted model",
-            paper="General Language Assistant, 2112.00861; HH, 2204.05862, appendix A",
+            paper="General Language Assistant, 2112.00861; HH, 2204.05862",
             claim="A model fine-tuned on the prompted model's predictions behaves about as it does "
             "with the prompt.",
             setting=f"{len(runs)} students of the quickstart's base model; a context of "
