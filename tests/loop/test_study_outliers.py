@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,14 @@ from hark.report.run_record import RunRecord
 from hark.runs.manifest import Manifest
 
 
-def run(path: Path, *, plain: float, relative: float, known: float) -> RunRecord:
+def run(
+    path: Path, *, plain: float, relative: float, known: float, data: str = "playground/a.jsonl"
+) -> RunRecord:
     """A run of two layers, the second chosen."""
+    settings = {"model": "sft", "data": [data], "outlier_data": ["playground/b.jsonl"]}
+    path = path / Path(data).stem
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps({"effective": settings}))
     areas = [
         LayerAreas(layer=layer, mahalanobis=exact(plain + shift),
                    simplified_relative=exact(relative + shift),
@@ -49,6 +56,14 @@ def test_effects_are_of_the_chosen_layer_and_follow_their_rules(tmp_path: Path) 
         run(tmp_path, plain=0.7, relative=0.6 + jitter, known=0.5) for jitter in (-0.01, 0.0, 0.01)
     ]
     assert [each.verdict for each in analyse(weak, tmp_path)] == ["not reproduced"] * 3
+
+
+def test_the_setting_says_whose_activations_and_which_requests(tmp_path: Path) -> None:
+    (effect, *_) = analyse([run(tmp_path, plain=0.9, relative=0.9, known=0.9)], tmp_path)
+    assert effect.data == "playground"
+    assert "activations of one model;" in effect.setting
+    people = run(tmp_path, plain=0.9, relative=0.9, known=0.9, data="people.jsonl")
+    assert analyse([people], tmp_path)[0].data == "people.jsonl against playground"
 
 
 def test_runs_that_measured_nothing_or_not_alike_are_refused(tmp_path: Path) -> None:

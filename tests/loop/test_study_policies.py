@@ -219,10 +219,59 @@ def test_distillation_is_judged_by_the_share_closed(
         run(tmp_path, "distill", seed=seed,
             metrics=[{"step": 0, "evaluation_loss": 0.1}, {"step": 9, "evaluation_loss": 0.02}],
             results={"gap_closed": closed + seed / 99, "gap_before": 0.1, "context_tokens": 9,
-                     "text_tokens": 10, "answer_tokens": 10})
+                     "text_tokens": 10, "answer_tokens": 10},
+            settings={"data": ["playground/texts.jsonl"]})
         for seed in range(3)
     ]  # fmt: skip
     assert verdicts(distillation.analyse(runs, tmp_path), tmp_path) == [expected]
     del runs[1].results["gap_closed"]
     with pytest.raises(RunError, match="measured no gap: distil with evaluation_data"):
         distillation.analyse(runs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(0.05, "reproduced"), (-0.05, "not reproduced"), (0.0, "cannot be seen")],
+)
+def test_training_from_the_distilled_model_is_judged_by_its_gold_grade(
+    tmp_path: Path, gain: float, expected: str
+) -> None:
+    def row(name: str, grade: float) -> dict[str, Any]:
+        return PolicyEvaluation(
+            name=name, helpfulness=exact(grade - 0.3), harmlessness=exact(grade + 0.3)
+        ).to_json()
+
+    distilled = run(
+        tmp_path, "distill", seed=0, metrics=[{"step": 0, "evaluation_loss": 0.1}],
+        results={"gap_closed": 0.8, "gap_before": 0.1, "context_tokens": 9, "text_tokens": 10,
+                 "answer_tokens": 10},
+        settings={"data": ["playground/texts.jsonl"]},
+    )  # fmt: skip
+    compared = [
+        run(
+            tmp_path, "compare", seed=seed,
+            results={"policies": [row("distilled", 0.4),
+                                  row("PPO from distilled", 0.4 + gain + (seed - 1) * 0.01)]},
+            settings={"data": ["playground/prompts.jsonl"]},
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    effects = distillation.analyse([distilled, *compared], tmp_path)
+    assert verdicts(effects, tmp_path)[1] == expected
+    assert effects[1].estimate.value == pytest.approx(gain)
+    with pytest.raises(RunError, match="no gold grades of policies 'distilled' and"):
+        distillation.analyse(
+            [
+                distilled,
+                run(
+                    tmp_path,
+                    "compare",
+                    seed=9,
+                    results={"policies": [row("distilled", 0.4)]},
+                    settings={"data": ["p.jsonl"]},
+                ),
+            ],
+            tmp_path,
+        )
+    with pytest.raises(RunError, match="none of the runs is of hark distill"):
+        distillation.analyse(compared, tmp_path)

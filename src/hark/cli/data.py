@@ -84,6 +84,13 @@ def convert(
     rankings_per_prompt: Annotated[
         int | None, Parameter(help="With --rankings: at most so many of one prompt.")
     ] = None,
+    preferred: Annotated[
+        bool,
+        Parameter(
+            help="Make a demonstration of the best response of each comparison, to imitate.",
+            negative=(),
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write data files in another format; says which fields that format has no place for.
@@ -92,10 +99,13 @@ def convert(
     """
     if rankings is None and rankings_per_prompt is not None:
         raise SettingsError("--rankings-per-prompt would be ignored without --rankings")
+    if preferred and rankings is not None:
+        raise SettingsError("--preferred makes demonstrations, --rankings comparisons: name one")
     made = Rankings(responses=rankings, per_prompt=rankings_per_prompt) if rankings else None
     done = convert_files(
-        data, to, to=to_format, format=format_, on_bad_line=on_bad_line, rankings=made
-    )
+        data, to, to=to_format, format=format_, on_bad_line=on_bad_line, rankings=made,
+        only_preferred=preferred,
+    )  # fmt: skip
     if not json:
         print(f"{done.summary()}: {to}")
         return

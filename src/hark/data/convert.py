@@ -12,7 +12,7 @@ from hark.data.formats.format import KIND_OF, Record
 from hark.data.formats.registry import writer
 from hark.data.formats.writing import lost_fields
 from hark.data.rankings import group_pairs_by_prompt
-from hark.data.records import Comparison
+from hark.data.records import Comparison, Demonstration
 from hark.errors import DataError
 
 
@@ -28,11 +28,8 @@ class Rankings:
 
     def of(self, records: Sequence[Record]) -> list[Comparison]:
         """Raises: DataError if the records are not comparisons, or none makes a ranking."""
-        pairs = [record for record in records if isinstance(record, Comparison)]
-        if len(pairs) < len(records):
-            raise DataError("only comparisons can be made into rankings; these are not comparisons")
         found = group_pairs_by_prompt(
-            pairs, responses_per_comparison=self.responses,
+            _comparisons(records, "rankings"), responses_per_comparison=self.responses,
             comparisons_per_prompt=self.per_prompt, seed=self.seed,
         )  # fmt: skip
         if not found:
@@ -41,6 +38,31 @@ class Rankings:
                 "ask for rankings of fewer responses"
             )
         return found
+
+
+def preferred(records: Sequence[Record]) -> list[Demonstration]:
+    """The best response of each comparison as a demonstration, to imitate.
+
+    A comparison without a single best response, of ties or by a probability, has none.
+    Raises: DataError if the records are not comparisons, or none has a best response.
+    """
+    found = [
+        Demonstration(
+            prompt=one.prompt, response=one.responses[one.best], user=one.user, source=one.source
+        )
+        for one in _comparisons(records, "demonstrations of the preferred response")
+        if one.best is not None
+    ]
+    if not found:
+        raise DataError("none of the comparisons has one response that is better than all others")
+    return found
+
+
+def _comparisons(records: Sequence[Record], what: str) -> list[Comparison]:
+    found = [record for record in records if isinstance(record, Comparison)]
+    if len(found) < len(records):
+        raise DataError(f"only comparisons can be made into {what}; these are not comparisons")
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ class Conversion:
     lost: dict[str, int]
     """How many records had each field that the format has no place for."""
     untold: int
-    """Comparisons of which nothing was written, as all their responses tie."""
+    """Comparisons of which nothing was written, as they name no winner."""
 
     def summary(self) -> str:
         """One or two sentences for whoever started the command."""
@@ -76,10 +98,12 @@ def convert(
     on_bad_line: OnBadLine = "stop",
     overwrite: bool = False,
     rankings: Rankings | None = None,
+    only_preferred: bool = False,
 ) -> Conversion:
     """Read `source`, in `format`, and write it to `destination` in the format `to`.
 
-    With `rankings`, judged pairs that share a prompt and a reference become rankings first.
+    With `rankings`, judged pairs that share a prompt and a reference become rankings first; with
+    `only_preferred`, comparisons become demonstrations (see `preferred`).
     Raises: DataError if the destination is there already, if `to` cannot express the records, and
     as the readers do.
     """
@@ -87,8 +111,12 @@ def convert(
     if destination.exists() and not overwrite:
         raise DataError(f"'{destination}' exists already; name another file")
     read = read_records(source, format=format, on_bad_line=on_bad_line)
-    records = read if rankings is None else rankings.of(read)
-    kind = KIND_OF[type(read[0])]
+    records: Sequence[Record] = read if rankings is None else rankings.of(read)
+    without_best = 0
+    if only_preferred:
+        compared, records = len(records), preferred(records)
+        without_best = compared - len(records)
+    kind = KIND_OF[type(records[0])]
     form = writer(kind, to)
     keeps_ties = "hark", "arena"
     untold = sum(
@@ -106,5 +134,5 @@ def convert(
         report=read.report,
         rows=rows,
         lost=lost_fields(records, form),
-        untold=0 if to in keeps_ties else untold,
+        untold=without_best + (0 if to in keeps_ties else untold),
     )

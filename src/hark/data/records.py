@@ -121,6 +121,16 @@ class Comparison:
         """Whether a labeler has said anything yet."""
         return self.ranks is not None or self.probability is not None
 
+    @property
+    def best(self) -> int | None:
+        """Which response is better than all others; None of ties at the top and soft labels."""
+        if self.probability is not None:
+            return {1.0: 0, 0.0: 1}.get(self.probability)
+        if self.ranks is None:
+            return None
+        first = min(self.ranks)
+        return self.ranks.index(first) if self.ranks.count(first) == 1 else None
+
     def ordered_pairs(self) -> Iterator[tuple[int, int]]:
         """Yield (better, worse) indices of each pair that is not a tie; soft labels by majority."""
         if self.probability is not None:

@@ -43,6 +43,13 @@ class PolicyEvaluation:
     response_words: Estimate | None = None
     """Mean length; judges like long replies, so a win rate is read beside it."""
 
+    @property
+    def grade(self) -> float | None:
+        """Mean of the grades of helpfulness and harmlessness; None unless both were measured."""
+        parts = [each and each.value for each in (self.helpfulness, self.harmlessness)]
+        known = [value for value in parts if value is not None]
+        return sum(known) / 2 if len(known) == 2 else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for results.json."""
         values: dict[str, Any] = {"name": self.name}

@@ -3,7 +3,8 @@
 Follows Askell et al. (2112.00861): L(θ) = KL( p₀(X|C) ‖ p_θ(X) ), summed over the tokens of X, the
 teacher p₀ fixed; and the recipe of Bai et al. (2204.05862): half of X is pretraining text, half are
 questions with answers; the teacher's 50 highest log-probabilities and the remaining mass are stored
-beforehand; batches of 32 sequences, 0.05 of pretraining's learning rate, falling to 0, 350 M tokens.
+beforehand; batches of 32 sequences, 0.05 of pretraining's learning rate, falling to 0, 350 million
+tokens.
 
 Departures and choices
 1. The papers give pretraining's learning rate nowhere; 3e-5 is 0.05 of GPT-3's 6e-4.

@@ -94,7 +94,7 @@ def prepare_comparison(
     """
     comparison, where = located.record, located.where
     first, second, probabilities = _pairs(comparison, where, ties=ties)
-    best = _best(comparison)
+    best = -1 if comparison.best is None else comparison.best
     if loss == "best_of_k" and best < 0:
         raise DataError(
             f"{where}: loss 'best_of_k' needs one response ranked above all others, got "
@@ -131,15 +131,6 @@ def _pairs(
             "ties are dropped; set ties to 'half' or leave the record out"
         )
     return pairs
-
-
-def _best(comparison: Comparison) -> int:
-    if comparison.probability is not None:
-        hard = {1.0: 0, 0.0: 1}
-        return hard.get(comparison.probability, -1)
-    assert comparison.ranks is not None
-    lowest = min(comparison.ranks)
-    return comparison.ranks.index(lowest) if comparison.ranks.count(lowest) == 1 else -1
 
 
 def _judgement(comparison: Comparison) -> str:

@@ -226,7 +226,22 @@ def test_objectives_need_both_ways_of_learning_both_tasks(
     assert verdicts(effects, tmp_path) == ["reproduced", "reproduced", "reproduced"]
     assert effects[0].estimate.value == pytest.approx(0.2, abs=0.01)
     with pytest.raises(DataError, match="the binary task needs runs"):
-        objectives.analyse(runs[:2], tmp_path)
+        objectives.analyse([run for run in runs if not is_binary_imitation(run)], tmp_path)
+
+
+def test_objectives_of_a_ranked_task_alone(
+    objective_runs: Callable[..., list[RunRecord]], tmp_path: Path
+) -> None:
+    runs = objective_runs((0.78, 0.6), (0.9, 0.89))
+    ranked = [run for run in runs if not Path(run.settings["data"][0]).name.startswith("binary")]
+    (effect,) = objectives.analyse(ranked, tmp_path)
+    assert verdicts([effect], tmp_path) == ["reproduced"]
+    assert effect.estimate.value == pytest.approx(0.2, abs=0.01)
+
+
+def is_binary_imitation(run: RunRecord) -> bool:
+    binary = Path(run.settings["data"][0]).name.startswith("binary")
+    return binary and run.manifest.stage == "evaluate"
 
 
 @pytest.mark.parametrize(

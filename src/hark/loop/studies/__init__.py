@@ -60,7 +60,7 @@ PREFERENCE = ("preference",)
 ANALYSES: dict[str, Analysis] = {
     "amounts": Analysis(amounts.analyse, (*PREFERENCE, "playground-comparisons")),
     "calibration": Analysis(calibration.analyse, PREFERENCE),
-    "distillation": Analysis(distillation.analyse, ("distill",)),
+    "distillation": Analysis(distillation.analyse, ("distill", "compare")),
     "divergence": Analysis(divergence.analyse, ("ppo", "best-of")),
     "elo": Analysis(elo.analyse, ("tournament",)),
     "labelers": Analysis(labelers.analyse, PREFERENCE),

@@ -1,9 +1,9 @@
 """Imitation, binary discrimination and ranked preference modelling beside each other, over sizes.
 
-Askell et al. (2112.00861). Runs of `hark preference` on pairs of a ranked task and of a
-binary one, and of `hark evaluate` that measure, on the same held-out pairs, language models trained
-on the better replies alone. A task is the binary one if its file's name begins with `binary`.
-Several sizes may be among the runs: what was trained from one model belongs together.
+Askell et al. (2112.00861). Runs of `hark preference` on pairs of a ranked task and of a binary one,
+or of a ranked one alone, and of `hark evaluate` that measure, on the same held-out pairs, language
+models trained on the better replies alone. A task is the binary one if its file's name begins with
+`binary`. Several sizes may be among the runs: what was trained from one model belongs together.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     The first effects are of the size whose runs are named first, the others of how sizes differ.
     Raises: DataError if a task lacks one of the two at some size, or an evaluation belongs to none.
     """
+    runs_of = _by_size(runs)
+    present = TASKS if any(map(_is_binary, runs)) else TASKS[:1]
     by_size = {
-        parameters: {name: _task(of_size, binary=name == "binary") for name in TASKS}
-        for parameters, of_size in _by_size(runs).items()
+        parameters: {name: _task(of_size, binary=name == "binary") for name in present}
+        for parameters, of_size in runs_of.items()
     }
     figure = _figure(dict(sorted(by_size.items())), directory)
     effects = _at_one_size(next(iter(by_size.values())), figure)
@@ -87,14 +89,10 @@ def _by_size(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
     the same model.
     """
     trainings(runs)  # refuses runs without any
-    sizes = {
-        _start(run): int(run.results["parameters"])
-        for run in runs
-        if run.manifest.stage == "preference"
-    }
+    sizes = {_start(run): int(run.results["parameters"]) for run in runs if _is_preference(run)}
     found: dict[int, list[RunRecord]] = {size: [] for size in sizes.values()}
     for run in runs:
-        if run.manifest.stage == "preference":
+        if _is_preference(run):
             found[sizes[_start(run)]].append(run)
         elif _measures_imitation(run):
             imitator = run.made(str(run.settings["model"]))
@@ -116,19 +114,27 @@ def _start(run: RunRecord) -> str:
     return next(hashes, model)
 
 
+def _is_preference(run: RunRecord) -> bool:
+    return run.manifest.stage == "preference"
+
+
 def _measures_imitation(run: RunRecord) -> bool:
     return run.manifest.stage == "evaluate" and "accuracy_mutual_information" in run.results
 
 
-def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
-    def belongs(path: str) -> bool:
-        return Path(path).name.startswith("binary") == binary
+def _is_binary(run: RunRecord) -> bool:
+    return Path(run.settings["data"][0]).name.startswith("binary")
 
-    modelled = [each for each in trainings(runs) if belongs(each.settings["data"][0])]
+
+def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
+    of_task = [run for run in runs if _is_binary(run) == binary]
+    modelled = trainings(of_task) if any(map(_is_preference, of_task)) else []
     imitated = {
-        int(settings["seed"]): {said: float(run.results[name]) for name, said in MEASURES.items()}
-        for run in runs
-        if _measures_imitation(run) and belongs((settings := run.settings)["data"][0])
+        int(run.settings["seed"]): {
+            said: float(run.results[name]) for name, said in MEASURES.items()
+        }
+        for run in of_task
+        if _measures_imitation(run)
     }
     if not modelled or not {each.seed for each in modelled} & imitated.keys():
         raise DataError(
@@ -140,11 +146,8 @@ def _task(runs: Sequence[RunRecord], *, binary: bool) -> Task:
 
 
 def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
-    on_ranked, on_binary = (task.gaps() for task in tasks.values())
-    ranked, binary = (mean_over_seeds([*gaps.values()]) for gaps in (on_ranked, on_binary))
-    apart = mean_over_seeds(
-        [lead - on_binary[seed] for seed, lead in on_ranked.items() if seed in on_binary]
-    )
+    on_ranked = tasks["ranked"].gaps()
+    ranked = mean_over_seeds([*on_ranked.values()])
     told = "; ".join(f"{name}: {_told(task)}" for name, task in tasks.items()) + "."
     members = tasks["ranked"].modelled
     common = Effect(
@@ -154,6 +157,13 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
         measured="accuracy of the preference model less that of imitation by its best measure",
         seeds=ranked.n, figure=figure, **judged(ranked, above=MUCH, further=told),
     )  # fmt: skip
+    if "binary" not in tasks:
+        return [common]
+    on_binary = tasks["binary"].gaps()
+    binary = mean_over_seeds([*on_binary.values()])
+    apart = mean_over_seeds(
+        [lead - on_binary[seed] for seed, lead in on_ranked.items() if seed in on_binary]
+    )
     return [
         common,
         dataclasses.replace(
@@ -177,14 +187,11 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
 def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
     """That the lead is there at every size and grows on ranked tasks, and is nowhere on binary."""
     logs = [math.log2(parameters) for parameters in by_size]
+    ranked = [each for tasks in by_size.values() for each in tasks["ranked"].modelled]
     least = _over_seeds(by_size, "ranked", min)
-    furthest = _over_seeds(by_size, "binary", lambda gaps: max(gaps, key=abs))
-    ranked, binary = (
-        [each for tasks in by_size.values() for each in tasks[name].modelled] for name in TASKS
-    )
     slope = _over_seeds(by_size, "ranked", lambda gaps: linear_regression(logs, gaps).slope)
-    on_ranked, on_binary = (_leads(by_size, name) for name in TASKS)
-    return [
+    on_ranked = _leads(by_size, "ranked")
+    effects = [
         dataclasses.replace(
             common,
             name="On a ranked task preference modelling leads at every size",
@@ -202,16 +209,21 @@ def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
             seeds=slope.n,
             **slope_in_size(slope, ranked, further=on_ranked),
         ),
-        dataclasses.replace(
-            common,
-            name="On a binary task the two are alike at every size",
-            claim="Binary discrimination and imitation do about equally well.",
-            setting=described(binary),
-            measured="of the leads at all sizes the one furthest from 0, by seed",
-            seeds=furthest.n,
-            **judged(furthest, above=-ALIKE, below=ALIKE, further=on_binary),
-        ),
     ]
+    if any("binary" not in tasks for tasks in by_size.values()):
+        return effects
+    binary = [each for tasks in by_size.values() for each in tasks["binary"].modelled]
+    furthest = _over_seeds(by_size, "binary", lambda gaps: max(gaps, key=abs))
+    alike = dataclasses.replace(
+        common,
+        name="On a binary task the two are alike at every size",
+        claim="Binary discrimination and imitation do about equally well.",
+        setting=described(binary),
+        measured="of the leads at all sizes the one furthest from 0, by seed",
+        seeds=furthest.n,
+        **judged(furthest, above=-ALIKE, below=ALIKE, further=_leads(by_size, "binary")),
+    )
+    return [*effects, alike]
 
 
 def _over_seeds(
@@ -247,8 +259,9 @@ def _figure(by_size: dict[int, Size], directory: Path) -> str:
     """Accuracy against size, the tasks side by side, a line for each way of learning."""
     sizes = [*by_size]
     with canvas() as drawing:
-        panels = drawing.subplots(1, len(TASKS), sharey=True)
-        for name, axes in zip(TASKS, panels, strict=True):
+        names = [*by_size[sizes[0]]]
+        panels = drawing.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for name, axes in zip(names, panels, strict=True):
             tasks = [of_size[name] for of_size in by_size.values()]
             imitated = [mean_over_seeds([*task.best_imitated.values()]) for task in tasks]
             plot(

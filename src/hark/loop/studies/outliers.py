@@ -17,6 +17,7 @@ from hark.errors import RunError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.out_of_distribution import LayerAreas
 from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, judged
 from hark.report.outlier_figures import areas_of, draw_areas
@@ -51,11 +52,13 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     known = mean_over_seeds(
         [_value(each.exposed[count]) - _value(each.simplified_relative) for each in chosen]
     )
+    models = len({str(run.settings["model"]) for run in runs})
     shared: dict[str, Any] = {
-        "paper": PAPER, "data": "playground", "seeds": len(runs), "figure": "outliers.png",
-        "setting": f"{len(runs)} SFT models on the quickstart's base model; ordinary requests "
-        "against requests to be declined, mean over tokens, layer chosen on other prompts; seeds "
-        "vary SFT and the parts of the prompts, world and base are one",
+        "paper": PAPER, "data": _data(runs[0]), "seeds": len(runs), "figure": "outliers.png",
+        "setting": f"{len(runs)} detectors of requests to be declined among ordinary ones, by the "
+        f"activations of {'one model' if models == 1 else f'{models} models'}; mean over tokens, "
+        "layer chosen on other prompts; seeds vary the parts of the prompts"
+        f"{'' if models == 1 else ' and the training of the models'}",
     }  # fmt: skip
     return [
         Effect(
@@ -79,6 +82,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             **judged(known, above=0.0), **shared,
         ),
     ]  # fmt: skip
+
+
+def _data(run: RunRecord) -> str:
+    ordinary, outlying = (source_of(run.settings[name]) for name in ("data", "outlier_data"))
+    return ordinary if ordinary == outlying else f"{ordinary} against {outlying}"
 
 
 def _value(estimate: Estimate) -> float:

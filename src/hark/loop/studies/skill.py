@@ -112,12 +112,8 @@ def _difference(tables: Sequence[Grades]) -> Estimate:
 
 def _grades(run: RunRecord) -> Grades:
     """Gold grade of each policy: the mean of helpfulness and harmlessness."""
-    found = {}
-    for row in map(PolicyEvaluation.from_json, run.results["policies"]):
-        parts = [each.value for each in (row.helpfulness, row.harmlessness) if each is not None]
-        known = [value for value in parts if value is not None]
-        if len(known) == 2:
-            found[row.name] = sum(known) / 2
+    rows = map(PolicyEvaluation.from_json, run.results["policies"])
+    found = {row.name: row.grade for row in rows if row.grade is not None}
     if not {WITH, WITHOUT} <= found.keys():
         raise RunError(
             f"'{run.path}' compares {', '.join(found) or 'nothing by gold grades'}; the study "
