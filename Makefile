@@ -47,13 +47,13 @@ study: setup ## A recipe on real data: make study RECIPE=hh-small OPTIONS="--inp
 
 # Hours on two cores, two stages at a time; what is complete is not run again. REAL="--input
 # model=SFT_RUN --input helpful=FILE …" adds the effects on comparisons of people
-# (hark run study-hh-preferences-real).
+# (hark run study-hh-real).
 HH_RUNS ?= runs/study-hh
 JOBS ?= 2
 study-hh: setup ## HH's effects on the playground, with seeds and intervals: docs/replications/hh.md
 	set -e; for part in preferences policies elo outliers online; do \
 		$(BIN)/hark run study-hh-$$part --output $(HH_RUNS) --jobs $(JOBS); done
-	$(if $(REAL),$(BIN)/hark run study-hh-preferences-real --output $(HH_RUNS) --jobs $(JOBS) $(REAL))
+	$(if $(REAL),$(BIN)/hark run study-hh-real --output $(HH_RUNS) --jobs $(JOBS) $(REAL))
 	$(BIN)/hark replication $(HH_RUNS)/*-study* --title "HH in small" --into docs/replications/hh \
 		--introduction docs/replications/hh-introduction.md
 
