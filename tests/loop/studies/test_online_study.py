@@ -86,6 +86,21 @@ def test_online_tranches_are_held_against_each_other(tmp_path: Path) -> None:
     assert "80 to 82 pairs" in mixture.measured
 
 
+def test_the_rise_over_all_rounds_is_told_beside_the_gain_of_each(tmp_path: Path) -> None:
+    name = "The last online policy is better than the one that saw no online data"
+    rising = [result(seed) for seed in range(3)]
+    last = len(rising[0]["rounds"]) - 1
+    for seed, one in enumerate(rising):
+        one["rounds"][last]["judge"] = number(0.5 + 0.1 * last + 0.01 * (seed - 1))
+    effect = found(tmp_path / "rising", rising)[name]
+    assert effect.estimate.value == pytest.approx(0.1 * last)
+    assert effect.verdict == "reproduced"
+    falling = copy.deepcopy(rising)
+    for seed, one in enumerate(falling):
+        one["rounds"][last]["judge"] = number(0.4 + 0.01 * seed)
+    assert found(tmp_path / "falling", falling)[name].verdict == "not reproduced"
+
+
 def test_a_single_online_tranche_shows_no_movement(tmp_path: Path) -> None:
     effects = found(tmp_path, [result(seed, rounds=1) for seed in range(3)])
     for name in ("The newest comparisons are harder to call", "Elo rises with rounds"):

@@ -41,6 +41,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         "replies",
     }  # fmt: skip
     effects = [_gain(results, number, shared) for number in range(1, rounds + 1)]
+    effects.append(_rise(results, shared))
     effects += [_scores(results, shared), _accuracy(results, shared), _elo(results, shared)]
     if all(result.get("experiment") for result in results):
         effects.append(_experiment(results, shared))
@@ -56,6 +57,17 @@ def _gain(results: Sequence[Mapping[str, Any]], number: int, shared: Mapping[str
         claim="Each week's policy, trained with the comparisons of the last one, is better.",
         measured="difference in gold score, 0 to 1, paired by held-out prompt",
         figure="online-gold.png", **judged(gain, above=0.0), **shared,
+    )  # fmt: skip
+
+
+def _rise(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
+    """Over all rounds, where the gain of one may be too small to be seen."""
+    rises = [_last_less_first(result["rounds"], "judge") for result in results]
+    return Effect(
+        name="The last online policy is better than the one that saw no online data",
+        claim="Five weeks of online training improve the policy.",
+        measured="gold score, 0 to 1, of the last round's policy less that of round 0",
+        figure="online-gold.png", **judged(_over_seeds(rises), above=0.0), **shared,
     )  # fmt: skip
 
 
