@@ -112,6 +112,21 @@ def test_labels_lead_to_what_they_trained(chain: dict[str, Path], export: Path) 
         descend("nothing", runs)
 
 
+def test_a_rating_beside_comparisons_is_known_and_has_trained_nothing(
+    export: Path, tmp_path: Path
+) -> None:
+    event = rows(export / "events.jsonl")[-1]
+    rating = {**event, "event_id": "rating-1", "kind": "axes"}
+    (export / "events.jsonl").chmod(0o644)
+    with (export / "events.jsonl").open("a") as log:
+        log.write(json.dumps(rating) + "\n")
+    (export / "labels.jsonl").write_text(json.dumps(rating) + "\n")
+    assert trace(export).facts["labels"] == 4
+    made_of(tmp_path / "runs", "preference", export / "comparisons.jsonl")
+    assert names(descend("rating-1", [tmp_path])) == ["rating-1", "study votes"]
+    assert "preference preference" in names(descend(event["event_id"], [tmp_path]))
+
+
 def test_a_label_that_a_merge_left_out_has_trained_nothing(export: Path, tmp_path: Path) -> None:
     values = {
         "tranches": {"votes": {"data": [export / "comparisons.jsonl"], "maximum": 1}},

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hark.errors import DataError, HarkError, RunError
-from hark.feedback.export import check_snapshot, read_about
+from hark.feedback.export import LABELS_FILE, check_snapshot, read_about
 from hark.runs.files import content_hash
 from hark.runs.manifest import Manifest
 
@@ -174,13 +174,23 @@ def _study(export: Path) -> dict[str, Any]:
 
 
 def labels_of(export: Path) -> set[str]:
-    """Ids of the events behind the records of an export."""
+    """Ids of the events behind the records of an export, ratings beside comparisons among them."""
     data = export / read_about(export)["data"]
     if data.suffix != ".jsonl":
         return {row["event_id"] for row in event_rows(export)}
-    found = {row.get("id") or row.get("event_id") for row in _rows(data)}
+    found = _ids(data) | _beside(export)
     # Formats of other tools have no place for an id; all that counted is in the events.
     return {one for one in found if one} or {row["event_id"] for row in event_rows(export)}
+
+
+def _ids(file: Path) -> set[str | None]:
+    return {row.get("id") or row.get("event_id") for row in _rows(file)}
+
+
+def _beside(export: Path) -> set[str | None]:
+    """Ids of labels kept beside the data, which no run reads that reads the data."""
+    kept = export / LABELS_FILE
+    return _ids(kept) if kept.exists() and read_about(export)["data"] != LABELS_FILE else set()
 
 
 def event_rows(export: Path) -> list[dict[str, Any]]:
@@ -283,6 +293,8 @@ def _descendants(
         if label is None or _passed_on(reader, label)
     ]
     if (directory / ABOUT).is_file():
+        if label in _beside(directory):
+            children = [child for child in children if _reads(child, directory / LABELS_FILE)]
         node = _export(directory)
     else:
         manifest = Manifest.read(directory)
@@ -296,6 +308,12 @@ def _descendants(
         kind=node.kind, name=node.name, path=node.path, facts=node.facts,
         state="shown above" if above else node.state, children=tuple(children),
     )  # fmt: skip
+
+
+def _reads(reader: Node, file: Path) -> bool:
+    assert reader.path is not None, "a run"
+    run = Path(reader.path)
+    return any(moved_with(Path(text), run) == file for text in Manifest.read(run).inputs)
 
 
 def _passed_on(run: Path, label: str) -> bool:
