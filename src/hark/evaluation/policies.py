@@ -46,8 +46,8 @@ class PolicyEvaluation:
     @property
     def grade(self) -> float | None:
         """Mean of the grades of helpfulness and harmlessness; None unless both were measured."""
-        parts = [each and each.value for each in (self.helpfulness, self.harmlessness)]
-        known = [value for value in parts if value is not None]
+        parts = (self.helpfulness, self.harmlessness)
+        known = [each.value for each in parts if each is not None and each.value is not None]
         return sum(known) / 2 if len(known) == 2 else None
 
     def to_json(self) -> dict[str, Any]:
