@@ -89,10 +89,11 @@ def update_of(shape: ModelShape, parameters: float, situation: Situation) -> Wor
     return work.update(parameters, shape.layers, devices=situation.devices)
 
 
-def pass_bytes(parameters: float, situation: Situation) -> float:
+def pass_bytes(parameters: float, situation: Situation, *, trained: float | None = None) -> float:
     """Sent by each device in one training pass: weights gathered forward and again backward, and
-    float32 gradients scattered as sums."""
-    return _others(situation) * parameters * (2 * situation.gathered_bytes + 4)
+    float32 gradients of those trained, by default all, scattered as sums."""
+    gradients = 4 * (parameters if trained is None else trained)
+    return _others(situation) * (2 * situation.gathered_bytes * parameters + gradients)
 
 
 def _others(situation: Situation) -> float:

@@ -52,8 +52,22 @@ class Held:
     shape: ModelShape
     parameters: int
     trained: bool = False
+    adapter: int | None = None
+    """Weights of a low-rank adapter beside the parameters, which alone are trained; None: none."""
+    kept_by_adapter: int = 0
+    """Numbers that a token leaves in the adapter for the backward pass."""
     number_bytes: int = 4
     """Of a frozen model's weights; those of trained models are float32."""
+
+    @property
+    def weights(self) -> int:
+        """All that lie there."""
+        return self.parameters + (self.adapter or 0)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Those with gradients and moments, of a model that is trained."""
+        return self.parameters if self.adapter is None else self.adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +117,13 @@ def of_loading(parameters: int, situation: Situation) -> list[MemoryTerm]:
 
 def resident(models: Sequence[Held], situation: Situation) -> list[MemoryTerm]:
     """What is there from the beginning to the end."""
-    trained = sum(model.parameters for model in models if model.trained) / situation.devices
+    trained = [model for model in models if model.trained]
     frozen = [model for model in models if not model.trained]
+    weights = sum(model.weights for model in trained) / situation.devices
+    learning = sum(model.trained_parameters for model in trained) / situation.devices
     terms = [
-        MemoryTerm(name="weights", bytes=4 * trained, when="always"),
-        MemoryTerm(name="optimizer moments", bytes=8 * trained, when="always"),
+        MemoryTerm(name="weights", bytes=4 * weights, when="always"),
+        MemoryTerm(name="optimizer moments", bytes=8 * learning, when="always"),
         MemoryTerm(
             name=f"frozen: {', '.join(model.name for model in frozen)}",
             bytes=sum(each.number_bytes * each.parameters for each in frozen) / situation.devices,
@@ -131,7 +147,7 @@ def of_training(
     scalar: of each model, whether it has a scalar head, without logits.
     has_mask: packed rows under a dense mask (not on a CPU, where attention goes by tree).
     """
-    trained = sum(model.parameters for model in models)
+    trained = sum(model.trained_parameters for model in models)
     tokens = share.pass_tokens
     predicted = share.predicted / share.passes
     logits = [model.shape for model, only in zip(models, scalar, strict=True) if not only]
@@ -143,6 +159,10 @@ def of_training(
             "activations",
             sum(activations(m.shape, tokens, situation, recomputed, read=read) for m in models),
         ),
+        (
+            "adapters' activations",
+            sum(tokens * situation.number_bytes * model.kept_by_adapter for model in models),
+        ),
         ("logits", sum(_logits(shape, predicted) for shape in logits)),
     ]
     if has_mask and not situation.device.is_cpu:
@@ -151,7 +171,8 @@ def of_training(
     if situation.is_sharded:
         terms.append(("gathered layers", sum(_gathered(m.shape, situation) for m in models)))
     elif situation.dtype == "bfloat16":
-        terms.append(("bfloat16 copies of weights", 2.0 * trained))
+        weights = sum(model.weights for model in models)
+        terms.append(("bfloat16 copies of weights", 2.0 * weights))
     return [MemoryTerm(name=name, bytes=size, when="training") for name, size in terms if size]
 
 

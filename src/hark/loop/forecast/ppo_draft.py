@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hark.loop.forecast import memory, work
+from hark.loop.forecast.adapters import NOTE, trained_model
 from hark.loop.forecast.drafts import (
     SCORER_TOKENS,
     Draft,
@@ -38,6 +39,7 @@ def ppo(
         steps=settings.steps,
         phases=tuple(phases),
         memory=lambda models: _memory(settings, models, lengths, situation),
+        notes=(NOTE,) if settings.lora else (),
     )
 
 
@@ -100,22 +102,34 @@ def _updates(
     batches = settings.batch_episodes // settings.minibatch_episodes
     share = share_of(settings.prompts_per_step // batches, lengths, settings, situation)
     forward = forward_of(models.main, share, situation, scalar=False)
-    parameters = float(models.main.parameters)
-    step = update_of(models.main, parameters, situation)
+    held = _trained(settings, models)
+    step = Work()
+    for model in held:
+        step += update_of(model.shape, model.trained_parameters, situation)
     if settings.ema_decay is not None:
-        step += Work(traffic=12 * parameters / situation.devices)
+        step += Work(traffic=12 * held[0].trained_parameters / situation.devices)
     if models.critic is not None:
-        own = models.critic.scalar_parameters
         forward += forward_of(models.critic, share, situation, scalar=True)
-        step += update_of(models.critic, own, situation)
-        parameters += own
     count = settings.updates_per_step
-    trained = work.training(forward, recomputed=settings.activation_checkpointing)
+    passes = work.training(
+        forward, recomputed=settings.activation_checkpointing, adapted=settings.lora is not None
+    )
+    sent = sum(
+        pass_bytes(model.weights, situation, trained=model.trained_parameters) for model in held
+    )
     return PhaseWork(
         name="update",
-        work=(("training", trained.times(count)), ("update", step.times(count))),
-        overlapped_bytes=count * share.passes * pass_bytes(parameters, situation),
+        work=(("training", passes.times(count)), ("update", step.times(count))),
+        overlapped_bytes=count * share.passes * sent,
     )
+
+
+def _trained(settings: PPOStageSettings, models: Models) -> list[Held]:
+    """The policy, and a critic of its own."""
+    policy = trained_model("policy", models.main, settings.lora, scalar=False)
+    if models.critic is None:
+        return [policy]
+    return [policy, trained_model("critic", models.critic, settings.lora, scalar=True)]
 
 
 def _pretraining_share(settings: PPOStageSettings, situation: Situation) -> Share:
@@ -128,27 +142,34 @@ def _pretraining_share(settings: PPOStageSettings, situation: Situation) -> Shar
 def _pretraining(settings: PPOStageSettings, shape: ModelShape, situation: Situation) -> PhaseWork:
     share = _pretraining_share(settings, situation)
     forward = forward_of(shape, share, situation, scalar=False)
-    trained = work.training(forward, recomputed=settings.activation_checkpointing)
+    passes = work.training(
+        forward, recomputed=settings.activation_checkpointing, adapted=settings.lora is not None
+    )
+    policy = trained_model("policy", shape, settings.lora, scalar=False)
+    sent = pass_bytes(policy.weights, situation, trained=policy.trained_parameters)
     count = settings.updates_per_step
     return PhaseWork(
         name="pretraining",
-        work=(("training", trained.times(count)),),
-        overlapped_bytes=count * share.passes * pass_bytes(shape.parameters, situation),
+        work=(("training", passes.times(count)),),
+        overlapped_bytes=count * share.passes * sent,
     )
 
 
 def _memory(
     settings: PPOStageSettings, models: Models, lengths: Lengths, situation: Situation
 ) -> list[MemoryTerm]:
-    """Policy and critic with gradients and moments, the frozen models, and each phase's needs."""
+    """Policy and critic with gradients and moments, the frozen models, and each phase's needs.
+
+    With adapters the reference is the policy without its own, and the average is of adapters.
+    """
     policy = models.main
-    trained = [Held(name="policy", shape=policy, parameters=policy.parameters, trained=True)]
-    frozen = [Held(name="reference", shape=policy, parameters=policy.parameters)]
-    if models.critic is not None:
-        own = models.critic.scalar_parameters
-        trained.append(Held(name="critic", shape=models.critic, parameters=own, trained=True))
+    trained = _trained(settings, models)
+    frozen = []
+    if settings.lora is None:
+        frozen.append(Held(name="reference", shape=policy, parameters=policy.parameters))
     if settings.ema_decay is not None:
-        frozen.append(Held(name="moving average", shape=policy, parameters=policy.parameters))
+        averaged = trained[0].trained_parameters
+        frozen.append(Held(name="moving average", shape=policy, parameters=averaged))
     loaded = sum(model.parameters for model in (*trained, *frozen))
     frozen += [
         Held(

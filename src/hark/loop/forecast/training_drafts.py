@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hark.loop.forecast import memory, work
+from hark.loop.forecast.adapters import NOTE, trained_model
 from hark.loop.forecast.drafts import (
     Draft,
     Models,
@@ -14,8 +15,9 @@ from hark.loop.forecast.drafts import (
     share_of,
     update_of,
 )
-from hark.loop.forecast.memory import Held, MemoryTerm, Situation
+from hark.loop.forecast.memory import MemoryTerm, Situation
 from hark.loop.forecast.work import Lengths
+from hark.models.lora import LoRASettings
 from hark.training.preference_settings import PreferenceSettings
 from hark.training.pretrain import PretrainSettings
 from hark.training.sft import SFTSettings
@@ -54,7 +56,7 @@ def sft(settings: SFTSettings, models: Models, lengths: Lengths, situation: Situ
         _multiplied(phase, extra) if phase.name != "update" else phase for phase in draft.phases
     )
     note = "mixed-in pretraining text is priced like as many tokens of demonstrations"
-    return replace(draft, phases=phases, notes=(note,))
+    return replace(draft, phases=phases, notes=(*draft.notes, note))
 
 
 def preference(
@@ -67,7 +69,7 @@ def preference(
         steps=steps_per_epoch(lengths.examples, batch) * settings.epochs,
     )  # fmt: skip
     notes = ("normalisation is not counted",) if settings.normalise != "none" else ()
-    return replace(draft, notes=notes)
+    return replace(draft, notes=(*draft.notes, *notes))
 
 
 def _multiplied(phase: PhaseWork, factor: float) -> PhaseWork:
@@ -91,25 +93,33 @@ def _trained(
 ) -> Draft:
     """One model, trained by `trainer.fit`."""
     shape, recomputed = models.main, settings.activation_checkpointing
+    lora: LoRASettings | None = getattr(settings, "lora", None)
     share = share_of(batch, lengths, settings, situation)
-    parameters = shape.scalar_parameters if scalar else shape.parameters
+    model = trained_model("model", shape, lora, scalar=scalar)
     forward = forward_of(shape, share, situation, scalar=scalar)
     phases = (
         PhaseWork(name="data", tokens_on_host=batch * lengths.tokens),
         PhaseWork(
             name="forward_backward",
-            work=(("training", work.training(forward, recomputed=recomputed)),),
-            overlapped_bytes=share.passes * pass_bytes(parameters, situation),
+            work=(
+                ("training", work.training(
+                    forward, recomputed=recomputed, adapted=lora is not None
+                )),
+            ),
+            overlapped_bytes=share.passes
+            * pass_bytes(model.weights, situation, trained=model.trained_parameters),
         ),
-        PhaseWork(name="update", work=(("update", update_of(shape, parameters, situation)),)),
-    )
+        PhaseWork(
+            name="update", work=(("update", update_of(shape, model.trained_parameters, situation)),)
+        ),
+    )  # fmt: skip
 
     def terms(models: Models) -> list[MemoryTerm]:
         shape = models.main
-        own = shape.scalar_parameters if scalar else shape.parameters
+        held = [trained_model("model", shape, lora, scalar=scalar)]
+        own = held[0].parameters
         # A preference model is made from the language model, both on the device.
         loaded = own + shape.parameters if scalar else own
-        held = [Held(name="model", shape=shape, parameters=own, trained=True)]
         found = memory.of_loading(loaded, situation) + memory.resident(held, situation)
         found += memory.of_training(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
@@ -118,4 +128,4 @@ def _trained(
             found += memory.of_scoring(shape, own, settings.micro_batch_tokens, situation)
         return found
 
-    return Draft(steps=steps, phases=phases, memory=terms)
+    return Draft(steps=steps, phases=phases, memory=terms, notes=(NOTE,) if lora else ())

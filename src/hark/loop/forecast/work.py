@@ -169,15 +169,17 @@ def forward(
     )
 
 
-def training(forward_pass: Work, *, recomputed: bool = False) -> Work:
+def training(forward_pass: Work, *, recomputed: bool = False, adapted: bool = False) -> Work:
     """Forward and backward; with activation checkpointing the layers are computed once more.
+
+    adapted: adapters alone are trained, and the large matrices need no gradients.
 
     Traffic and blocks stay those of the forward pass: the backward pass multiplies both by the
     same factor everywhere, which is in the device's rates of training.
     """
     times = 4 / 3 if recomputed else 1.0
     return Work(
-        operations=flops.training(1) * forward_pass.operations * times,
+        operations=(flops.training(1, adapted=adapted) + recomputed) * forward_pass.operations,
         traffic=forward_pass.traffic * times,
         blocks=forward_pass.blocks * times,
     )
