@@ -118,6 +118,24 @@ def test_activation_checkpointing_trades_memory_for_time() -> None:
     assert thrifty.step_seconds > plain.step_seconds
 
 
+def test_adapters_need_no_reference_and_hardly_any_moments() -> None:
+    whole = stage(of(base="7b", preference="7b"), "ppo")
+    adapted = stage(of(base="7b", preference="7b", overrides=("ppo.lora.rank=16",)), "ppo")
+    terms = {term.name: term.bytes for term, _ in adapted.memory}
+    # r·(inputs + outputs) of seven layers in each of 32 blocks, policy and critic; a scalar head.
+    adapter = 32 * 16 * (8 * 4096 + 3 * (4096 + 11008))
+    assert terms["optimizer moments"] == 8 * (2 * adapter + 4096) / 8
+    assert terms["frozen: moving average, preference model"] == (
+        4 * adapter + 2 * 6_607_347_712
+    ) / 8  # fmt: skip
+    assert adapted.peak_bytes.value < whole.peak_bytes.value
+    assert adapted.hours.value < whole.hours.value
+    assert adapted.largest is not None
+    assert whole.largest is not None
+    assert adapted.largest.value > whole.largest.value
+    assert adapted.notes == ("the adapters' own products are not counted",)
+
+
 def test_pretraining_text_is_a_phase_of_its_own() -> None:
     found = of()
     names = [phase.name for phase in stage(found, "ppo_ptx").phases]
