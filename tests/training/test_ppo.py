@@ -3,15 +3,19 @@
 import gzip
 import itertools
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from tests.training.conftest import PPOWorld
 
 from hark.data.records import Prompt, ask
 from hark.errors import DataError, ModelError, RunError, SettingsError
 from hark.models.language_model import load_language_model
 from hark.models.scalar_head import load_scalar_model
 from hark.runs.metrics import read_metrics
+from hark.training import ppo_state
 from hark.training.ppo import ppo_step
 from hark.training.ppo_episodes import encode_prompts, prompts_of_step
 
@@ -257,3 +261,26 @@ def test_signs_of_collapse_are_shown_once_and_kept(ppo_world, capsys):
     assert [record["sign"] for record in found].count("kl_explosion") == 1
     assert any("Raise kl_coefficient" in warning for warning in results["warnings"])
     assert capsys.readouterr().err.count("KL reached") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "models"), [({}, 4), ({"critic": "shared"}, 3), ({"lora": {"rank": 2}}, 2)]
+)
+def test_each_model_is_cut_before_the_next_is_read(
+    ppo_world: PPOWorld, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], models: int
+) -> None:
+    done: list[str] = []
+
+    def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            done.append(what)
+            return function(*arguments, **named)
+
+        return call
+
+    for name in ("load_language_model", "load_scalar_model"):
+        monkeypatch.setattr(ppo_state, name, noted("read", getattr(ppo_state, name)))
+    monkeypatch.setattr(ppo_state.parallel, "shard", noted("cut", ppo_state.parallel.shard))
+    ppo_world.state(ppo_world.settings(ema_decay=0.9, **given))
+    # A head on the policy's trunk is cut by itself, and is not read.
+    assert done == ["read", "cut"] * models + ["cut"] * (given.get("critic") == "shared")

@@ -13,13 +13,12 @@ another, of the preference model), and checkpoints hold adapters alone.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hark.errors import ModelError, SettingsError
@@ -40,10 +39,10 @@ from hark.models.language_model import (
     load_language_model,
 )
 from hark.models.lora import (
-    LoRASettings,
     adapter_off,
     adapter_set_to,
     add_adapter,
+    has_adapter,
     restore_adapter,
     trained_weights,
 )
@@ -140,22 +139,27 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     device = choose_device(settings.device)
     source, checkpoint = str(resolve_model(settings.model)), run.latest_checkpoint()
     tokenizer = load_tokenizer(source)
-    # With LoRA the models are their bases until they get their adapters.
+    # With LoRA a model is its base until it gets its adapter.
     whole_models = checkpoint if settings.lora is None else None
+    shares_trunk = settings.critic == "shared"
+    # Each model is cut before the next one is read: a device never holds two of them whole.
     reference = None
     if settings.lora is None:
         reference = load_language_model(source, device=device).requires_grad_(False)
+        _shard(reference, settings)
+    average = _average(settings, source, checkpoint, device)
     policy = load_language_model(whole_models or source, device=device)
     check_match(policy, tokenizer)
-    shares_trunk = settings.critic == "shared"
-    critic = _critic(settings, policy, whole_models)
+    critic = _shared_critic(policy, whole_models) if shares_trunk else None
     if settings.lora is not None:
-        _add_adapters(settings, settings.lora, policy, critic, checkpoint)
-    average = _average(settings, policy, checkpoint)
-    _prepare(settings, policy, critic)
-    for model in (policy, critic.score if shares_trunk else critic, reference, average):
-        if model is not None:
-            parallel.shard(model, bfloat16=settings.dtype == "bfloat16")
+        add_adapter(policy, settings.lora, base=source, seed=settings.seed, checkpoint=checkpoint)
+    _shard(policy, settings, recomputed=True)
+    if critic is None:
+        critic = _critic(settings, policy, checkpoint, device)
+        _shard(critic, settings, recomputed=True)
+    else:
+        _share_adapter(critic, policy, checkpoint)
+        _shard(critic.score, settings)
     trained = [*policy.parameters(), *(critic.score.parameters() if shares_trunk else ())]
     state = PPOState(
         tokenizer=tokenizer,
@@ -182,11 +186,11 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     return state
 
 
-def _prepare(settings: PPOSettings, policy: PreTrainedModel, critic: PreTrainedModel) -> None:
-    if settings.activation_checkpointing:
-        parallel.recompute_blocks(policy)
-        if settings.critic != "shared":
-            parallel.recompute_blocks(critic)
+def _shard(model: nn.Module, settings: PPOSettings, *, recomputed: bool = False) -> None:
+    """recomputed: where the settings ask for activation checkpointing, this model has it."""
+    if recomputed and settings.activation_checkpointing:
+        parallel.recompute_blocks(model)
+    parallel.shard(model, bfloat16=settings.dtype == "bfloat16")
 
 
 def _optimizers(state: PPOState) -> dict[str, torch.optim.Optimizer]:
@@ -255,44 +259,45 @@ def values_of_hidden(critic: PreTrainedModel, hidden: Tensor) -> Tensor:
     return values
 
 
-def _critic(
-    settings: PPOSettings, policy: PreTrainedModel, checkpoint: Path | None
-) -> PreTrainedModel:
-    saved = None if checkpoint is None else checkpoint / VALUE
-    if settings.critic == "shared":
-        critic = (
-            new_scalar_model(policy, initial_std=0.0)
-            if saved is None
-            else load_scalar_model(saved, device=policy.device)
-        )
-        # Registered under the same name, so that the critic is saved and loaded like any other.
-        setattr(critic, critic.base_model_prefix, backbone(policy))
-        return critic
-    origin = _critic_origin(settings)
-    critic = _load_critic(settings, saved or resolve_model(origin), policy.device)
-    _require_same_vocabulary(critic, policy, origin)
+def _shared_critic(policy: PreTrainedModel, checkpoint: Path | None) -> PreTrainedModel:
+    """A head on the policy's trunk."""
+    critic = (
+        new_scalar_model(policy, initial_std=0.0)
+        if checkpoint is None
+        else load_scalar_model(checkpoint / VALUE, device=policy.device)
+    )
+    # Registered under the same name, so that the critic is saved and loaded like any other.
+    setattr(critic, critic.base_model_prefix, backbone(policy))
     return critic
 
 
-def _add_adapters(
-    settings: PPOSettings,
-    lora: LoRASettings,
-    policy: PreTrainedModel,
-    critic: PreTrainedModel,
-    checkpoint: Path | None,
+def _share_adapter(
+    critic: PreTrainedModel, policy: PreTrainedModel, checkpoint: Path | None
 ) -> None:
-    """Freeze policy and critic and give them adapters; only the critic's head stays as it was."""
-    source = str(resolve_model(settings.model))
-    add_adapter(policy, lora, base=source, seed=settings.seed, checkpoint=checkpoint)
-    saved = None if checkpoint is None else checkpoint / VALUE
-    if settings.critic != "shared":
-        base = str(resolve_model(_critic_origin(settings)))
-        add_adapter(critic, lora, base=base, seed=settings.seed, checkpoint=saved)
+    """With LoRA, the adapter of a shared trunk is the policy's, and the head is saved beside it."""
+    if not has_adapter(policy):
         return
-    # The trunk, and with it the adapter, is the policy's.
     critic.peft_config = policy.peft_config
-    if saved is not None:
-        restore_adapter(critic, saved)
+    if checkpoint is not None:
+        restore_adapter(critic, checkpoint / VALUE)
+
+
+def _critic(
+    settings: PPOSettings,
+    policy: PreTrainedModel,
+    checkpoint: Path | None,
+    device: torch.device,
+) -> PreTrainedModel:
+    """A network of its own; with LoRA frozen but for an adapter and the head."""
+    saved = None if checkpoint is None else checkpoint / VALUE
+    origin = _critic_origin(settings)
+    whole = saved if settings.lora is None else None
+    critic = _load_critic(settings, whole or resolve_model(origin), device)
+    _require_same_vocabulary(critic, policy, origin)
+    if settings.lora is not None:
+        base = str(resolve_model(origin))
+        add_adapter(critic, settings.lora, base=base, seed=settings.seed, checkpoint=saved)
+    return critic
 
 
 def _critic_origin(settings: PPOSettings) -> str:
@@ -328,15 +333,15 @@ def _require_same_vocabulary(critic: PreTrainedModel, policy: PreTrainedModel, o
 
 
 def _average(
-    settings: PPOSettings, policy: PreTrainedModel, checkpoint: Path | None
+    settings: PPOSettings, source: str, checkpoint: Path | None, device: torch.device
 ) -> PreTrainedModel | None:
+    """It starts as the policy does."""
     if settings.ema_decay is None or settings.lora is not None:
         return None
-    if checkpoint is None:
-        average = copy.deepcopy(policy)
-    else:
-        average = load_language_model(checkpoint / EMA, device=policy.device)
-    return average.requires_grad_(False)
+    read = source if checkpoint is None else checkpoint / EMA
+    average = load_language_model(read, device=device).requires_grad_(False)
+    _shard(average, settings)
+    return average
 
 
 def _average_adapter(settings: PPOSettings, policy: PreTrainedModel) -> dict[str, Tensor] | None:

@@ -162,6 +162,14 @@ def test_devices_share_what_is_sharded_and_each_gathers_a_whole_model() -> None:
     assert memory.whole_model(p, on(1))[1] == 0
 
 
+def test_each_model_is_whole_beside_the_shards_of_those_before_it() -> None:
+    (term,) = memory.of_loading([100, 80, 90], on(4, cpu=False))
+    assert term.bytes == 4 * (90 + (100 + 80) / 4)
+    (term,) = memory.of_loading([100, 8], on(4, cpu=False))
+    assert term.bytes == 4 * 100
+    assert memory.of_loading([100, 80, 90], on(1)) == []
+
+
 def test_the_cache_is_two_numbers_for_each_slot_layer_and_key_value_width() -> None:
     shape = shape_of(SIZES[1])
     terms = memory.of_generating(shape, on(), rows=8, capacity=50, longest_prompt=30)

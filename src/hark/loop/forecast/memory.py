@@ -1,7 +1,7 @@
 """Memory of one device, term by term: what is always there, and what each phase needs besides.
 
 Follows what hark does (docs/scale.md, "What is where"): float32 weights, gradients and moments in N
-shards, frozen models in shards too, all of which lie on each device whole before they are cut; in
+shards, frozen models in shards too, each of which lies on each device whole before it is cut; in
 training passes the layers gathered one or two at a time; in
 everything without gradients one whole model. One process alone gathers nothing, but autocast keeps
 a bfloat16 copy of the weights it uses. Left out: the framework's own memory and fragmentation, for
@@ -107,12 +107,17 @@ def peak(terms: Iterable[MemoryTerm]) -> float:
     return max(loading, always + max(by_phase.values(), default=0.0))
 
 
-def of_loading(parameters: int, situation: Situation) -> list[MemoryTerm]:
-    """Models that lie on every device whole, in float32, before they are sharded."""
+def of_loading(parameters: Sequence[int], situation: Situation) -> list[MemoryTerm]:
+    """The float32 model that lies on every device whole, beside the shards of those read before.
+
+    parameters: of the models in the order in which they are read and cut.
+    """
     if not situation.is_sharded:
         return []
-    name = "whole models, until they are sharded"
-    return [MemoryTerm(name=name, bytes=4.0 * parameters, when="loading")]
+    cut = [sum(parameters[:place]) / situation.devices for place in range(len(parameters))]
+    most = max(whole + shards for whole, shards in zip(parameters, cut, strict=True))
+    name = "a whole model, until it is sharded"
+    return [MemoryTerm(name=name, bytes=4.0 * most, when="loading")]
 
 
 def resident(models: Sequence[Held], situation: Situation) -> list[MemoryTerm]:

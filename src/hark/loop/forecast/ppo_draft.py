@@ -170,7 +170,8 @@ def _memory(
     if settings.ema_decay is not None:
         averaged = trained[0].trained_parameters
         frozen.append(Held(name="moving average", shape=policy, parameters=averaged))
-    loaded = sum(model.parameters for model in (*trained, *frozen))
+    # Read and cut in this order; an average of adapters alone is made of what is there.
+    loaded = [*frozen, *trained] if settings.lora is None else trained
     frozen += [
         Held(
             name="preference model", shape=shape, parameters=shape.scalar_parameters,
@@ -179,7 +180,7 @@ def _memory(
         for shape in models.scorers
     ]  # fmt: skip
     own_prompts = max(1.0, settings.prompts_per_step / situation.devices)
-    terms = memory.of_loading(loaded, situation)
+    terms = memory.of_loading([model.weights for model in loaded], situation)
     terms += memory.resident([*trained, *frozen], situation)
     terms += _of_training(settings, trained, lengths, situation)
     terms += memory.of_generating(

@@ -120,7 +120,7 @@ def _trained(
         own = held[0].parameters
         # A preference model is made from the language model, both on the device.
         loaded = own + shape.parameters if scalar else own
-        found = memory.of_loading(loaded, situation) + memory.resident(held, situation)
+        found = memory.of_loading([loaded], situation) + memory.resident(held, situation)
         found += memory.of_training(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
         )
