@@ -15,7 +15,7 @@ def test_the_best_response_of_each_comparison_becomes_a_demonstration(tmp_path: 
     write_comparisons(
         source,
         [
-            Comparison(prompt=ask("One"), responses=("a", "b"), ranks=(2, 1), user="u"),
+            Comparison(prompt=ask("One"), responses=("a", "b"), ranks=(2, 1), user="u", id="1"),
             Comparison(prompt=ask("Two"), responses=("c", "d", "e"), ranks=(3, 2, 1)),
             Comparison(prompt=ask("Three"), responses=("f", "g", "h"), ranks=(1, 1, 2)),
             Comparison(prompt=ask("Four"), responses=("i", "j"), probability=0.0),
@@ -29,14 +29,14 @@ def test_the_best_response_of_each_comparison_becomes_a_demonstration(tmp_path: 
         (ask("Two"), "e"),
         (ask("Four"), "j"),
     ]
-    assert found[0].user == "u"
+    assert (found[0].user, found[0].id) == ("u", "1")
     assert (done.kind, done.rows, done.untold) == ("demonstrations", 3, 2)
 
 
 def test_comparisons_without_any_winner_make_no_demonstrations(tmp_path: Path) -> None:
     source, destination = tmp_path / "pairs.jsonl", tmp_path / "preferred.jsonl"
     write_comparisons(source, [Comparison(prompt=ask("Hi"), responses=("a", "b"), ranks=(1, 1))])
-    with pytest.raises(DataError, match="better than all others"):
+    with pytest.raises(DataError, match="better than all others; judge them first"):
         convert(source, destination, only_preferred=True)
     assert not destination.exists()
 

@@ -15,7 +15,7 @@ from hark.feedback.assignment import Assignment
 from hark.feedback.export import export_study
 from hark.feedback.store import Store
 from hark.feedback.studies import Study
-from hark.loop.lineage import Node, descend, trace
+from hark.loop.lineage import Node, descend, labels_of, trace
 from hark.loop.stages import STAGES, run_stage
 from hark.runs.run import Run
 from hark.runs.settings import StageSettings
@@ -110,6 +110,15 @@ def test_labels_lead_to_what_they_trained(chain: dict[str, Path], export: Path) 
     assert names(descend(str(export), runs)) == names(tree)[1:]
     with pytest.raises(RunError, match="no study or label"):
         descend("nothing", runs)
+
+
+def test_ratings_do_not_hide_comparisons_that_have_no_ids(export: Path) -> None:
+    (export / "comparisons.jsonl").chmod(0o644)
+    (export / "comparisons.jsonl").write_text('{"chosen": "a", "rejected": "b"}\n')
+    votes = trace(export).facts["labels"]
+    (export / "labels.jsonl").write_text('{"event_id": "rating-1"}\n')
+    assert trace(export).facts["labels"] == votes == 3
+    assert "rating-1" in labels_of(export)
 
 
 def test_a_rating_beside_comparisons_is_known_and_has_trained_nothing(

@@ -336,6 +336,20 @@ def test_adapters_in_two_processes(world: World) -> None:
             assert_same_adapter(one / "adapter", other / "adapter")
 
 
+def test_a_shared_critics_adapter_goes_from_one_process_to_two(world: World) -> None:
+    def plan(name: str, output: str, **more: Any) -> dict[str, Any]:
+        made = world.plan("ppo", name, output, **more)
+        given = {"lora": {"rank": 4, "alpha": 4}, "critic": "shared", "micro_batch_tokens": 120}
+        return made | {"settings": made["settings"] | given}
+
+    world.alone([plan("shared", "alone"), plan("shared-1-2", "mixed", stop_at=12)])
+    done = world.together([plan("shared-1-2", "mixed")])
+    assert done.returncode == 0, done.stderr
+    one, other = world.run("alone", "shared"), world.run("mixed", "shared-1-2")
+    assert_same_training(one, other)
+    assert_same_adapter(one / "adapter", other / "adapter")
+
+
 def assert_same_adapter(one: Path, other: Path) -> None:
     assert (one / "adapter_config.json").read_bytes() == (
         other / "adapter_config.json"

@@ -43,18 +43,22 @@ class Rankings:
 def preferred(records: Sequence[Record]) -> list[Demonstration]:
     """The best response of each comparison as a demonstration, to imitate.
 
-    A comparison without a single best response, of ties or by a probability, has none.
-    Raises: DataError if the records are not comparisons, or none has a best response.
+    A comparison without a single best response (unjudged, tied, or an uncertain probability) has
+    none. Raises: DataError if the records are not comparisons, or none has a best response.
     """
     found = [
         Demonstration(
-            prompt=one.prompt, response=one.responses[one.best], user=one.user, source=one.source
+            prompt=one.prompt, response=one.responses[one.best], user=one.user, source=one.source,
+            id=one.id,
         )
         for one in _comparisons(records, "demonstrations of the preferred response")
         if one.best is not None
-    ]
+    ]  # fmt: skip
     if not found:
-        raise DataError("none of the comparisons has one response that is better than all others")
+        raise DataError(
+            "none of the comparisons has one response that is judged better than all others; "
+            "judge them first (hark label, hark serve)"
+        )
     return found
 
 
@@ -76,7 +80,7 @@ class Conversion:
     lost: dict[str, int]
     """How many records had each field that the format has no place for."""
     untold: int
-    """Comparisons of which nothing was written, as they name no winner."""
+    """Comparisons of which nothing was written, as none of their responses is best."""
 
     def summary(self) -> str:
         """One or two sentences for whoever started the command."""
@@ -85,7 +89,7 @@ class Conversion:
             fields = ", ".join(f"{name} ({count:,})" for name, count in self.lost.items())
             sentence += f"; the format has no place for: {fields}"
         if self.untold:
-            sentence += f"; {self.untold:,} comparisons without a winner were left out"
+            sentence += f"; {self.untold:,} comparisons without a best response were left out"
         return sentence
 
 
@@ -114,8 +118,8 @@ def convert(
     records: Sequence[Record] = read if rankings is None else rankings.of(read)
     without_best = 0
     if only_preferred:
-        compared, records = len(records), preferred(records)
-        without_best = compared - len(records)
+        without_best, records = len(records), preferred(records)
+        without_best -= len(records)
     kind = KIND_OF[type(records[0])]
     form = writer(kind, to)
     keeps_ties = "hark", "arena"

@@ -123,7 +123,7 @@ class Comparison:
 
     @property
     def best(self) -> int | None:
-        """Which response is better than all others; None of ties at the top and soft labels."""
+        """Which response is better than all others; None where that is unjudged, tied or unsure."""
         if self.probability is not None:
             return {1.0: 0, 0.0: 1}.get(self.probability)
         if self.ranks is None:

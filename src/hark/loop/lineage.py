@@ -178,16 +178,18 @@ def labels_of(export: Path) -> set[str]:
     data = export / read_about(export)["data"]
     if data.suffix != ".jsonl":
         return {row["event_id"] for row in event_rows(export)}
-    found = _ids(data) | _beside(export)
+    found = _ids(data)
     # Formats of other tools have no place for an id; all that counted is in the events.
-    return {one for one in found if one} or {row["event_id"] for row in event_rows(export)}
+    found = found or {row["event_id"] for row in event_rows(export)}
+    return found | _beside(export)
 
 
-def _ids(file: Path) -> set[str | None]:
-    return {row.get("id") or row.get("event_id") for row in _rows(file)}
+def _ids(file: Path) -> set[str]:
+    found = (row.get("id") or row.get("event_id") for row in _rows(file))
+    return {one for one in found if one}
 
 
-def _beside(export: Path) -> set[str | None]:
+def _beside(export: Path) -> set[str]:
     """Ids of labels kept beside the data, which no run reads that reads the data."""
     kept = export / LABELS_FILE
     return _ids(kept) if kept.exists() and read_about(export)["data"] != LABELS_FILE else set()
@@ -287,14 +289,16 @@ def _descendants(
     seen = set() if seen is None else seen
     again = directory in seen
     seen.add(directory)
+    is_export = (directory / ABOUT).is_file()
+    readers = () if again else below.of.get(directory, ())
+    if is_export and label in _beside(directory):
+        readers = tuple(each for each in readers if _reads(each, directory / LABELS_FILE))
     children = [
         _descendants(reader, below, label=label, seen=seen)
-        for reader in (() if again else below.of.get(directory, ()))
+        for reader in readers
         if label is None or _passed_on(reader, label)
     ]
-    if (directory / ABOUT).is_file():
-        if label in _beside(directory):
-            children = [child for child in children if _reads(child, directory / LABELS_FILE)]
+    if is_export:
         node = _export(directory)
     else:
         manifest = Manifest.read(directory)
@@ -310,9 +314,7 @@ def _descendants(
     )  # fmt: skip
 
 
-def _reads(reader: Node, file: Path) -> bool:
-    assert reader.path is not None, "a run"
-    run = Path(reader.path)
+def _reads(run: Path, file: Path) -> bool:
     return any(moved_with(Path(text), run) == file for text in Manifest.read(run).inputs)
 
 

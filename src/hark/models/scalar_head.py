@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,13 +58,39 @@ def new_scalar_model(
     Raises: ModelError if the architecture has no sequence classification class.
     """
     trunk = backbone(language_model)
+    model = _made_like(language_model)
+    backbone(model).load_state_dict(trunk.state_dict())
+    width = model.score.in_features
+    std = (width + 1) ** -0.5 if initial_std is None else initial_std
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.score.weight.copy_(std * torch.randn(1, width, generator=generator))
+    return model.to(language_model.device).eval()
+
+
+def new_scalar_head(language_model: PreTrainedModel) -> PreTrainedModel:
+    """A scalar head of zeros on the language model's own transformer, which is not copied.
+
+    Raises: ModelError as `new_scalar_model`.
+    """
+    with torch.device("meta"):
+        model = _made_like(language_model)
+    setattr(model, model.base_model_prefix, backbone(language_model))
+    model.score.to_empty(device=language_model.device)
+    with torch.no_grad():
+        model.score.weight.zero_()
+    return model.eval()
+
+
+def _made_like(language_model: PreTrainedModel) -> Any:
+    """A model with a scalar head and the transformer of another, but not its weights."""
     config = copy.deepcopy(language_model.config)
     config.num_labels = 1
     config.reward_bias = 0.0
     config.pad_token_id = _padding_id(config)
     try:
         with torch.random.fork_rng(devices=[]):
-            model = AutoModelForSequenceClassification.from_config(
+            return AutoModelForSequenceClassification.from_config(
                 config,
                 dtype=language_model.dtype,
                 attn_implementation=attention_implementation(config),
@@ -74,13 +100,6 @@ def new_scalar_model(
             f"transformers has no sequence classification for {config.model_type} models, which "
             "a preference or value model needs; use another base model"
         ) from None
-    backbone(model).load_state_dict(trunk.state_dict())
-    width = model.score.in_features
-    std = (width + 1) ** -0.5 if initial_std is None else initial_std
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        model.score.weight.copy_(std * torch.randn(1, width, generator=generator))
-    return model.to(language_model.device).eval()
 
 
 def load_scalar_model(

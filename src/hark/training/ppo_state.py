@@ -46,7 +46,7 @@ from hark.models.lora import (
     restore_adapter,
     trained_weights,
 )
-from hark.models.scalar_head import load_scalar_model, new_scalar_model
+from hark.models.scalar_head import load_scalar_model, new_scalar_head
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
 from hark.training.kl import AdaptiveKL
@@ -153,12 +153,13 @@ def start(settings: PPOSettings, run: Run) -> PPOState:
     critic = _shared_critic(policy, whole_models) if shares_trunk else None
     if settings.lora is not None:
         add_adapter(policy, settings.lora, base=source, seed=settings.seed, checkpoint=checkpoint)
+    if critic is not None:
+        _share_adapter(critic, policy, checkpoint)
     _shard(policy, settings, recomputed=True)
     if critic is None:
         critic = _critic(settings, policy, checkpoint, device)
         _shard(critic, settings, recomputed=True)
     else:
-        _share_adapter(critic, policy, checkpoint)
         _shard(critic.score, settings)
     trained = [*policy.parameters(), *(critic.score.parameters() if shares_trunk else ())]
     state = PPOState(
@@ -260,14 +261,16 @@ def values_of_hidden(critic: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def _shared_critic(policy: PreTrainedModel, checkpoint: Path | None) -> PreTrainedModel:
-    """A head on the policy's trunk."""
-    critic = (
-        new_scalar_model(policy, initial_std=0.0)
-        if checkpoint is None
-        else load_scalar_model(checkpoint / VALUE, device=policy.device)
-    )
+    """A head on the policy's trunk.
+
+    Where there is a checkpoint its own copy of the trunk is read too, and never leaves the host.
+    """
+    if checkpoint is None:
+        return new_scalar_head(policy)
+    critic = load_scalar_model(checkpoint / VALUE)
     # Registered under the same name, so that the critic is saved and loaded like any other.
     setattr(critic, critic.base_model_prefix, backbone(policy))
+    critic.score.to(policy.device)
     return critic
 
 

@@ -19,7 +19,12 @@ from torch import Tensor
 
 from hark.errors import SettingsError
 from hark.loop.forecast import memory, work
-from hark.loop.forecast.adapters import adapter_parameters, linear_layers, trained_model
+from hark.loop.forecast.adapters import (
+    adapter_parameters,
+    linear_layers,
+    notes_of,
+    trained_model,
+)
 from hark.loop.forecast.memory import Held
 from hark.models.language_model import Architecture
 from hark.models.lora import LoRASettings, add_adapter, trained_weights
@@ -101,8 +106,34 @@ def test_layers_are_named_as_llamas_and_others_are_refused() -> None:
     assert linear_layers(shape)["down_proj"] == (160, 64)
     gateless = replace(shape, matrices=shape.layers * (4 * 64 * 64 + 2 * 64 * 160))
     assert "gate_proj" not in linear_layers(gateless)
-    with pytest.raises(SettingsError, match=r"names 'q_prj'.*did you mean 'q_proj'\?.*count them"):
+    with pytest.raises(SettingsError, match=r"names 'q_prj'.*did you mean 'q_proj'\?"):
         adapter_parameters(shape, LoRASettings(target_modules=("q_prj",)))
+    other = LoRASettings(target_modules=("c_attn",))
+    assert adapter_parameters(shape, other) == adapter_parameters(shape, LoRASettings())
+    assert notes_of(other, shape)[1:] == (
+        "adapters are counted for all linear layers, as c_attn is no Llama's",
+    )
+
+
+def test_recomputed_layers_keep_one_layers_adapters_and_frozen_ones_gather_no_gradients() -> None:
+    shape = shape_of(SIZES[1])
+    adapted = trained_model("m", shape, LoRASettings(rank=4), scalar=False)
+    whole = trained_model("m", shape, None, scalar=False)
+
+    def term(held: Held, name: str, devices: int = 1, *, recomputed: bool = False) -> float:
+        situation = on(devices, cpu=devices == 1)
+        terms = memory.of_training(
+            [held], share(), situation, scalar=[False], recomputed=recomputed
+        )
+        return bytes_of(terms, name)
+
+    kept = term(adapted, "adapters' activations")
+    assert term(adapted, "adapters' activations", recomputed=True) == kept / shape.layers
+    gathered = 4 * (2 * shape.block_parameters + shape.outside)
+    assert term(adapted, "gathered layers", 4) == gathered
+    assert term(whole, "gathered layers", 4) == gathered + 4 * (
+        shape.block_parameters + shape.outside
+    )
 
 
 def test_a_whole_model_is_trained_without_lora() -> None:

@@ -62,8 +62,8 @@ def test_sizes_follow_the_references_and_a_stage_may_have_its_own() -> None:
         2 * 4 * policy + 2 * critic
     ) / 8  # fmt: skip
     loading = [term.bytes for term, _ in stage(found, "ppo").memory if term.when == "loading"]
-    # The policy is read whole beside the shards of its reference and moving average.
-    assert loading == [4 * (policy + 2 * policy / 8)]
+    # The policy is read whole beside shards of preference model, reference and moving average.
+    assert loading == [4 * (policy + 2 * policy / 8) + 2 * critic / 8]
     assert not stage(found, "ppo").fits
 
 

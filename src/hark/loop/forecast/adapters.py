@@ -13,22 +13,35 @@ from hark.loop.forecast.memory import Held
 from hark.loop.forecast.shapes import ModelShape
 from hark.models.lora import LoRASettings
 
-NOTE = "the adapters' own products are not counted"
+
+def notes_of(lora: LoRASettings | None, shape: ModelShape) -> tuple[str, ...]:
+    """What is to be said of a forecast with adapters."""
+    if lora is None:
+        return ()
+    note = "the adapters' own products are not counted"
+    unknown = sorted({*lora.target_modules} - linear_layers(shape).keys())
+    if not unknown:
+        return (note,)
+    return (
+        note,
+        f"adapters are counted for all linear layers, as {', '.join(unknown)} is no Llama's",
+    )
 
 
 def adapted_layers(shape: ModelShape, lora: LoRASettings) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of the linear layers of one block that get an adapter, by their names.
 
-    Raises: SettingsError for a name that no Llama-like model has.
+    All of them, where a name is not one of Llama's.
+    Raises: SettingsError for a name that is nearly one of them.
     """
     every = linear_layers(shape)
-    for name in lora.target_modules:
-        if name not in every:
+    unknown = [name for name in lora.target_modules if name not in every]
+    for name in unknown:
+        if meant := did_you_mean(name, every):
             raise SettingsError(
-                f"lora.target_modules names '{name}', and a forecast knows the layers "
-                f"{', '.join(every)}{did_you_mean(name, every)}; leave it out to count them all"
+                f"lora.target_modules names '{name}', which no Llama-like model has{meant}"
             )
-    return {name: every[name] for name in lora.target_modules or every}
+    return {name: every[name] for name in (() if unknown else lora.target_modules) or every}
 
 
 def linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:

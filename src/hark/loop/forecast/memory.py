@@ -60,6 +60,11 @@ class Held:
     """Of a frozen model's weights; those of trained models are float32."""
 
     @property
+    def bytes(self) -> float:
+        """Of its weights, whole."""
+        return float(self.number_bytes * self.weights)
+
+    @property
     def weights(self) -> int:
         """All that lie there."""
         return self.parameters + (self.adapter or 0)
@@ -107,17 +112,16 @@ def peak(terms: Iterable[MemoryTerm]) -> float:
     return max(loading, always + max(by_phase.values(), default=0.0))
 
 
-def of_loading(parameters: Sequence[int], situation: Situation) -> list[MemoryTerm]:
-    """The float32 model that lies on every device whole, beside the shards of those read before.
+def of_loading(sizes: Sequence[float], situation: Situation) -> list[MemoryTerm]:
+    """What lies on every device whole, beside the shards of what was read before.
 
-    parameters: of the models in the order in which they are read and cut.
+    sizes: bytes of the models, in the order in which they are read and cut.
     """
     if not situation.is_sharded:
         return []
-    cut = [sum(parameters[:place]) / situation.devices for place in range(len(parameters))]
-    most = max(whole + shards for whole, shards in zip(parameters, cut, strict=True))
-    name = "a whole model, until it is sharded"
-    return [MemoryTerm(name=name, bytes=4.0 * most, when="loading")]
+    cut = [sum(sizes[:place]) / situation.devices for place in range(len(sizes))]
+    most = max(whole + shards for whole, shards in zip(sizes, cut, strict=True))
+    return [MemoryTerm(name="whole, until it is sharded", bytes=most, when="loading")]
 
 
 def resident(models: Sequence[Held], situation: Situation) -> list[MemoryTerm]:
@@ -166,7 +170,14 @@ def of_training(
         ),
         (
             "adapters' activations",
-            sum(tokens * situation.number_bytes * model.kept_by_adapter for model in models),
+            sum(
+                tokens
+                * situation.number_bytes
+                * model.kept_by_adapter
+                # Computed again, only one layer's are there at a time.
+                / (model.shape.layers if recomputed else 1)
+                for model in models
+            ),
         ),
         ("logits", sum(_logits(shape, predicted) for shape in logits)),
     ]
@@ -174,7 +185,7 @@ def of_training(
         # A row is as wide as the longest example; the mask and the comparison it is made from.
         terms.append(("attention mask", 5.0 * tokens * share.lengths.longest))
     if situation.is_sharded:
-        terms.append(("gathered layers", sum(_gathered(m.shape, situation) for m in models)))
+        terms.append(("gathered layers", sum(_gathered(model, situation) for model in models)))
     elif situation.dtype == "bfloat16":
         weights = sum(model.weights for model in models)
         terms.append(("bfloat16 copies of weights", 2.0 * weights))
@@ -217,9 +228,14 @@ def _logits(shape: ModelShape, predicted: float) -> float:
     return kept_logits(shape, predicted) + 8.0 * chunk * shape.vocabulary
 
 
-def _gathered(shape: ModelShape, situation: Situation) -> float:
-    """Two layers and what lies outside, with the gradients of one layer and of the outside."""
-    return situation.gathered_bytes * (3.0 * shape.block_parameters + 2.0 * shape.outside)
+def _gathered(model: Held, situation: Situation) -> float:
+    """Two layers and what lies outside, with the gradients of one layer and of the outside.
+
+    What an adapter leaves frozen has no gradients.
+    """
+    shape, gradients = model.shape, 0.0 if model.adapter is not None else 1.0
+    layers = (2.0 + gradients) * shape.block_parameters
+    return situation.gathered_bytes * (layers + (1.0 + gradients) * shape.outside)
 
 
 def of_generating(

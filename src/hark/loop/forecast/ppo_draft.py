@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hark.loop.forecast import memory, work
-from hark.loop.forecast.adapters import NOTE, trained_model
+from hark.loop.forecast.adapters import notes_of, trained_model
 from hark.loop.forecast.drafts import (
     SCORER_TOKENS,
     Draft,
@@ -39,7 +39,7 @@ def ppo(
         steps=settings.steps,
         phases=tuple(phases),
         memory=lambda models: _memory(settings, models, lengths, situation),
-        notes=(NOTE,) if settings.lora else (),
+        notes=notes_of(settings.lora, models.main),
     )
 
 
@@ -172,15 +172,16 @@ def _memory(
         frozen.append(Held(name="moving average", shape=policy, parameters=averaged))
     # Read and cut in this order; an average of adapters alone is made of what is there.
     loaded = [*frozen, *trained] if settings.lora is None else trained
-    frozen += [
+    scorers = [
         Held(
             name="preference model", shape=shape, parameters=shape.scalar_parameters,
             number_bytes=situation.number_bytes,
         )
         for shape in models.scorers
     ]  # fmt: skip
+    frozen += scorers
     own_prompts = max(1.0, settings.prompts_per_step / situation.devices)
-    terms = memory.of_loading([model.weights for model in loaded], situation)
+    terms = memory.of_loading([model.bytes for model in (*scorers, *loaded)], situation)
     terms += memory.resident([*trained, *frozen], situation)
     terms += _of_training(settings, trained, lengths, situation)
     terms += memory.of_generating(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hark.loop.forecast import memory, work
-from hark.loop.forecast.adapters import NOTE, trained_model
+from hark.loop.forecast.adapters import notes_of, trained_model
 from hark.loop.forecast.drafts import (
     Draft,
     Models,
@@ -120,7 +120,7 @@ def _trained(
         own = held[0].parameters
         # A preference model is made from the language model, both on the device.
         loaded = own + shape.parameters if scalar else own
-        found = memory.of_loading([loaded], situation) + memory.resident(held, situation)
+        found = memory.of_loading([4.0 * loaded], situation) + memory.resident(held, situation)
         found += memory.of_training(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
         )
@@ -128,4 +128,4 @@ def _trained(
             found += memory.of_scoring(shape, own, settings.micro_batch_tokens, situation)
         return found
 
-    return Draft(steps=steps, phases=phases, memory=terms, notes=(NOTE,) if lora else ())
+    return Draft(steps=steps, phases=phases, memory=terms, notes=notes_of(lora, shape))
