@@ -89,7 +89,7 @@ class Conversion:
             fields = ", ".join(f"{name} ({count:,})" for name, count in self.lost.items())
             sentence += f"; the format has no place for: {fields}"
         if self.untold:
-            sentence += f"; {self.untold:,} comparisons without a best response were left out"
+            sentence += f"; {self.untold:,} comparisons without a winner were left out"
         return sentence
 
 

@@ -181,6 +181,11 @@ def test_transfer_finds_the_gain_and_that_it_shrinks(
     )
     assert found["Pretraining on ranked votes helps at 200 comparisons"].verdict == "cannot be seen"
     assert found["Binarised pretraining carries over better than ranked"].verdict == "reproduced"
+    # A binarised file that is not named so would be taken for a second ranked one.
+    twice = [run for run in runs if run.settings["model"] != transfer.BINARISED]
+    twice += [run for run in runs if run.settings["model"] == transfer.RANKED]
+    with pytest.raises(DataError, match="start from 'ranked' have the same seed.*in its name"):
+        transfer.analyse(twice, tmp_path)
 
 
 @pytest.fixture
