@@ -340,7 +340,8 @@ def test_a_shared_critics_adapter_goes_from_one_process_to_two(world: World) -> 
     def plan(name: str, output: str, **more: Any) -> dict[str, Any]:
         made = world.plan("ppo", name, output, **more)
         given = {"lora": {"rank": 4, "alpha": 4}, "critic": "shared", "micro_batch_tokens": 120}
-        return made | {"settings": made["settings"] | given}
+        kept = {k: v for k, v in made["settings"].items() if k != "value_learning_rate"}
+        return made | {"settings": kept | given}
 
     world.alone([plan("shared", "alone"), plan("shared-1-2", "mixed", stop_at=12)])
     done = world.together([plan("shared-1-2", "mixed")])
