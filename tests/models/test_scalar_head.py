@@ -10,13 +10,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from hark.data.records import Dialogue, answered, ask
 from hark.errors import DataError, ModelError
 from hark.models.checkpoint import save_model
-from hark.models.language_model import Architecture, new_language_model
+from hark.models.language_model import Architecture, backbone, new_language_model
 from hark.models.packing import PromptTree, pack, pack_for
 from hark.models.scalar_head import (
     ModelScorer,
     load_scalar_model,
     new_scalar_model,
     response_scores,
+    scalar_head_on,
     token_values,
 )
 from hark.models.tokenizer import encode_prompt, encode_response, train_tokenizer
@@ -96,6 +97,23 @@ def test_a_new_head_leaves_the_language_model_and_the_generator_alone(
     assert all(parameter.grad is None for parameter in base.parameters())
     assert base.config.num_labels == 2
     assert torch.equal(model.model.embed_tokens.weight, base.model.embed_tokens.weight)
+
+
+def test_a_head_on_the_transformer_itself_is_that_on_a_copy(
+    family_model: PreTrainedModel, tmp_path: Path
+) -> None:
+    copied, own = (make(family_model, seed=3) for make in (new_scalar_model, scalar_head_on))
+    assert backbone(own) is backbone(family_model)
+    assert {each.device.type for each in own.parameters()} == {"cpu"}
+    assert {each.device.type for each in own.buffers()} <= {"cpu"}
+    packed = pack_for(copied, TREES)
+    assert torch.equal(response_scores(own, packed), response_scores(copied, packed))
+    save_model(tmp_path / "own", own, None)
+    save_model(tmp_path / "copied", copied, None)
+    loaded = load_scalar_model(tmp_path / "own")
+    assert torch.equal(response_scores(loaded, packed), response_scores(copied, packed))
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "copied" / name).read_bytes()
 
 
 def test_saved_and_loaded_it_scores_the_same_to_the_last_bit(

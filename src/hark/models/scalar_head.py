@@ -57,29 +57,31 @@ def new_scalar_model(
         Ziegler's value head.
     Raises: ModelError if the architecture has no sequence classification class.
     """
-    trunk = backbone(language_model)
     model = _made_like(language_model)
-    backbone(model).load_state_dict(trunk.state_dict())
+    backbone(model).load_state_dict(backbone(language_model).state_dict())
+    _draw_head(model, initial_std, seed)
+    return model.to(language_model.device).eval()
+
+
+def scalar_head_on(
+    language_model: PreTrainedModel, *, initial_std: float | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """As `new_scalar_model`, on the language model's own transformer, which is not copied."""
+    with torch.device("meta"):
+        model = _made_like(language_model)
+    # Registered under the same name, so that it is saved and loaded like any other.
+    setattr(model, model.base_model_prefix, backbone(language_model))
+    model.score.to_empty(device=language_model.device)
+    _draw_head(model, initial_std, seed)
+    return model.eval()
+
+
+def _draw_head(model: Any, initial_std: float | None, seed: int) -> None:
     width = model.score.in_features
     std = (width + 1) ** -0.5 if initial_std is None else initial_std
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.copy_(std * torch.randn(1, width, generator=generator))
-    return model.to(language_model.device).eval()
-
-
-def new_scalar_head(language_model: PreTrainedModel) -> PreTrainedModel:
-    """A scalar head of zeros on the language model's own transformer, which is not copied.
-
-    Raises: ModelError as `new_scalar_model`.
-    """
-    with torch.device("meta"):
-        model = _made_like(language_model)
-    setattr(model, model.base_model_prefix, backbone(language_model))
-    model.score.to_empty(device=language_model.device)
-    with torch.no_grad():
-        model.score.weight.zero_()
-    return model.eval()
 
 
 def _made_like(language_model: PreTrainedModel) -> Any:

@@ -46,7 +46,7 @@ from hark.models.lora import (
     restore_adapter,
     trained_weights,
 )
-from hark.models.scalar_head import load_scalar_model, new_scalar_head
+from hark.models.scalar_head import load_scalar_model, scalar_head_on
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.run import Run, resolve_model
 from hark.training.kl import AdaptiveKL
@@ -266,7 +266,7 @@ def _shared_critic(policy: PreTrainedModel, checkpoint: Path | None) -> PreTrain
     Where there is a checkpoint its own copy of the trunk is read too, and never leaves the host.
     """
     if checkpoint is None:
-        return new_scalar_head(policy)
+        return scalar_head_on(policy, initial_std=0.0)
     critic = load_scalar_model(checkpoint / VALUE)
     # Registered under the same name, so that the critic is saved and loaded like any other.
     setattr(critic, critic.base_model_prefix, backbone(policy))

@@ -47,7 +47,7 @@ from hark.models.scalar_head import (
     ModelScorer,
     has_scalar_head,
     load_scalar_model,
-    new_scalar_model,
+    scalar_head_on,
 )
 from hark.models.tokenizer import encode_prompt, load_tokenizer, truncate_prompt
 from hark.runs.progress import progress
@@ -167,7 +167,7 @@ def _model(
 
 
 def _with_new_head(model: PreTrainedModel, settings: PreferenceSettings) -> PreTrainedModel:
-    return new_scalar_model(model, initial_std=settings.head_initial_std, seed=settings.seed)
+    return scalar_head_on(model, initial_std=settings.head_initial_std, seed=settings.seed)
 
 
 def _refuse_for_preference_model(settings: PreferenceSettings) -> None:

@@ -118,8 +118,8 @@ def _trained(
         shape = models.main
         held = [trained_model("model", shape, lora, scalar=scalar)]
         own = held[0].parameters
-        # A preference model is made from the language model, both on the device.
-        loaded = own + shape.parameters if scalar else own
+        # A preference model begins as a language model, whose transformer it keeps.
+        loaded = shape.parameters if scalar else own
         found = memory.of_loading([4.0 * loaded], situation) + memory.resident(held, situation)
         found += memory.of_training(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
