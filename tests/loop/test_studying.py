@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_the_page_has_every_effect_its_figure_and_its_origin(study: Path, tmp_pa
     assert "![It rises](hh/rise.png)" in page
     assert (into / "rise.png").read_bytes().startswith(b"\x89PNG")
     assert "`rise` over 1 runs" in page
+
+
+def test_an_effect_that_two_studies_found_is_there_twice(study: Path, tmp_path: Path) -> None:
+    again = tmp_path / "people"
+    shutil.copytree(study, again)
+    manifest = json.loads((study / "manifest.json").read_text())
+    (again / "manifest.json").write_text(json.dumps({**manifest, "name": "people"}))
+    (again / "rise.png").write_bytes(b"another drawing")
+    write_replication([study, again], title="HH", into=tmp_path / "hh")
+    page = (tmp_path / "hh.md").read_text()
+    assert "[It rises](#it-rises)" in page
+    assert "[It rises (people)](#it-rises-people)" in page
+    assert "### It rises (people)" in page
+    assert "![It rises (people)](hh/people-rise.png)" in page
+    assert (tmp_path / "hh" / "rise.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "hh" / "people-rise.png").read_bytes() == b"another drawing"
 
 
 def test_only_complete_studies_make_a_page(study: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,14 @@ def write_replication(
         raise RunError("there is nothing to write: name run directories of hark study")
     studies = _newest_complete([_study(path) for path in paths])
     parts = [f"# {title}", *_introduction(introduction)]
-    effects = [effect for study in studies for effect in effects_of(study)]
+    found = _told_apart(studies)
+    effects = [effect for _, effect in found]
     parts += [overview(effects), "## Effect by effect"]
     into.mkdir(parents=True, exist_ok=True)
-    for study in studies:
-        for effect in effects_of(study):
-            figure = _copied(study.path, effect.figure, into) if effect.figure else None
-            parts.append(section(effect, figure=figure))
+    copies: dict[str, Path] = {}
+    for study, effect in found:
+        figure = _copied(study, effect.figure, into, copies) if effect.figure else None
+        parts.append(section(effect, figure=figure))
     parts += ["## Where the numbers come from", "\n".join(map(_origin, studies))]
     into.with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return {name: sum(effect.verdict == name for effect in effects) for name in VERDICTS}
@@ -111,10 +113,27 @@ def _introduction(path: Path | None) -> list[str]:
         raise DataError(f"the introduction '{path}' cannot be read: {error}") from None
 
 
-def _copied(run: Path, figure: str, into: Path) -> str:
-    """Copy a figure beside the page; its path as seen from the page."""
-    shutil.copyfile(run / figure, into / figure)
-    return f"{into.name}/{figure}"
+def _told_apart(studies: Sequence[RunRecord]) -> list[tuple[RunRecord, Effect]]:
+    """Every effect; one found by an earlier study too has the name of its own study in its name."""
+    found: dict[str, tuple[RunRecord, Effect]] = {}
+    for study in studies:
+        for effect in effects_of(study):
+            again = effect.name in found
+            name = f"{effect.name} ({study.label})" if again else effect.name
+            found[name] = (study, replace(effect, name=name))
+    return list(found.values())
+
+
+def _copied(study: RunRecord, figure: str, into: Path, copies: dict[str, Path]) -> str:
+    """Copy a figure beside the page; its path as seen from the page.
+
+    copies: whose figures have which names there already; added to.
+    """
+    taken = copies.get(figure, study.path) != study.path
+    name = f"{study.label}-{figure}" if taken else figure
+    copies[name] = study.path
+    shutil.copyfile(study.path / figure, into / name)
+    return f"{into.name}/{name}"
 
 
 def _origin(study: RunRecord) -> str:
