@@ -38,7 +38,7 @@ def made(path: Path, stage: str, settings: dict[str, Any], results: dict[str, An
 def rehearsal(path: Path, intervals: str, coverage: float, reach: float) -> RunRecord:
     settings = {
         "intervals": intervals, "labelers": 20, "votes_per_labeler": 50, "labeler_spread": 0.8,
-        "tie_odds": 0.5, "prompts": 0, "prompt_spread": 0.0,
+        "tie_odds": 0.5, "prompts": 0, "prompt_spread": 0.0, "clusters": "labeler",
     }  # fmt: skip
     return made(
         path, "rehearse", settings,
@@ -66,7 +66,7 @@ def tournament(path: Path, promised: float, by_model: float, won: float) -> RunR
         path, "tournament",
         {"primary": {"model": "PPO", "against": "human"},
          "judges": {"crowd": "playground", "ideal": "gold"},
-         "preference_models": {"PM": "runs/pm"}},
+         "preference_models": {"PM": "runs/pm"}, "data": ["people.jsonl"]},
         {"prompts": 9, "judges": [judge("crowd", 1100.0), judge("ideal", 1200.0),
                                   judge("PM", 1200.0 + by_model)],
          "predictions": [{"preference_model": "PM", "ratings": ratings}],

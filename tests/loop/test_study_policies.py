@@ -31,7 +31,9 @@ def run(
     """A complete run with these records."""
     directory = path / f"{stage}-{seed}"
     directory.mkdir(exist_ok=True)
-    (directory / "config.json").write_text(json.dumps({"effective": settings or {}}))
+    usual = {"data": ["playground/x.jsonl"], "preference_model": ["pm"], "classes": 50}
+    effective = usual | (settings or {})
+    (directory / "config.json").write_text(json.dumps({"effective": effective}))
     manifest = Manifest(
         stage=stage, name="", status="complete", command=("hark",), commit=None, dirty=False,
         versions={}, device="cpu", dtype="float32", seed=seed, parents=(), inputs={},
@@ -114,6 +116,19 @@ def over_optimised(seed: int, *, parts: float) -> list[dict[str, Any]]:
              "judge_score_2": 0.4 + 0.3 * done - parts * 0.4 * done**2 + draw.normal() / 99}
         )  # fmt: skip
     return records
+
+
+def test_how_many_comparisons_the_optimised_model_had_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [
+        run(tmp_path, "ppo", seed=seed, metrics=over_optimised(seed, parts=1.5),
+            settings={"batch_episodes": 8})
+        for seed in range(3)
+    ]  # fmt: skip
+    trained = run(tmp_path, "preference", seed=7, results={"comparisons": 431})
+    monkeypatch.setattr(RunRecord, "made", lambda record, model: trained)
+    assert "of another part, 431 each; seeds vary" in robustness.analyse(runs, tmp_path)[0].setting
 
 
 @pytest.mark.parametrize(("parts", "expected"), [(1.5, "reproduced"), (-1.5, "not reproduced")])

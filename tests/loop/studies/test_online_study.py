@@ -63,7 +63,9 @@ def found(tmp_path: Path, results: list[dict[str, Any]]) -> dict[str, Effect]:
         path = tmp_path / f"run-{place}"
         (path / "data").mkdir(parents=True)
         (path / "data" / "scores.json").write_text(json.dumps({"online-1": [0.0, 1.0, 2.0]}))
-        effective = {"collect": {"task": "ranking"}}
+        effective = {
+            "collect": {"task": "ranking"}, "measure": {"data": ["playground/prompts.jsonl"]}
+        }  # fmt: skip
         (path / "config.json").write_text(json.dumps({"effective": effective}))
         manifest = cast(Any, SimpleNamespace(stage="online", name=""))
         runs.append(RunRecord(path=path, manifest=manifest, results=each))

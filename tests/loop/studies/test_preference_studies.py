@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hark.errors import DataError, RunError
+from hark.evaluation.intervals import exact
 from hark.loop.stages import STAGES
 from hark.loop.studies import (
     ANALYSES,
@@ -18,6 +19,7 @@ from hark.loop.studies import (
     mixture,
     objectives,
     transfer,
+    turns,
 )
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
@@ -62,6 +64,8 @@ def test_the_mixture_is_told_from_one_sided_training(
     ]
     assert effects[0].estimate.value == pytest.approx(0.36)
     assert effects[3].estimate.value == pytest.approx(0.05, abs=0.006)
+    # A run with weights of 1 and 1 is the same model again, and no further seed.
+    assert effects[2].seeds == effects[2].estimate.n == 3
     with pytest.raises(DataError, match="shares of two files"):
         mixture.analyse([preference_run({"x": 0.6})], tmp_path)
 
@@ -340,3 +344,20 @@ def test_every_analysis_refuses_runs_of_other_stages(other_run: MakeRun, tmp_pat
     for name, stage in (("amounts", "playground-comparisons"), ("objectives", "evaluate")):
         with pytest.raises(DataError, match="none of the 1 runs is of hark preference"):
             ANALYSES[name]([other_run(stage, {}, {"loss": 1.0})], tmp_path)
+
+
+def test_first_turns_are_held_against_the_second_and_third(
+    preference_run: MakeRun, tmp_path: Path
+) -> None:
+    runs = [preference_run({"heldout": 0.6}, seed=seed) for seed in range(3)]
+    (effect,) = turns.analyse(runs, tmp_path)
+    assert effect.verdict == "cannot be seen", "all dialogues have one turn"
+    for seed, run in enumerate(runs):
+        accuracies = {1: 0.7 + seed / 100, 2: 0.66, 3: 0.62, 4: 0.9}
+        run.results["details"]["by_turn"] = {
+            str(turn): exact(value).to_json() for turn, value in accuracies.items()
+        }
+    (effect,) = turns.analyse(runs, tmp_path)
+    assert effect.estimate.value == pytest.approx(0.71 - 0.64)
+    assert verdicts([effect], tmp_path) == ["reproduced"]
+    assert "turn 4: 0.900" in effect.reason

@@ -26,6 +26,7 @@ from hark.loop.studies import (
     skill,
     tax,
     transfer,
+    turns,
 )
 from hark.report.effects import Effect
 from hark.report.run_record import RunRecord
@@ -73,5 +74,6 @@ ANALYSES: dict[str, Analysis] = {
     "skill": Analysis(skill.analyse, ("compare",)),
     "tax": Analysis(tax.analyse, ("compare",)),
     "transfer": Analysis(transfer.analyse, PREFERENCE),
+    "turns": Analysis(turns.analyse, PREFERENCE),
 }
 """By the name that `hark study` takes."""

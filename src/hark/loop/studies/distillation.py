@@ -49,9 +49,10 @@ def _closing(runs: Sequence[RunRecord], directory: Path) -> Effect:
         paper="General Language Assistant, 2112.00861; HH, 2204.05862",
         claim="A model fine-tuned on the prompted model's predictions behaves about as it does "
         "with the prompt.",
-        setting=f"{len(runs)} students of the quickstart's base model; a context of "
+        setting=f"{len(runs)} students of one base model; a context of "
         f"{runs[0].results['context_tokens']} tokens, {runs[0].results['text_tokens']} tokens "
-        f"of text and {runs[0].results['answer_tokens']} of answers, 50 classes and the rest; "
+        f"of text and {runs[0].results['answer_tokens']} of answers, "
+        f"{runs[0].settings['classes']} classes and the rest; "
         "seeds vary the order of data and sampling, world and base are one",
         data=source_of(runs[0].settings["data"]),
         measured="share of KL(prompted ‖ without the context) on held-out text that is closed "

@@ -17,6 +17,7 @@ from hark.evaluation.best_of import BestOf
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.reward_curve import RewardCurve, reward_curve
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import DASHES, canvas, colour, save
 from hark.report.effects import Effect, judged
 from hark.report.figures import Curve, Point, draw_reward_lines
@@ -64,7 +65,8 @@ def _law(runs: Sequence[RunRecord]) -> list[Effect]:
     slope = mean_over_seeds([_value(fit.slope) for fit in fits])
     explained = mean_over_seeds([_value(fit.r_squared) for fit in fits])
     shared: dict[str, Any] = {
-        "paper": "HH, 2204.05862, reward and √KL", "data": "playground",
+        "paper": "HH, 2204.05862, reward and √KL",
+        "data": source_of(runs[0].settings["data"]),
         "seeds": len(fits), "figure": "reward-against-divergence.png",
         "setting": f"{len(runs)} PPO trainings of one size of model, each step a point: mean score "
         "by the preference model and KL from the starting policy of the step's samples; "
@@ -99,7 +101,8 @@ def _best_of(runs: Sequence[RunRecord]) -> list[Effect]:
     ]
     most = curves[0][-1].n
     shared: dict[str, Any] = {
-        "paper": "HH, 2204.05862, rejection sampling", "data": "playground",
+        "paper": "HH, 2204.05862, rejection sampling",
+        "data": source_of(runs[0].settings["data"]),
         "seeds": len(runs), "figure": "best-of-n.png",
         "setting": f"{len(runs)} preference models choose among replies of the SFT model, mean "
         f"over all subsets of n of {most} draws; graded by the gold grade; {SHARED_START}",
@@ -149,7 +152,7 @@ def _controller(runs: Sequence[RunRecord]) -> Effect:
         claim="β follows the error of the divergence in log space, so that KL stays at a target.",
         setting=f"{len(runs)} PPO trainings towards {kl_target(runs[0])} nats a response; "
         f"{SHARED_START}",
-        data="playground",
+        data=source_of(runs[0].settings["data"]),
         measured="KL over the last third of training, as a multiple of its target",
         seeds=len(runs),
         figure="controller.png",

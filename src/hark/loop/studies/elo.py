@@ -16,6 +16,7 @@ from typing import Any
 from hark.errors import RunError
 from hark.evaluation.intervals import Estimate
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import QUIET, canvas, colour, save
 from hark.report.effects import Effect, judged
 from hark.report.ratings import JudgedModels, judges_of, predictions_of
@@ -100,7 +101,7 @@ def promises(played: Sequence[Tournament]) -> Iterator[Effect]:
             claim="Elo predicted from preference-model scores is above Elo by crowd votes for "
             "policies trained against that model.",
             setting=_setting(played),
-            data="playground",
+            data=_data(played),
             measured=f"predicted less measured Elo of {played[0].trained}, predicted {words}",
             seeds=len(played),
             figure="elo-promised.png",
@@ -127,7 +128,7 @@ def judges_apart(played: Sequence[Tournament]) -> Iterator[Effect]:
         paper=f"{PAPER}, Elo predicted and measured",
         claim="Elo by the preference model is too high for the policies trained against it.",
         setting=f"{_setting(played)} Both judges of this effect choose without noise.",
-        data="playground",
+        data=_data(played),
         measured=f"Elo of {played[0].trained} where the preference model judges, less Elo by the "
         "gold grade",
         seeds=len(gaps),
@@ -144,14 +145,18 @@ def against_writers(played: Sequence[Tournament]) -> Effect:
         paper=f"{PAPER}, comparison with writers",
         claim="Crowd workers preferred the online policy to professional writers on 56 % of "
         "prompts.",
-        setting=f"{_setting(played)} The writers are the authors of the playground's "
-        "demonstrations; the comparison was named in the run's settings beforehand.",
-        data="playground",
+        setting=f"{_setting(played)} The writers are the authors of the demonstrations "
+        "whose prompts were answered; the comparison was named in the run's settings beforehand.",
+        data=_data(played),
         measured=f"win rate of {played[0].trained} over {played[0].writers} by {played[0].judge}",
         seeds=len(played),
         figure="elo-judges.png",
         **judged(estimate, above=0.5),
     )
+
+
+def _data(played: Sequence[Tournament]) -> str:
+    return source_of(played[0].run.settings["data"])
 
 
 def _setting(played: Sequence[Tournament]) -> str:

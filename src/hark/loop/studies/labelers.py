@@ -15,6 +15,7 @@ from hark.errors import DataError
 from hark.evaluation.preference_accuracy import HELD_OUT, LEARNED_FROM
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import Training, grouped, trainings
+from hark.report.drawing import MARKERS, canvas, colour, save
 from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
 
@@ -45,6 +46,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     # Folds of one seed share their comparisons; only seeds are independent, where there are more.
     over = "seeds" if len(by_seed) > 1 else "folds"
     estimate = mean_over_seeds([fmean(own) for own in by_seed] if over == "seeds" else by_seed[0])
+    figure = _draw(members, directory / "labelers.png")
     return [
         Effect(
             name="A preference model holds for labelers it did not learn from",
@@ -54,7 +56,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             f"{members[0].comparisons:,} comparisons, {len(by_seed)} seed(s); the interval is "
             f"Student's t over {over}", data=members[0].source,
             measured="accuracy on held-out labelers less that on the others, by fold",
-            seeds=len(by_seed),
+            seeds=len(by_seed), figure=figure,
             **judged(
                 estimate, above=-MOST_LOST,
                 further=f"Held out {values[HELD_OUT]:.3f}, "
@@ -62,6 +64,25 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             ),
         )
     ]  # fmt: skip
+
+
+def _draw(members: Sequence[Training], path: Path) -> str:
+    """Accuracy on the two groups of labelers, a line for each group that was left out."""
+    with canvas() as drawing:
+        axes = drawing.subplots()
+        for place, (seed, of_seed) in enumerate(grouped(members, _seed).items()):
+            for number, each in enumerate(of_seed):
+                found = [each.measured.by_labelers[name] for name in (HELD_OUT, LEARNED_FROM)]
+                axes.plot(
+                    ["left out", "learned from"], [one.value or 0.0 for one in found],
+                    linewidth=0.8,
+                    marker=MARKERS[place % len(MARKERS)], markersize=4, color=colour(place),
+                    label=None if number else f"seed {seed}",
+                )  # fmt: skip
+        axes.set(xlabel="labelers", ylabel="accuracy on their comparisons")
+        axes.legend()
+        save(drawing, path)
+    return path.name
 
 
 def _loss(each: Training) -> float:

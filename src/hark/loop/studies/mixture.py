@@ -42,7 +42,8 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             "the mixture is studied on runs with shares of two files and two files of evaluation "
             "data, harmless and helpful in this order"
         )
-    plain = [each for each in members if len(set(each.settings["loss_weights"])) < 2]
+    # Weights of 1 and 1 are none: such a run would be the same model as the one without, again.
+    plain = [each for each in members if not each.settings["loss_weights"]]
     weighted = [each for each in members if each.settings["loss_weights"]]
     return [*_shares(plain, directory), *_weights(weighted, directory)]
 

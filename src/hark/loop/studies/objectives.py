@@ -49,14 +49,14 @@ class Task:
         """By seed: accuracy of imitation by its best measure."""
         return {seed: max(found.values()) for seed, found in self.imitated.items()}
 
+    def compared(self) -> list[Training]:
+        """The preference models that have an imitation of their seed."""
+        return [each for each in self.modelled if each.seed in self.imitated]
+
     def gaps(self) -> dict[int, float]:
         """Preference model less the best measure of imitation, by seed."""
         imitated = self.best_imitated
-        return {
-            each.seed: each.accuracy - imitated[each.seed]
-            for each in self.modelled
-            if each.seed in imitated
-        }
+        return {each.seed: each.accuracy - imitated[each.seed] for each in self.compared()}
 
 
 Size = dict[str, Task]
@@ -149,11 +149,11 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
     on_ranked = tasks["ranked"].gaps()
     ranked = mean_over_seeds([*on_ranked.values()])
     told = "; ".join(f"{name}: {_told(task)}" for name, task in tasks.items()) + "."
-    members = tasks["ranked"].modelled
+    settings = {name: described(task.compared()) for name, task in tasks.items()}
     common = Effect(
         name="On a ranked task preference modelling beats imitation", paper=PAPER,
         claim="Ranked preference modelling is far better than imitation, up to 25 points.",
-        setting=described(members), data=members[0].source,
+        setting=settings["ranked"], data=tasks["ranked"].modelled[0].source,
         measured="accuracy of the preference model less that of imitation by its best measure",
         seeds=ranked.n, figure=figure, **judged(ranked, above=MUCH, further=told),
     )  # fmt: skip
@@ -170,6 +170,7 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
             common,
             name="On a binary task the two are alike",
             claim="Binary discrimination and imitation do about equally well.",
+            setting=settings["binary"],
             seeds=binary.n,
             **judged(binary, above=-ALIKE, below=ALIKE, further=told),
         ),
@@ -177,6 +178,7 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
             common,
             name="The lead is larger on the ranked task",
             claim="What preference modelling gains over imitation is larger on ranked tasks.",
+            setting="; ".join(f"{name}: {setting}" for name, setting in settings.items()),
             measured="lead on the ranked task less lead on the binary task, by seed",
             seeds=apart.n,
             **judged(apart, above=0.0, further=told),

@@ -22,6 +22,7 @@ from typing import Any
 
 from hark.evaluation.intervals import NOTHING, Estimate
 from hark.loop.studies.seeds import mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import canvas, save
 from hark.report.effects import Effect, Verdict, judged
 from hark.report.loop_figures import draw_by_round, draw_score_histograms
@@ -36,7 +37,7 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     rounds = len(results[0]["rounds"]) - 1
     _draw(runs, directory)
     shared: dict[str, Any] = {
-        "paper": PAPER, "data": "playground", "seeds": len(runs),
+        "paper": PAPER, "data": source_of(runs[0].settings["measure"]["data"]), "seeds": len(runs),
         "setting": f"{rounds} rounds of {_task(runs)} with {_labelers(runs)} simulated labelers "
         "through the feedback application, after a start from comparisons of the SFT model's "
         "replies",

@@ -48,6 +48,8 @@ class Rehearsal:
         shape += ", ties" if told["tie_odds"] else ""
         if told["prompts"]:
             shape += f", {told['prompts']} prompts of spread {told['prompt_spread']:g}"
+        if told["clusters"] != "labeler":
+            shape += f", clusters by {told['clusters']}"
         return cls(
             intervals=told["intervals"],
             shape=shape,

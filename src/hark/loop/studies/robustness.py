@@ -4,6 +4,10 @@ Each run is one of `hark ppo` whose first judge is a preference model of other c
 PM), and whose second, where there is one, gives gold grades. Scores of different preference models
 have no common zero: each is counted from its mean over the starting policy's replies to the same
 held-out prompts.
+
+Departures
+1. HH parts its comparisons in halves; the parts may be smaller here, and the effect says how many
+   comparisons the optimised preference model learned from: the smaller, the sooner it is exploited.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 
 from hark.errors import RunError
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import DASHES, canvas, colour, save
 from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
@@ -66,10 +71,11 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
         if each.gold is not None
     ]
     shared: dict[str, Any] = {
-        "paper": PAPER, "data": "playground", "seeds": len(found), "figure": "robustness.png",
+        "paper": PAPER, "data": source_of(runs[0].settings["data"]), "seeds": len(found),
+        "figure": "robustness.png",
         "setting": f"{len(found)} PPO trainings of {found[0].episodes[-1]:.0f} samples, each "
-        "against a preference model of one small part of the comparisons and scored by one of "
-        f"another part; {SHARED_START}",
+        "against a preference model of one part of the comparisons and scored by one of another "
+        f"part{_parts(runs)}; {SHARED_START}",
     }  # fmt: skip
     effects = [
         Effect(
@@ -99,6 +105,15 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
             )
         )
     return effects
+
+
+def _parts(runs: Sequence[RunRecord]) -> str:
+    """How many comparisons the optimised preference models learned from, where that is known."""
+    models = [run.made(str(run.settings["preference_model"][0])) for run in runs]
+    counts = sorted({int(one.results["comparisons"]) for one in models if one is not None})
+    if not counts:
+        return ""
+    return f", {counts[0]:,} to {counts[-1]:,} each" if counts[1:] else f", {counts[0]:,} each"
 
 
 def trajectory(run: RunRecord) -> Trajectory:

@@ -14,6 +14,7 @@ from typing import Any
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.policies import PolicyEvaluation
 from hark.loop.studies.seeds import SHARED_START, mean_over_seeds
+from hark.loop.studies.trainings import source_of
 from hark.report.drawing import DASHES, canvas, colour, save
 from hark.report.effects import Effect, judged
 from hark.report.run_record import RunRecord
@@ -30,10 +31,10 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     tables = [table_of(run) for run in runs]
     _draw(tables, directory / "alignment-tax.png")
     shared: dict[str, Any] = {
-        "data": "playground", "seeds": len(tables), "figure": "alignment-tax.png",
+        "data": source_of(runs[0].settings["data"]), "seeds": len(tables),
+        "figure": "alignment-tax.png",
         "setting": f"{len(tables)} seeds of each training on one base model; loss on held-out text "
-        "and 400 questions on the facts of the text, answered by the likeliest option; "
-        f"{SHARED_START}",
+        f"and {_questions(tables[0])} questions, answered by the likeliest option; {SHARED_START}",
     }  # fmt: skip
     found = (
         (
@@ -97,6 +98,11 @@ def _between(
 ) -> tuple[str, Estimate]:
     """Who is compared, in words, and by how much they differ."""
     return f"{policy} less {reference}", difference(tables, policy, reference, read)
+
+
+def _questions(table: Table) -> str:
+    asked = [row.multiple_choice.n for row in table.values() if row.multiple_choice]
+    return f"{asked[0]:,}" if asked else "no"
 
 
 def _loss(row: PolicyEvaluation) -> Estimate | None:
