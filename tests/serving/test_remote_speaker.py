@@ -87,6 +87,32 @@ def test_a_win_rate_is_the_same_with_one_model_behind_an_endpoint(
     assert there["n"] == len(WORDS)
 
 
+def test_the_best_of_n_is_the_same_from_an_endpoint(
+    served: Any, prompts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def measured(model: str, *options: str) -> dict[str, Any]:
+        return outcome(
+            capfd, tmp_path, "best-of", "--model", model, "--preference-model", "sentiment",
+            "--judge", "sentiment", "--data", str(prompts), "--most", "4",
+            "--sampling.max-response-tokens", "12", *options,
+        )  # fmt: skip
+
+    here = measured(str(served.models["second"]))
+    there = measured(f"{served.url}#second", "--endpoint.attempts", "2")
+    assert {**here, "run": ""} == {**there, "run": ""}
+    assert there["prompts"] == len(WORDS)
+    command = [
+        "best-of",
+        "--model",
+        str(served.models["second"]),
+        "--preference-model",
+        "sentiment",
+    ]
+    command += ["--data", str(prompts), "--endpoint.attempts", "2", "--output", str(tmp_path)]
+    assert run(command) == 2
+    assert "endpoint would be ignored" in capfd.readouterr().err
+
+
 def test_the_loss_of_an_endpoint_is_refused(
     served: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hark.data.formats import read_prompts
 from hark.data.records import Dialogue, answered
@@ -15,12 +15,13 @@ from hark.evaluation.intervals import Array
 from hark.evaluation.scores import score
 from hark.loop.inputs import read_files
 from hark.loop.judges import scorer
-from hark.loop.speaker import SpeakerSettings, load_speaker, prompts_that_fit
+from hark.loop.speaker import Speaker, SpeakerSettings, load_speaker, prompts_that_fit
 from hark.models.generation import SamplingSettings
 from hark.models.processes import from_first
 from hark.models.shared_scores import shared_scores
-from hark.runs.run import Run
+from hark.runs.run import Run, is_endpoint
 from hark.runs.settings import DataStageSettings
+from hark.serving.endpoint import EndpointSettings
 from hark.training.examples import Paths
 
 
@@ -43,16 +44,29 @@ class BestOfSettings(DataStageSettings):
     """Replies written at once; the samples do not depend on it."""
     sampling: SamplingSettings = SamplingSettings()
     """How tokens are drawn."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """How an endpoint is asked, for a model behind one."""
+
+    @model_validator(mode="after")
+    def _refuse_ignored(self) -> Self:
+        if "endpoint" in self.model_fields_set and not is_endpoint(self.model):
+            raise ValueError("endpoint would be ignored: the model is not behind one")
+        return self
 
 
 def run_best_of(settings: BestOfSettings, run: Run) -> dict[str, Any]:
-    """Draw N replies to each prompt; the curve is over all subsets of n."""
+    """Draw N replies to each prompt; the curve is over all subsets of n.
+
+    Prompts too long for the context are left out. An endpoint does not count tokens: all are taken,
+    and one that is too long ends the run.
+    """
+    asked = {"endpoint": settings.endpoint} if is_endpoint(settings.model) else {}
     speaker = load_speaker(
-        SpeakerSettings(model=settings.model), sampling=settings.sampling, rows=settings.rows,
-        device=settings.device, dtype=settings.dtype,
+        SpeakerSettings(model=settings.model, **asked), sampling=settings.sampling,
+        rows=settings.rows, device=settings.device, dtype=settings.dtype,
     )  # fmt: skip
     read = [each.prompt for each in read_files(read_prompts, settings.data, settings, run)]
-    that_fit = prompts_that_fit(read, [speaker])
+    that_fit = prompts_that_fit(read, [speaker] if isinstance(speaker, Speaker) else [])
     fitting, prompts = len(that_fit), that_fit[: settings.limit]
     if not prompts:
         raise DataError(f"none of the {len(read)} prompts fits the context of '{settings.model}'")
