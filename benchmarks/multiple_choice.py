@@ -27,7 +27,7 @@ from hark.models.packing import PromptTree
 SETTINGS: dict[str, dict[str, Any]] = {
     f"batches of {size}": {"batch": size} for size in (1, 2, 4, 8, 16, 32, 64)
 }
-TRIED = ("batches of 2", "batches of 4", "batches of 16")
+TRIED = ("batches of 2", "batches of 4", "batches of 8", "batches of 16")
 CONTEXT_TOKENS = range(60, 301)
 OPTIONS, OPTION_TOKENS = 4, 16
 

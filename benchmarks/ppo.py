@@ -34,11 +34,15 @@ def _setting(rollout: int, per_pass: int, **others: Any) -> dict[str, Any]:
 SETTINGS: dict[str, dict[str, Any]] = {
     "64 drawn, 64 trained at once": _setting(64, 64),
     "64 drawn, 16 trained at once": _setting(64, 16),
+    "64 drawn, 4 trained at once": _setting(64, 4),
     "16 drawn, 16 trained at once": _setting(16, 16),
     "64 drawn, 16 trained at once, autocast": _setting(64, 16, autocast=True, only="bfloat16"),
 }
 """The peer's mixed precision is that of its updates alone; `autocast` is around all it does."""
-TRIED = ("64 drawn, 16 trained at once", "64 drawn, 16 trained at once, autocast")
+TRIED = (
+    "64 drawn, 16 trained at once", "64 drawn, 4 trained at once",
+    "64 drawn, 16 trained at once, autocast",
+)  # fmt: skip
 KINDS = ("log π", "log π_ref", "mean values", "scores")
 
 

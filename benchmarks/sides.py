@@ -49,10 +49,12 @@ def circumstances(inputs: Inputs, asked: argparse.Namespace, data: str) -> list[
     parameters = sum(weight.numel() for weight in inputs.model.parameters()) / 1e6
     trained = "random weights" if asked.model is None else "the weights given"
     pages = "asked for" if asked.huge_pages else "not asked for"
+    source = ", ".join(Path(file).name for file in inputs.files) or "the playground"
     return [
         f"{Machine.here()}; {asked.threads} threads, huge pages {pages}; torch {torch.__version__}",
         f"{parameters:.1f} M parameters ({config.model_type}, {config.num_hidden_layers} layers, "
-        f"width {config.hidden_size}, vocabulary {config.vocab_size}), {trained}; {data}",
+        f"width {config.hidden_size}, vocabulary {config.vocab_size}), {trained}",
+        f"{data}, of {source}",
     ]
 
 
