@@ -47,7 +47,10 @@ def result(seed: int, *, rounds: int = 3) -> dict[str, Any]:
             {"tranche": "static", "score": number(9.0), "accuracy": number(0.9)}, *online
         ],
         "collected": [{"labelers": 50}],
-        "experiment": {"gain": number(-0.1 - wiggle), "pairs": {"base": 80 + seed, "mixture": 81}},
+        "experiment": {
+            "base_only": number(0.6), "mixture": number(0.5), "gain": number(-0.1 - wiggle),
+            "pairs": {"base": 80 + seed, "mixture": 81},
+        },
         "killed": dict.fromkeys(ALL, 1),
         "to_kill": ALL,
         "receipts": {
@@ -86,6 +89,7 @@ def test_online_tranches_are_held_against_each_other(tmp_path: Path) -> None:
     assert mixture.verdict == "not reproduced"
     assert mixture.reason == "The interval has no part above 0."
     assert "80 to 82 pairs" in mixture.measured
+    assert (tmp_path / str(mixture.figure)).stat().st_size > 1000
 
 
 def test_the_rise_over_all_rounds_is_told_beside_the_gain_of_each(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from hark.evaluation.intervals import NOTHING, Estimate
 from hark.loop.studies.seeds import mean_over_seeds
 from hark.loop.studies.trainings import source_of
-from hark.report.drawing import canvas, save
+from hark.report.drawing import DASHES, canvas, colour, save
 from hark.report.effects import Effect, Verdict, judged
 from hark.report.loop_figures import draw_by_round, draw_score_histograms
 from hark.report.run_record import RunRecord
@@ -117,6 +117,20 @@ def _elo(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Eff
     )  # fmt: skip
 
 
+def _draw_experiment(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    with canvas() as drawing:
+        axes = drawing.subplots()
+        for place, result in enumerate(results):
+            arms = [result["experiment"][arm]["value"] for arm in ("base_only", "mixture")]
+            axes.plot(
+                ["base alone", "mixture"], arms, marker="o", markersize=4, color=colour(place),
+                linestyle=DASHES[place % len(DASHES)], label=f"seed {place}",
+            )  # fmt: skip
+        axes.set_ylabel("gold score")
+        axes.legend()
+        save(drawing, path)
+
+
 def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Effect:
     gain = _over_seeds([result["experiment"]["gain"]["value"] for result in results])
     counts = [count for result in results for count in result["experiment"]["pairs"].values()]
@@ -127,7 +141,7 @@ def _experiment(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any])
         "and online, labelers prefer the policy of the mixture.",
         measured=f"difference in gold score at {size} pairs each, one of each comparison, paired "
         "by held-out prompt",
-        **judged(gain, above=0.0), **shared,
+        figure="online-experiment.png", **judged(gain, above=0.0), **shared,
     )  # fmt: skip
 
 
@@ -181,7 +195,7 @@ def kept_verdict(
 
 
 def _draw(runs: Sequence[RunRecord], directory: Path) -> None:
-    """Four figures, a line a seed; histograms of the first seed."""
+    """Figures with a line a seed; histograms of the first seed."""
     results = [run.results for run in runs]
     scores = json.loads((runs[0].path / "data" / "scores.json").read_text(encoding="utf-8"))
 
@@ -200,6 +214,8 @@ def _draw(runs: Sequence[RunRecord], directory: Path) -> None:
     with canvas() as drawing:
         draw_score_histograms(drawing.subplots(), scores)
         save(drawing, directory / "online-scores.png")
+    if all(result.get("experiment") for result in results):
+        _draw_experiment(results, directory / "online-experiment.png")
 
 
 def _task(runs: Sequence[RunRecord]) -> str:

@@ -6,7 +6,7 @@ Reads runs of `rehearse`, of several shapes and with both ways to intervals. Fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,15 @@ BIAS = 10.0
 def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
     """Coverage of each shape by each way to intervals, and the largest error of ratings."""
     rehearsed = [Rehearsal.read(run) for run in runs]
-    draw_coverage(rehearsed, directory / "elo-coverage.png")
+    low, high = COVERAGE
+    _draw(
+        rehearsed, directory / "elo-coverage.png", lambda one: one.coverage, scale=100,
+        region=(low, high), label="intervals that hold the planted rating (%)",
+    )  # fmt: skip
+    _draw(
+        rehearsed, directory / "elo-errors.png", lambda one: one.error, region=(-BIAS, BIAS),
+        label="mean error of ratings (Elo)",
+    )  # fmt: skip
     return list(recovery(rehearsed))
 
 
@@ -86,6 +94,7 @@ def recovery(rehearsed: Sequence[Rehearsal]) -> Iterator[Effect]:
         data="simulated votes",
         measured="mean error of a rating where it is largest, in Elo",
         seeds=0,
+        figure="elo-errors.png",
         **judged(worst.error, above=-BIAS, below=BIAS),
     )
 
@@ -97,20 +106,28 @@ def _studies(one: Rehearsal) -> str:
     )
 
 
-def draw_coverage(rehearsed: Sequence[Rehearsal], path: Path) -> None:
-    """Coverage of each shape of study, by the way to intervals."""
+def _draw(
+    rehearsed: Sequence[Rehearsal],
+    path: Path,
+    value: Callable[[Rehearsal], Estimate],
+    *,
+    region: tuple[float, float],
+    label: str,
+    scale: float = 1.0,
+) -> None:
+    """A number of each shape of study, by the way to intervals, and where it should lie."""
     shapes = list(dict.fromkeys(one.shape for one in rehearsed))
     ways = list(dict.fromkeys(one.intervals for one in rehearsed))
     with canvas(height_inches=1.2 + 0.45 * len(shapes)) as drawing:
         axes = drawing.subplots()
-        axes.axvspan(100 * COVERAGE[0], 100 * COVERAGE[1], color=QUIET, alpha=0.15, linewidth=0)
+        axes.axvspan(scale * region[0], scale * region[1], color=QUIET, alpha=0.15, linewidth=0)
         for one in rehearsed:
             place = shapes.index(one.shape) + 0.22 * (ways.index(one.intervals) - 0.5)
-            draw_row(axes, place, one.coverage, colour(ways.index(one.intervals)), scale=100)
+            draw_row(axes, place, value(one), colour(ways.index(one.intervals)), scale=scale)
         for number, way in enumerate(ways):
             axes.plot([], [], marker="o", color=colour(number), label=way)
         axes.set_yticks(range(len(shapes)), shapes)
         axes.invert_yaxis()
-        axes.set_xlabel("intervals that hold the planted rating (%)")
+        axes.set_xlabel(label)
         axes.legend(loc="best")
         save(drawing, path)
