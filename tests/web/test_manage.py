@@ -327,6 +327,8 @@ def test_an_owner_changes_roles_and_forgets(workshop: Workshop, server: str, own
     row = owner.get_by_role("row", name="ada@example.org")
     row.get_by_label("Role of").select_option("reviewer")
     row.get_by_role("button", name="Change").click()
+    # The choice shows "reviewer" before the answer has come and put a new row in this one's place.
+    expect(owner.get_by_role("status")).to_contain_text("ada@example.org is a reviewer now")
     expect(row.get_by_label("Role of")).to_have_value("reviewer")
     row.get_by_role("button", name="Disable").click()
     expect(row.get_by_role("button", name="Enable")).to_be_visible()
