@@ -6,6 +6,7 @@ Reads runs of `rehearse`, of several shapes and with both ways to intervals. Fol
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,9 @@ def _draw(
     """A number of each shape of study, by the way to intervals, and where it should lie."""
     shapes = list(dict.fromkeys(one.shape for one in rehearsed))
     ways = list(dict.fromkeys(one.intervals for one in rehearsed))
-    with canvas(height_inches=1.2 + 0.45 * len(shapes)) as drawing:
+    labels = [textwrap.fill(shape, 32) for shape in shapes]
+    lines = "\n".join(labels).count("\n") + 1
+    with canvas(height_inches=1.4 + 0.22 * (lines + len(shapes))) as drawing:
         axes = drawing.subplots()
         axes.axvspan(scale * region[0], scale * region[1], color=QUIET, alpha=0.15, linewidth=0)
         for one in rehearsed:
@@ -126,7 +129,7 @@ def _draw(
             draw_row(axes, place, value(one), colour(ways.index(one.intervals)), scale=scale)
         for number, way in enumerate(ways):
             axes.plot([], [], marker="o", color=colour(number), label=way)
-        axes.set_yticks(range(len(shapes)), shapes)
+        axes.set_yticks(range(len(shapes)), labels)
         axes.invert_yaxis()
         axes.set_xlabel(label)
         axes.legend(loc="best")
