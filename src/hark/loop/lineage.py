@@ -291,7 +291,7 @@ def _descendants(
     seen.add(directory)
     is_export = (directory / ABOUT).is_file()
     readers = () if again else below.of.get(directory, ())
-    if is_export and label in _beside(directory):
+    if is_export and label is not None and label in _beside(directory):
         readers = tuple(each for each in readers if _reads(each, directory / LABELS_FILE))
     children = [
         _descendants(reader, below, label=label, seen=seen)

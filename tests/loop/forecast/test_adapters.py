@@ -8,6 +8,7 @@ import pytest
 from tests.loop.forecast.test_memory import (
     SIZES,
     TREES,
+    assert_exact,
     bytes_of,
     model_of,
     on,
@@ -29,7 +30,6 @@ from hark.loop.forecast.memory import Held
 from hark.models.language_model import Architecture
 from hark.models.lora import LoRASettings, add_adapter, trained_weights
 from hark.models.scalar_head import new_scalar_model
-from hark.training.optimizer import OptimizerSettings, build_optimizer, update
 from hark.training.sft import batch_loss, micro_batches
 
 ADAPTERS = [LoRASettings(rank=4), LoRASettings(rank=3, target_modules=("q_proj", "down_proj"))]
@@ -55,26 +55,9 @@ def test_a_scalar_head_is_trained_beside_the_adapter() -> None:
 
 @pytest.mark.parametrize("lora", ADAPTERS)
 def test_only_the_adapter_has_gradients_and_moments(lora: LoRASettings) -> None:
-    model, shape = model_of(SIZES[1]), shape_of(SIZES[1])
+    model = model_of(SIZES[1])
     add_adapter(model, lora, base="base", seed=0)
-    settings = OptimizerSettings()
-    optimizer = build_optimizer(model.parameters(), settings)
-    (packed,) = micro_batches(model, TREES, limit=1000)
-    batch_loss(model, packed.batch).loss.backward()
-    gradients = sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
-    update(optimizer, step=0, total_steps=1, settings=settings)
-    moments = sum(
-        tensor.nbytes
-        for state in optimizer.state.values()
-        for name, tensor in state.items()
-        if name != "step"
-    )
-    held = [trained_model("model", shape, lora, scalar=False)]
-    terms = memory.resident(held, on())
-    terms += memory.of_training(held, share(), on(), scalar=[False])
-    assert bytes_of(terms, "weights") == sum(each.nbytes for each in model.parameters())
-    assert bytes_of(terms, "optimizer moments") == moments
-    assert bytes_of(terms, "gradients") == gradients
+    assert_exact(model, trained_model("model", shape_of(SIZES[1]), lora, scalar=False))
 
 
 @pytest.mark.parametrize("size", SIZES)

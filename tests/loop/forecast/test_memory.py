@@ -75,9 +75,8 @@ def saved_bytes(model: nn.Module, compute: Callable[[], Tensor]) -> int:
     return sum(found.values())
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_weights_gradients_and_moments_are_exact(size: Architecture) -> None:
-    model, shape = model_of(size), shape_of(size)
+def assert_exact(model: PreTrainedModel, held: Held) -> None:
+    """Forecast weights, gradients and moments beside those of a real model after one step."""
     settings = OptimizerSettings()
     optimizer = build_optimizer(model.parameters(), settings)
     (packed,) = micro_batches(model, TREES, limit=1000)
@@ -90,12 +89,18 @@ def test_weights_gradients_and_moments_are_exact(size: Architecture) -> None:
         for name, tensor in state.items()
         if name != "step"
     )
-    held = [Held(name="model", shape=shape, parameters=shape.parameters, trained=True)]
-    terms = memory.resident(held, on())
-    terms += memory.of_training(held, share(), on(), scalar=[False])
+    terms = memory.resident([held], on())
+    terms += memory.of_training([held], share(), on(), scalar=[False])
     assert bytes_of(terms, "weights") == sum(p.nbytes for p in model.parameters())
     assert bytes_of(terms, "optimizer moments") == moments
     assert bytes_of(terms, "gradients") == gradients
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_weights_gradients_and_moments_are_exact(size: Architecture) -> None:
+    shape = shape_of(size)
+    held = Held(name="model", shape=shape, parameters=shape.parameters, trained=True)
+    assert_exact(model_of(size), held)
 
 
 def test_a_scalar_model_has_its_own_number_of_parameters() -> None:
