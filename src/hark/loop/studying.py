@@ -23,7 +23,7 @@ class StudySettings(StageSettings):
     """Say what several runs together found of what a paper claims."""
 
     analysis: str
-    """What to look for; the documentation of `hark.loop.studies` describes each."""
+    """What to look for; docs/preference-models.md and docs/policies.md say what each asks."""
     runs: Paths = Field(min_length=1)
     """Run directories of the study."""
 

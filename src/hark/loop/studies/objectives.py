@@ -189,7 +189,7 @@ def _at_one_size(tasks: Size, figure: str) -> list[Effect]:
 def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
     """That the lead is there at every size and grows on ranked tasks, and is nowhere on binary."""
     logs = [math.log2(parameters) for parameters in by_size]
-    ranked = [each for tasks in by_size.values() for each in tasks["ranked"].modelled]
+    ranked = [each for tasks in by_size.values() for each in tasks["ranked"].compared()]
     least = _over_seeds(by_size, "ranked", min)
     slope = _over_seeds(by_size, "ranked", lambda gaps: linear_regression(logs, gaps).slope)
     on_ranked = _leads(by_size, "ranked")
@@ -214,7 +214,7 @@ def _over_sizes(by_size: dict[int, Size], common: Effect) -> list[Effect]:
     ]
     if any("binary" not in tasks for tasks in by_size.values()):
         return effects
-    binary = [each for tasks in by_size.values() for each in tasks["binary"].modelled]
+    binary = [each for tasks in by_size.values() for each in tasks["binary"].compared()]
     furthest = _over_seeds(by_size, "binary", lambda gaps: max(gaps, key=abs))
     alike = dataclasses.replace(
         common,

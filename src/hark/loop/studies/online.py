@@ -1,9 +1,10 @@
 """Iterated online training (Bai et al., 2204.05862), over several seeds.
 
-Each run is one of the stage `online`. Claims: every round's policy is better than the one before;
-scores of the replies that people compare move right; newer comparisons are harder to call; more
-rounds, more Elo; at equal size a mixture with online data beats the base tranche alone. Beside
-them, what this code promises: nothing acknowledged is lost or doubled whatever is killed.
+Each run is one of the stage `online`. Claims: every round's policy is better than the one before,
+and the last than the first; scores of the replies that people compare move right; newer comparisons
+are harder to call; more rounds, more Elo; at equal size a mixture with online data beats the base
+tranche alone. Beside them, what this code promises: nothing acknowledged is lost or doubled,
+whatever is killed.
 
 Departures
 1. The paper's accuracies (74, 70, 67 %) are of base, rejection-sampled and online tests, all by one

@@ -1,8 +1,8 @@
 """Out-of-distribution detection (Bai et al., 2204.05862), over several seeds.
 
-Each run is one of `hark outliers` on a model of its own: ordinary requests against requests that
-must be declined. Three claims: the simplified relative distance is at least as good as the plain
-one; harmful requests stand out; ten known outliers beat both.
+Each run is one of `hark outliers`, on a model of its own or with parts of its own of the requests:
+ordinary ones against those that must be declined. Three claims: the simplified relative distance is
+at least as good as the plain one; harmful requests stand out; ten known outliers beat both.
 """
 
 from __future__ import annotations

@@ -66,6 +66,13 @@ def analyse(runs: Sequence[RunRecord], directory: Path) -> list[Effect]:
 
 def _by_start(members: Sequence[Training]) -> Starts:
     found = grouped(members, start_of)
+    for start in (RANKED, BINARISED):
+        pretrained = found.get(start, [])
+        if len({(each.comparisons, each.seed) for each in pretrained}) < len(pretrained):
+            raise DataError(
+                f"several runs that start from '{start}' have the same seed and number of "
+                "comparisons; the file of binarised comparisons is known by 'binarised' in its name"
+            )
     return {
         start: dict(sorted(grouped(group, lambda each: each.comparisons).items()))
         for start in (NONE, RANKED, BINARISED)
