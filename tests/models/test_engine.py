@@ -173,7 +173,7 @@ def test_prefills_keep_within_their_tokens_whatever_the_order(
     supports_slots(LLAMA)
     running = engine(16)
     monkeypatch.setattr(SlotDecoder, "prefill", note)
-    monkeypatch.setattr(engines, "_PREFILL_TOKENS", 40)
+    monkeypatch.setattr(engines, "PREFILL_TOKENS", 40)
     for length in (4, 10, 12, 30, 50, 3):
         prompt = list(range(2, 2 + length // 2)) + [5] * (length - length // 2)
         settings = SamplingSettings(max_response_tokens=2)

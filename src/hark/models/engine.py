@@ -31,9 +31,9 @@ from hark.models.sampling import SamplingSettings, choose_tokens, seed_key, unif
 from hark.models.stop_strings import StopStrings
 from hark.models.tokenizer import end_token_ids
 
-_PREFILL_TOKENS = 16384
+PREFILL_TOKENS = 16384
 """Most tokens, padding included, of one prefill: bounds the memory of its activations."""
-_CPU_PREFILL_TOKENS = 4096
+CPU_PREFILL_TOKENS = 4096
 """The same on a CPU, where fresh memory costs more than larger products gain (decision 0011)."""
 
 Finish = Literal["end", "length", "stop"]
@@ -158,9 +158,9 @@ class Engine:
         """Read the next prompts into `prefilled`; `staged` says who is to be admitted from it."""
         batch: list[list[int]] = []
         longest = 0
-        most = _PREFILL_TOKENS
+        most = PREFILL_TOKENS
         if self.device.type == "cpu":
-            most = min(most, _CPU_PREFILL_TOKENS)
+            most = min(most, CPU_PREFILL_TOKENS)
         while self.waiting and len(batch) < self.rows.capacity:
             longest = max(longest, len(self.requests[self.waiting[0][0]].prompt))
             if batch and (len(batch) + 1) * longest > most:

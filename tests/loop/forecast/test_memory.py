@@ -182,6 +182,22 @@ def test_the_cache_is_two_numbers_for_each_slot_layer_and_key_value_width() -> N
     assert bytes_of(terms, "key-value cache") == 8 * 50 * 2 * 4 * 96 * 4
 
 
+def test_a_cpu_caches_in_float32_and_reads_prompts_in_several_passes() -> None:
+    shape = shape_of(SIZES[1])
+
+    def of(*, cpu: bool) -> list[MemoryTerm]:
+        return memory.of_generating(
+            shape, on(1, "bfloat16", cpu=cpu), rows=64, capacity=400, longest_prompt=300
+        )
+
+    # 4 layers of width 96: keys and values of a token are 768 numbers.
+    assert bytes_of(of(cpu=True), "key-value cache") == 64 * 400 * 768 * 4
+    assert bytes_of(of(cpu=False), "key-value cache") == 64 * 400 * 768 * 2
+    states = 2 * (3 * shape.mlp_width + 6 * 96)
+    assert bytes_of(of(cpu=True), "prefill") == 4096 * 768 * 2 + 2048 * states
+    assert bytes_of(of(cpu=False), "prefill") == 16384 * (768 * 2 + states)
+
+
 def test_the_peak_is_what_is_always_there_with_the_greatest_phase() -> None:
     def term(size: float, when: Any) -> MemoryTerm:
         return MemoryTerm(name="x", bytes=size, when=when)

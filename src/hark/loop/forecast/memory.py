@@ -23,13 +23,12 @@ from hark.loop.forecast.work import (
     kept_logits,
     tree_layer_activations,
 )
+from hark.models.engine import CPU_PREFILL_TOKENS, PREFILL_TOKENS
 from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS
+from hark.models.prefill import PASS_TOKENS
 
 HEADROOM = 0.10
 """Share of a device's memory that a model which "fits" leaves free (an assumption)."""
-
-PREFILL_TOKENS = 16384
-"""Most prompt tokens that the engine reads at once."""
 
 When = Literal["loading", "always", "training", "generating", "scoring"]
 """`loading` stands alone, before anything else; the others come on top of `always`."""
@@ -249,14 +248,18 @@ def of_generating(
 ) -> list[MemoryTerm]:
     """What decoding needs besides: one whole model, the cache of all rows, a prefill.
 
+    A CPU keeps its cache in float32 whatever it computes in (decision 0011), and reads prompts end
+    to end in several passes.
     weight_bytes: of weights that lie on the device already; None gathers or copies those trained.
     """
-    cached = cache_bytes(shape, situation.number_bytes)
-    prefill = min(PREFILL_TOKENS, rows * longest_prompt)
-    per_prefill_token = cached + states_of_layer(shape, 1, situation)
+    is_cpu = situation.device.is_cpu
+    cached = cache_bytes(shape, 4 if is_cpu else situation.number_bytes)
+    read = min(CPU_PREFILL_TOKENS if is_cpu else PREFILL_TOKENS, rows * longest_prompt)
+    together = min(read, PASS_TOKENS) if is_cpu else read
+    prefill = read * cache_bytes(shape, situation.number_bytes)
     terms = [
         ("key-value cache", float(rows * capacity * cached)),
-        ("prefill", float(prefill * per_prefill_token)),
+        ("prefill", prefill + states_of_layer(shape, together, situation)),
         ("logits", 12.0 * rows * shape.vocabulary),
     ]
     if weight_bytes is None:
