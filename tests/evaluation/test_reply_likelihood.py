@@ -3,6 +3,7 @@ import torch
 
 from hark.data.records import Message, answered, ask
 from hark.errors import DataError
+from hark.evaluation.likelihood import sequence_logprobs
 from hark.evaluation.reply_likelihood import recalling, reply_likelihoods
 from hark.models.tokenizer import encode_prompt, encode_response
 
@@ -26,14 +27,27 @@ def plain(model, tokenizer, prompt, reply, question) -> tuple[float, int]:
 
 def test_sums_means_and_mutual_information_are_those_of_plain_passes(make_model, tokenizer):
     model = make_model(context=64)
-    found = reply_likelihoods(model, tokenizer, DIALOGUES)
-    for place, dialogue in enumerate(DIALOGUES):
+    dialogues = [DIALOGUES[0], DIALOGUES[2], DIALOGUES[1]]
+    found = reply_likelihoods(model, tokenizer, dialogues)
+    for place, dialogue in enumerate(dialogues):
         prompt, reply = dialogue[:-1], dialogue[-1].content
         total, count = plain(model, tokenizer, prompt, reply, prompt)
         alone, _ = plain(model, tokenizer, prompt, reply, ask(""))
         assert found.total[place] == pytest.approx(total, rel=1e-5)
         assert found.per_token[place] == pytest.approx(total / count, rel=1e-5)
         assert found.mutual_information[place] == pytest.approx(total - alone, abs=1e-4)
+
+
+def test_a_prompt_is_read_once_for_all_its_replies(make_model, tokenizer, monkeypatch):
+    read = []
+
+    def noting(model, trees, **settings):
+        read.append([len(tree.responses) for tree in trees])
+        return sequence_logprobs(model, trees, **settings)
+
+    monkeypatch.setattr("hark.evaluation.reply_likelihood.sequence_logprobs", noting)
+    reply_likelihoods(make_model(context=64), tokenizer, DIALOGUES)
+    assert read == [[2, 1], [3]]
 
 
 def test_scores_are_recalled_in_any_order(make_model, tokenizer):

@@ -20,6 +20,7 @@ from hark.models.packing import (
     plan_batches,
     supports_packing,
     text_rows,
+    trees_by_prompt,
 )
 from hark.models.tree_attention import ATTENDING_BY_TREE
 
@@ -115,6 +116,12 @@ def test_a_tree_is_parted_where_its_tokens_pass_the_limit() -> None:
     assert all(part.prompt == (5, 6) for part in tree.parts(5))
     assert tree.parts(tree.tokens) == [tree]
     assert tree.parts(1) == [PromptTree((5, 6), (each,)) for each in tree.responses]
+
+
+def test_responses_to_one_prompt_are_one_tree_wherever_they_stand() -> None:
+    trees, places = trees_by_prompt([[1, 2], [3], [1, 2]], [[7], [8, 9], [7]])
+    assert trees == [PromptTree((1, 2), ((7,), (7,))), PromptTree((3,), ((8, 9),))]
+    assert places == [0, 2, 1]
 
 
 def test_a_batch_for_two_models_is_laid_out_as_both_can_read_it(

@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hark.data.records import Dialogue, ask
 from hark.errors import DataError
 from hark.evaluation.intervals import Array
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.evaluation.scores import Scorer
 from hark.models.language_model import context_length
-from hark.models.packing import PromptTree
+from hark.models.packing import trees_by_prompt
 from hark.models.tokenizer import encode_prompt, encode_response, padding_id, truncate_prompt
 
 if TYPE_CHECKING:
@@ -65,30 +67,33 @@ def reply_likelihoods(
     for the context.
     """
     limit = context_length(model)
-    replies: list[tuple[int, ...]] = []
-    conditional: list[PromptTree] = []
-    alone: list[PromptTree] = []
+    replies: list[list[int]] = []
+    conditional: list[list[int]] = []
+    alone: list[list[int]] = []
     for place, dialogue in enumerate(dialogues):
         before, reply = dialogue[:-1], dialogue[-1].content
-        tokens = tuple(encode_response(tokenizer, before, reply, allow_empty=True))
+        tokens = encode_response(tokenizer, before, reply, allow_empty=True)
         if len(tokens) >= limit:
             raise DataError(
                 f"the reply of dialogue {place} has {len(tokens)} tokens, more than the context of "
                 f"{limit} leaves room for; leave it out or use a model with a longer context"
             )
         replies.append(tokens)
-        for prompt, trees in ((before, conditional), (ask(""), alone)):
+        for prompt, prompts in ((before, conditional), (ask(""), alone)):
             encoded, _ = truncate_prompt(encode_prompt(tokenizer, prompt), limit - len(tokens))
-            trees.append(PromptTree(tuple(encoded), (tokens,)))
+            prompts.append(encoded)
 
-    def likelihoods(trees: Sequence[PromptTree]) -> Array:
-        return sequence_logprobs(
+    def likelihoods(prompts: Sequence[list[int]]) -> Array:
+        trees, places = trees_by_prompt(prompts, replies)
+        found = np.empty(len(replies))
+        found[places] = sequence_logprobs(
             model, trees, pad_token_id=padding_id(tokenizer), batch_tokens=BATCH_TOKENS,
             on_progress=on_progress,
         )  # fmt: skip
+        return found
 
     total = likelihoods(conditional)
-    lengths = total * 0 + [len(tokens) for tokens in replies]
+    lengths = np.array([len(tokens) for tokens in replies], dtype=np.float64)
     return ReplyLikelihoods(total=total, tokens=lengths, alone=likelihoods(alone))
 
 

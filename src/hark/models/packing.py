@@ -74,6 +74,24 @@ class PromptTree:
         return [PromptTree(self.prompt, tuple(group)) for group in groups]
 
 
+def trees_by_prompt(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> tuple[list[PromptTree], list[int]]:
+    """Responses to the same prompt, wherever they stand, as one tree.
+
+    prompts, responses: n of each, as token ids. Also the places of the responses, in the order in
+    which the trees have them.
+    """
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        places.setdefault(tuple(prompt), []).append(place)
+    trees = [
+        PromptTree(prompt, tuple(tuple(responses[place]) for place in of_prompt))
+        for prompt, of_prompt in places.items()
+    ]
+    return trees, [place for of_prompt in places.values() for place in of_prompt]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch:
     """Trees laid out in rows, and where to find each response token again.

@@ -10,7 +10,6 @@ scores that differ by that constant.
 from __future__ import annotations
 
 import copy
-import itertools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +41,7 @@ from hark.models.language_model import (
     read_pretrained,
 )
 from hark.models.logprobs import hidden_states
-from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches
+from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches, trees_by_prompt
 from hark.models.parallel import whole
 from hark.models.tokenizer import encode_prompt, encode_response, truncate_prompt
 
@@ -211,8 +210,8 @@ class ModelScorer:
         """Dialogues with the same prompt become one tree, or several where one would be too large
         for a pass; also which dialogues each tree holds."""
         limit = context_length(self.model)
-        branches: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-        members: dict[tuple[int, ...], list[int]] = {}
+        prompts: list[list[int]] = []
+        responses: list[list[int]] = []
         for place, dialogue in enumerate(dialogues):
             if not dialogue or dialogue[-1].role != "assistant":
                 raise DataError(
@@ -231,14 +230,11 @@ class ModelScorer:
                 )
             prompt, cut = truncate_prompt(prompt, limit - len(response))
             self.truncated += cut
-            branches.setdefault(tuple(prompt), []).append(tuple(response))
-            members.setdefault(tuple(prompt), []).append(place)
-        trees = [
-            part
-            for prompt, responses in branches.items()
-            for part in PromptTree(prompt, tuple(responses)).parts(self.max_batch_tokens)
-        ]
-        places = itertools.chain.from_iterable(members.values())
+            prompts.append(prompt)
+            responses.append(response)
+        whole_trees, order = trees_by_prompt(prompts, responses)
+        trees = [part for tree in whole_trees for part in tree.parts(self.max_batch_tokens)]
+        places = iter(order)
         return trees, [[next(places) for _ in tree.responses] for tree in trees]
 
     def fits(self, dialogue: Dialogue) -> bool:

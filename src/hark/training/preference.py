@@ -40,7 +40,7 @@ from hark.models.language_model import (
     load_language_model,
 )
 from hark.models.lora import add_adapter
-from hark.models.packing import PromptTree, plan_batches
+from hark.models.packing import PromptTree, plan_batches, trees_by_prompt
 from hark.models.parallel import whole
 from hark.models.processes import own_share, summed, world_size
 from hark.models.scalar_head import (
@@ -334,7 +334,4 @@ def sample_reference(
         replies = generate_shared(
             policy, tokenizer, encoded, sampling, seed=seed, on_progress=bar.advance
         )
-    sampled: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-    for prompt, reply in zip(encoded, replies, strict=True):
-        sampled.setdefault(tuple(prompt), []).append(reply.tokens)
-    return [PromptTree(prompt, tuple(responses)) for prompt, responses in sampled.items()]
+    return trees_by_prompt(encoded, [reply.tokens for reply in replies])[0]
