@@ -36,7 +36,6 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0], settings=SETTINGS, tried=TRIED)
     options.add_argument("--questions", type=int, default=48)
     options.add_argument("--pool", type=int, default=1000, help="dialogues to make them from")
-    options.add_argument("--batch-tokens", type=int, default=8192, help="of one pass of hark")
     asked = options.parse_args()
     work = sides.work_directory(asked, "multiple-choice")
     inputs = Inputs.of(asked)
@@ -45,7 +44,6 @@ def main() -> None:
     write_records(data, made, kind="questions")
     settings = {
         "model": str(inputs.directory), "data": str(data), "work": str(work),
-        "batch_tokens": asked.batch_tokens,
     }  # fmt: skip
     shape = Shape.of(inputs.model)
     count = inputs.tokenizer

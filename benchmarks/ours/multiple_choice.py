@@ -27,9 +27,7 @@ def prepare(settings: dict[str, Any]) -> Any:
         if dtype not in models:
             models[dtype] = load_language_model(settings["model"], dtype=dtype)
         began = time.perf_counter()
-        found = option_likelihoods(
-            models[dtype], tokenizer, questions, batch_tokens=settings["batch_tokens"]
-        )
+        found = option_likelihoods(models[dtype], tokenizer, questions)
         return {
             "seconds": time.perf_counter() - began,
             "amount": len(questions),

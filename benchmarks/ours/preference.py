@@ -34,7 +34,7 @@ def prepare(settings: dict[str, Any]) -> Any:
 
         def batch(step: int) -> Sequence[MicroBatch[PreferenceBatch]]:
             chosen = examples[step * size : (step + 1) * size]
-            return micro_batches(model, chosen, limit=told.micro_batch_tokens)
+            return micro_batches(model, chosen, limit=told.pass_tokens(told.device))
 
         answer = timed_fit(
             told, model, tokenizer, stage="preference", steps=steps, batch=batch,

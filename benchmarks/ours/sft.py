@@ -29,7 +29,7 @@ def prepare(settings: dict[str, Any]) -> Any:
         batches = [[trees[place] for place in batch] for batch in request["batches"]]
 
         def batch(step: int) -> Sequence[MicroBatch[SFTBatch]]:
-            return micro_batches(model, batches[step], limit=told.micro_batch_tokens)
+            return micro_batches(model, batches[step], limit=told.pass_tokens(told.device))
 
         answer = timed_fit(
             told, model, tokenizer, stage="sft", steps=len(batches), batch=batch,

@@ -17,6 +17,7 @@ from hark.models.packing import (
     pack,
     pack_for,
     pack_texts,
+    pass_tokens,
     plan_batches,
     supports_packing,
     text_rows,
@@ -241,3 +242,16 @@ def test_batches_hold_trees_of_like_length_within_the_budget() -> None:
     assert plan_batches(TREES, 11) == [[0], [2, 1]]
     assert plan_batches(TREES, 10) == [[0], [2], [1]]
     assert plan_batches([], 10) == []
+
+
+def test_batches_have_about_as_much_each() -> None:
+    trees = [PromptTree((1,), (tuple(range(length)),)) for length in (9, 9, 9, 9, 9, 4)]
+    # 55 tokens in passes of at most 40: two, of which the first reaches half of all.
+    assert plan_batches(trees, 40) == [[0, 1, 2], [3, 4, 5]]
+    # Of at most 29: two again, and two trees of ten do not reach 27.5, but a third would pass 29.
+    assert plan_batches(trees, 29) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_cpu_computes_smaller_passes() -> None:
+    assert pass_tokens("cpu") < pass_tokens("cuda")
+    assert pass_tokens(torch.device("cuda", 1)) == pass_tokens("cuda")

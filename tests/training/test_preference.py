@@ -212,7 +212,7 @@ def test_reference_samples_have_mean_zero_and_deviation_one_before_and_after(
 
     def watched(model: Any, trees: list[PromptTree], settings: PreferenceSettings) -> None:
         real(model, trees, settings)
-        scores = score_trees(model, trees, micro_batch_tokens=100)
+        scores = score_trees(model, trees, batch_tokens=100)
         moments.append((float(scores.mean()), float(scores.std(correction=0))))
         samples.append(trees)
 
@@ -229,7 +229,7 @@ def test_reference_samples_have_mean_zero_and_deviation_one_before_and_after(
     assert sum(len(tree.responses) for tree in samples[0]) == 24
     assert len(samples[0]) == 6
     saved = load_scalar_model(run.model_path)
-    scores = score_trees(saved, samples[0], micro_batch_tokens=100)
+    scores = score_trees(saved, samples[0], batch_tokens=100)
     assert float(scores.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
     assert len({response for tree in samples[0] for response in tree.responses}) > 12
 

@@ -22,7 +22,7 @@ from hark.errors import DataError, ModelError
 from hark.evaluation.intervals import Array, Estimate, clustered_mean
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.models.language_model import context_length
-from hark.models.packing import PromptTree
+from hark.models.packing import PromptTree, pass_tokens
 from hark.models.tokenizer import padding_id
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def language_loss(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -68,7 +68,8 @@ def language_loss(
 ) -> LanguageLoss:
     """Measure the loss on documents.
 
-    batch_tokens: tokens of one forward pass; on_progress: told how many tokens were just read.
+    batch_tokens: of one forward pass, by default what suits the device; on_progress: told how
+    many tokens were just read.
     Raises: DataError if there is no text; ModelError naming the document whose loss is not finite.
     """
     documents = [_token_ids(tokenizer, text) for text in texts]
@@ -89,7 +90,7 @@ def language_loss(
         model,
         trees,
         pad_token_id=padding_id(tokenizer),
-        batch_tokens=max(batch_tokens, window),
+        batch_tokens=max(batch_tokens or pass_tokens(model.device), window),
         on_progress=on_progress,
     )
     np.add.at(sums, owners, -logprobs)

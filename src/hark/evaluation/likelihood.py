@@ -10,7 +10,7 @@ import torch
 
 from hark.evaluation.intervals import Array
 from hark.models.logprobs import response_logprobs
-from hark.models.packing import PromptTree, pack_for, plan_batches
+from hark.models.packing import PromptTree, pack_for, pass_tokens, plan_batches
 from hark.models.parallel import whole
 from hark.models.processes import own_share, summed, world_size
 
@@ -24,24 +24,26 @@ def sequence_logprobs(
     trees: Sequence[PromptTree],
     *,
     pad_token_id: int,
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Array:
     """Log-likelihood of every response given its prompt, summed over its tokens, nats.
 
     [N] float64, in the order of the trees, then of their responses. The model is read in evaluation
-    mode and left in the mode it was in. batch_tokens: tokens of one forward pass; on_progress: told
-    how many tokens were just predicted. Values that are not finite are for the caller to refuse.
-    Under torchrun each process reads its share of the batches; all get all likelihoods.
+    mode and left in the mode it was in. batch_tokens: of one forward pass, by default what suits
+    the device; on_progress: told how many tokens were just predicted. Values that are not finite
+    are for the caller to refuse. Under torchrun each process reads its share of the batches; all
+    get all likelihoods.
     """
-    trees = [part for tree in trees for part in tree.parts(batch_tokens)]
+    limit = batch_tokens or pass_tokens(model.device)
+    trees = [part for tree in trees for part in tree.parts(limit)]
     offsets = np.cumsum([0, *(len(tree.responses) for tree in trees)])
     likelihoods = np.zeros(int(offsets[-1]))
     was_training = model.training
     model.eval()
     try:
         with whole(model):
-            for group in own_share(plan_batches(trees, batch_tokens, shares=world_size())):
+            for group in own_share(plan_batches(trees, limit, shares=world_size())):
                 batch = pack_for(model, [trees[i] for i in group], pad_token_id=pad_token_id)
                 batch = batch.to(model.device)
                 logprobs = response_logprobs(model, batch).double()

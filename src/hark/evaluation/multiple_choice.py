@@ -137,13 +137,14 @@ def option_likelihoods(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[OptionLikelihoods]:
     """Log-likelihoods of all options of all questions, each context read once.
 
-    batch_tokens: tokens of one forward pass; on_progress: told how many option tokens were just
-    read. Raises: ModelError for an option that leaves no room for a context.
+    batch_tokens: of one forward pass, by default what suits the device; on_progress: told how
+    many option tokens were just read. Raises: ModelError for an option that leaves no room for a
+    context.
     """
     if not questions:
         return []

@@ -22,7 +22,7 @@ from hark.errors import DataError
 from hark.evaluation.intervals import Array, Estimate, clustered_mean
 from hark.models.language_model import context_length, output_embedding
 from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS, hidden_states
-from hark.models.packing import PromptTree, pack_for, plan_batches
+from hark.models.packing import PromptTree, pack_for, pass_tokens, plan_batches
 from hark.models.parallel import whole
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def context_gap(
     context: Sequence[int],
     documents: Sequence[Sequence[int]],
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     seed: int = 0,
 ) -> ContextGap:
     """Measure both models without the context against the original with it.
@@ -76,7 +76,7 @@ def context_gap(
     trees = [PromptTree((row[0],), (row[1:],)) for row in rows]
     prompted = [PromptTree((*context, row[0]), (row[1:],)) for row in rows]
     sums = np.zeros((2, len(rows)))
-    for group in plan_batches(prompted, batch_tokens):
+    for group in plan_batches(prompted, batch_tokens or pass_tokens(original.device)):
         sums[:, group] = _gaps(
             original, taught, [prompted[i] for i in group], [trees[i] for i in group]
         )

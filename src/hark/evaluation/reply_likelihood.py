@@ -29,8 +29,6 @@ from hark.models.tokenizer import encode_prompt, encode_response, padding_id, tr
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_TOKENS = 8192
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyLikelihoods:
@@ -87,8 +85,7 @@ def reply_likelihoods(
         trees, places = trees_by_prompt(prompts, replies)
         found = np.empty(len(replies))
         found[places] = sequence_logprobs(
-            model, trees, pad_token_id=padding_id(tokenizer), batch_tokens=BATCH_TOKENS,
-            on_progress=on_progress,
+            model, trees, pad_token_id=padding_id(tokenizer), on_progress=on_progress,
         )  # fmt: skip
         return found
 

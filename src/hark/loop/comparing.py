@@ -273,7 +273,6 @@ def _divergence(
             asked.model,
             asked.trees(bench.prompts, drawn),
             pad_token_id=padding_id(asked.tokenizer),
-            batch_tokens=8192,
         )
         for asked in (speaker, bench.reference)
     )

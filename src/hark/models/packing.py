@@ -11,6 +11,7 @@ Shape letters: `N` responses, `M` response tokens laid end to end, `R` rows, `T`
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,12 @@ PACKABLE = frozenset(
 """The `model_type`s for which the tests show that packing changes nothing."""
 
 IN_PROMPT = -1
+
+PASS_TOKENS = 8192
+"""Most tokens of one pass, unless a setting says otherwise: products of a GPU at full rate."""
+CPU_PASS_TOKENS = 4096
+"""The same on a CPU: a pass that computes less stays nearer the processor, and leaves its memory to
+the next (decision 0016)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,22 +296,28 @@ def text_rows(token_ids: Sequence[int] | Tensor, row_tokens: int) -> Tensor:
     return stream[: rows * row_tokens].view(rows, row_tokens)
 
 
+def pass_tokens(device: torch.device | str) -> int:
+    """How many tokens a device computes fastest in one pass, about."""
+    return CPU_PASS_TOKENS if torch.device(device).type == "cpu" else PASS_TOKENS
+
+
 def plan_batches(
     trees: Sequence[PromptTree], max_tokens: int, *, shares: int = 1
 ) -> list[list[int]]:
     """Group indices of trees, longest first, so that each group has at most `max_tokens` tokens.
 
-    Trees of like length share a group, which keeps rows full. A tree longer than `max_tokens` gets
-    a group of its own.
+    Trees of like length share a group, which keeps rows full; groups have about as much each. A
+    tree longer than `max_tokens` gets a group of its own.
     shares: make a multiple of so many groups, of nearly equal size, where there are trees enough:
         that many processes then have as much to do.
     """
     if shares > 1:
         return _even_groups([tree.tokens for tree in trees], max_tokens, shares)
     groups: list[list[int]] = []
-    filled = max_tokens
+    filled, total = 0, sum(tree.tokens for tree in trees)
+    enough = total / max(1, math.ceil(total / max_tokens))
     for index in sorted(range(len(trees)), key=lambda i: (-trees[i].tokens, i)):
-        if not groups or filled + trees[index].tokens > max_tokens:
+        if not groups or filled >= enough or filled + trees[index].tokens > max_tokens:
             groups.append([])
             filled = 0
         groups[-1].append(index)

@@ -41,7 +41,14 @@ from hark.models.language_model import (
     read_pretrained,
 )
 from hark.models.logprobs import hidden_states
-from hark.models.packing import PackedBatch, PromptTree, pack_for, plan_batches, trees_by_prompt
+from hark.models.packing import (
+    PackedBatch,
+    PromptTree,
+    pack_for,
+    pass_tokens,
+    plan_batches,
+    trees_by_prompt,
+)
 from hark.models.parallel import whole
 from hark.models.tokenizer import encode_prompt, encode_response, truncate_prompt
 
@@ -173,6 +180,7 @@ class ModelScorer:
     A prompt too long for the context loses its beginning; `truncated` counts how often.
     long_responses: what happens to a response too long for the context: an error, or its end is
         cut, counted in `responses_cut`.
+    max_batch_tokens: of one forward pass, by default what suits the device.
     """
 
     def __init__(
@@ -180,12 +188,12 @@ class ModelScorer:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        max_batch_tokens: int = 8192,
+        max_batch_tokens: int | None = None,
         long_responses: Literal["stop", "cut"] = "stop",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_tokens = max_batch_tokens or pass_tokens(model.device)
         self.long_responses = long_responses
         self.truncated = 0
         self.responses_cut = 0

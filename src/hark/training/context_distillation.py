@@ -159,7 +159,7 @@ def _task(
         )
         return micro_batches(
             model, [lessons[index] for index in chosen],
-            limit=settings.micro_batch_tokens, shares=world_size(),
+            limit=settings.pass_tokens(model.device), shares=world_size(),
         )  # fmt: skip
 
     held_out = lessons.held_out
@@ -178,7 +178,7 @@ def _evaluate(
     """Nats a token over the teacher's classes, on held-out text."""
     total = count = 0.0
     own = [held_out[number] for number in own_share(range(len(held_out)))]
-    for micro_batch in micro_batches(model, own, limit=settings.micro_batch_tokens):
+    for micro_batch in micro_batches(model, own, limit=settings.pass_tokens(model.device)):
         total += float(batch_loss(model, micro_batch.batch).loss)
         count += micro_batch.weight
     total, count = summed(torch.tensor([total, count], dtype=torch.float64)).tolist()

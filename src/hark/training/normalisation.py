@@ -13,18 +13,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.errors import DataError
-from hark.models.packing import PromptTree, pack_for, plan_batches
+from hark.models.packing import PromptTree, pack_for, pass_tokens, plan_batches
 from hark.models.scalar_head import response_scores
 
 
 @torch.no_grad()
 def score_trees(
-    model: PreTrainedModel, trees: Sequence[PromptTree], *, micro_batch_tokens: int
+    model: PreTrainedModel, trees: Sequence[PromptTree], *, batch_tokens: int | None = None
 ) -> Tensor:
     """Scores of all responses of all trees, in order, as float64 on the CPU. -> [N]"""
-    trees = [part for tree in trees for part in tree.parts(micro_batch_tokens)]
+    limit = batch_tokens or pass_tokens(model.device)
+    trees = [part for tree in trees for part in tree.parts(limit)]
     scores: dict[int, Tensor] = {}
-    for group in plan_batches(trees, micro_batch_tokens):
+    for group in plan_batches(trees, limit):
         batch = pack_for(model, [trees[place] for place in group]).to(model.device)
         sizes = [len(trees[place].responses) for place in group]
         for place, part in zip(group, response_scores(model, batch).split(sizes), strict=True):

@@ -74,8 +74,9 @@ def minibatches(
         episodes_of[prompt].append(episode)
     groups = [episodes_of[int(prompt)] for prompt in order]
     size = settings.minibatch_episodes // settings.responses_per_prompt
+    most = settings.pass_tokens(models[0].device)
     return [
-        _minibatch(episodes, groups[first : first + size], models, settings.micro_batch_tokens)
+        _minibatch(episodes, groups[first : first + size], models, most)
         for first in range(0, len(groups), size)
     ]
 

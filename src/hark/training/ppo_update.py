@@ -183,7 +183,7 @@ def add_pretraining_gradients(
     """Accumulate γ times the gradient of the mean loss per token of pretraining rows [r, T]."""
     tokens = rows.numel() - len(rows)
     count, width = rows.shape
-    most = settings.micro_batch_tokens
+    most = settings.pass_tokens(state.policy.device)
     rows_of_pass = rows_per_pass(count, width, most, shares=world_size())
     with state.watch.phase("pretraining"):
         for part, counts in own_turns(rows.split(rows_of_pass)):

@@ -196,7 +196,7 @@ def normalise(
 ) -> None:
     """Fix the bias, and under "reference" the gain, by the scores of answered prompts."""
     with whole(model):
-        scores = score_trees(model, trees, micro_batch_tokens=settings.micro_batch_tokens)
+        scores = score_trees(model, trees, batch_tokens=settings.micro_batch_tokens)
     if settings.normalise == "demonstrations":
         shift_to_zero_mean(model, scores)
     else:
@@ -219,14 +219,14 @@ def _task(
             step, count=len(examples), batch_size=settings.batch_size, seed=settings.seed
         )
         return micro_batches(
-            model, [examples[index] for index in chosen], limit=settings.micro_batch_tokens,
+            model, [examples[index] for index in chosen], limit=settings.pass_tokens(model.device),
             shares=world_size(),
         )  # fmt: skip
 
     def evaluate() -> dict[str, float]:
         total = sum(example.weight for example in held_out)
         losses = right = 0.0
-        own, limit = own_share(held_out), settings.micro_batch_tokens
+        own, limit = own_share(held_out), settings.pass_tokens(model.device)
         for micro_batch in micro_batches(model, own, limit=limit):
             report = loss(micro_batch.batch)
             losses += float(report.loss)

@@ -280,7 +280,7 @@ def _task(
         places = [order.locate(position) for position in positions]
         rows = [tokens.row(tokens.sources[source], row, width) for source, row in places]
         return micro_batches(
-            rows, limit=settings.micro_batch_tokens, device=model.device, shares=world_size()
+            rows, limit=settings.pass_tokens(model.device), device=model.device, shares=world_size()
         )
 
     return Task(
@@ -332,7 +332,7 @@ def _evaluate(
             by_width.setdefault(len(row), []).append(row)
     total = count = 0.0
     for rows in map(own_share, by_width.values()):
-        limit = settings.micro_batch_tokens
+        limit = settings.pass_tokens(model.device)
         for micro_batch in micro_batches(rows, limit=limit, device=model.device) if rows else ():
             total += float(token_losses(model, micro_batch.batch).double().sum())
             count += micro_batch.weight

@@ -300,8 +300,9 @@ def _task(
         response_tokens = sum(len(tree.responses[0]) for tree in demonstrations)
         pieces = mix.pieces(step, response_tokens=response_tokens) if mix else []
         return micro_batches(
-            model, demonstrations, pieces, limit=settings.micro_batch_tokens, shares=world_size()
-        )
+            model, demonstrations, pieces, limit=settings.pass_tokens(model.device),
+            shares=world_size(),
+        )  # fmt: skip
 
     return Task(
         model=model, tokenizer=tokenizer, optimizer=settings.optimizer,
@@ -362,7 +363,7 @@ class Evaluation:
     def __call__(self) -> dict[str, float]:
         total = count = 0.0
         for micro_batch in micro_batches(
-            self.model, own_share(self.trees), limit=self.settings.micro_batch_tokens
+            self.model, own_share(self.trees), limit=self.settings.pass_tokens(self.model.device)
         ):
             total += float(batch_loss(self.model, micro_batch.batch).loss)
             count += micro_batch.weight

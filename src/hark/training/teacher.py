@@ -228,7 +228,7 @@ class School:
     def _taught(self, trees: Sequence[PromptTree], classes: int) -> list[Taught]:
         read = [self._as_read(tree) for tree in trees]
         taught: list[Taught | None] = [None] * len(trees)
-        for group in plan_batches(read, self.settings.micro_batch_tokens):
+        for group in plan_batches(read, self.settings.pass_tokens(self.model.device)):
             packed = pack_for(self.model, [read[place] for place in group])
             found = predictions(self.model, packed.to(self.model.device), classes)
             for place, own in zip(group, _split(found, packed.lengths.tolist()), strict=True):

@@ -73,7 +73,7 @@ def share_of(
     batch: int, lengths: Lengths, settings: TrainingSettings, situation: Situation
 ) -> Share:
     """What one process has of a batch of training."""
-    limit = settings.micro_batch_tokens
+    limit = settings.pass_tokens(situation.device_type)
     return Share.of(batch, lengths, pass_tokens=limit, devices=situation.devices)
 
 

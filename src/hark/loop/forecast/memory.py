@@ -87,6 +87,11 @@ class Situation:
         return self.devices > 1
 
     @property
+    def device_type(self) -> str:
+        """As torch calls it."""
+        return "cpu" if self.device.is_cpu else "cuda"
+
+    @property
     def computes_in_bfloat16(self) -> bool:
         """Whether whole weights travel and lie in bfloat16."""
         return self.dtype == "bfloat16" and self.is_sharded and not self.device.is_cpu

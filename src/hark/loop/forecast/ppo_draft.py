@@ -195,9 +195,8 @@ def _memory(
         [policy, *models.scorers, *([models.critic] if models.critic else [])],
         key=lambda shape: shape.parameters,
     )
-    return terms + memory.of_scoring(
-        largest, largest.parameters, settings.micro_batch_tokens, situation
-    )
+    limit = settings.pass_tokens(situation.device_type)
+    return terms + memory.of_scoring(largest, largest.parameters, limit, situation)
 
 
 def _of_training(

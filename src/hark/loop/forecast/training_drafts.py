@@ -125,7 +125,8 @@ def _trained(
             held, share, situation, scalar=[scalar], recomputed=recomputed, has_mask=has_mask
         )
         if getattr(settings, "evaluation_data", ()):
-            found += memory.of_scoring(shape, own, settings.micro_batch_tokens, situation)
+            limit = settings.pass_tokens(situation.device_type)
+            found += memory.of_scoring(shape, own, limit, situation)
         return found
 
     return Draft(steps=steps, phases=phases, memory=terms, notes=notes_of(lora, shape))
