@@ -179,3 +179,20 @@ def test_a_language_model_on_comparisons_is_measured_by_its_likelihoods(
         )
         assert result[name] == 0.75
         assert result["n"] == 4
+
+
+def test_a_comparison_with_too_long_a_reply_is_left_out_of_accuracy_by_likelihood(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    prompt = ask("the big")
+    fitting, long = ("cat", "dog"), ("cat", "old house " * 200)
+    write_comparisons(
+        path, [Comparison(prompt=prompt, responses=pair, ranks=(1, 2)) for pair in (fitting, long)]
+    )
+    asked = ["--model", str(models / "base"), "--data", str(path), "--device", "cpu"]
+    result = evaluate(capfd, tmp_path, *asked)
+    assert (result["comparisons"], result["comparisons_dropped"]) == (1, 1)
+    status = run(["evaluate", *asked, "--long-responses", "cut", "--output", str(tmp_path / "cut")])
+    assert status == 2
+    assert "long_responses 'cut' would be ignored" in capfd.readouterr().err

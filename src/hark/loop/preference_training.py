@@ -70,7 +70,7 @@ def _measurable(
     comparisons = [item.record for item in held_out.comparisons]
     if settings.long_responses == "cut":
         return comparisons, held_out.files
-    kept = set(map(id, that_fit(comparisons, scorer)))
+    kept = set(map(id, that_fit(comparisons, scorer.fits)))
     pairs = [
         (comparison, file)
         for comparison, file in zip(comparisons, held_out.files, strict=True)
