@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,8 +25,8 @@ from hark.data.formats import (
     read_questions,
     read_texts,
 )
-from hark.data.records import Comparison, answered
-from hark.errors import DataError, ModelError
+from hark.data.records import Comparison, Dialogue, answered
+from hark.errors import DataError, ModelError, SettingsError
 from hark.evaluation.intervals import Estimate
 from hark.evaluation.language_loss import language_loss
 from hark.evaluation.multiple_choice import multiple_choice, option_likelihoods
@@ -39,11 +39,11 @@ from hark.loop.speaker import AnySpeaker, SpeakerSettings, load_speaker, prompts
 from hark.models.adapter_directory import is_adapter, is_of_scalar_model
 from hark.models.fitting import LongResponses
 from hark.models.generation import SamplingSettings
-from hark.models.language_model import choose_device, load_language_model
+from hark.models.language_model import choose_device, context_length, load_language_model
 from hark.models.processes import gather
 from hark.models.scalar_head import ModelScorer
 from hark.models.shared_scores import shared_scores
-from hark.models.tokenizer import load_tokenizer
+from hark.models.tokenizer import encode_response, load_tokenizer
 from hark.runs.progress import progress
 from hark.runs.run import Run, is_endpoint, resolve_model
 from hark.runs.settings import DataStageSettings
@@ -71,7 +71,7 @@ class EvaluateSettings(DataStageSettings):
     """Take only so many records."""
     long_responses: LongResponses | None = None
     """For accuracy: a response too long for the model's context: drop its comparison (what is done
-    if nothing is said), or cut the response."""
+    if nothing is said), or cut the response (not for accuracy by likelihood)."""
     long_prompts: Literal["stop", "skip"] = "stop"
     """For a win rate: prompts that, with a longest reply, exceed the context: stop, or skip them.
     """
@@ -156,8 +156,19 @@ def _accuracy(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
 
 
 def _accuracy_by_likelihood(settings: EvaluateSettings, run: Run) -> dict[str, Any]:
-    comparisons = read_files(read_comparisons, settings.data, settings, run)[: settings.limit]
+    if settings.long_responses == "cut":
+        raise SettingsError(
+            "long_responses 'cut' would be ignored: the likelihood of a part is not the reply's; "
+            "leave it out, and comparisons with too long a response are dropped"
+        )
+    read = read_files(read_comparisons, settings.data, settings, run)[: settings.limit]
     model, tokenizer = _language_model(settings)
+
+    def fits(dialogue: Dialogue) -> bool:
+        reply = encode_response(tokenizer, dialogue[:-1], dialogue[-1].content, allow_empty=True)
+        return len(reply) < context_length(model)
+
+    comparisons = _fitting(read, fits)
     dialogues = list(
         dict.fromkeys(
             answered(each.prompt, text) for each in comparisons for text in each.responses
@@ -179,10 +190,17 @@ def _accuracy_by_likelihood(settings: EvaluateSettings, run: Run) -> dict[str, A
             "n": measured.estimate.n,
             "comparisons": measured.comparisons,
         }
-    return results
+    return results | {"comparisons_dropped": len(read) - len(comparisons)}
 
 
 def that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comparison]:
+    """The comparisons whose responses all fit the model's context."""
+    return _fitting(comparisons, score.fits)
+
+
+def _fitting(
+    comparisons: Sequence[Comparison], fits: Callable[[Dialogue], bool]
+) -> list[Comparison]:
     """The comparisons whose responses all fit the model's context.
 
     Raises: DataError if none is left.
@@ -190,12 +208,13 @@ def that_fit(comparisons: Sequence[Comparison], score: ModelScorer) -> list[Comp
     kept = [
         each
         for each in comparisons
-        if all(score.fits(answered(each.prompt, text)) for text in each.responses)
+        if all(fits(answered(each.prompt, text)) for text in each.responses)
     ]
     if comparisons and not kept:
         raise DataError(
             f"all {len(comparisons)} comparisons have a response too long for the model's context; "
-            "set long_responses to 'cut', or use a model with a longer context"
+            "use a model with a longer context, or have responses cut (long_responses, for "
+            "preference models)"
         )
     return kept
 
