@@ -16,6 +16,7 @@ Departures
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ def _kept(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Ef
     )
     drilled = all(result["to_kill"] for result in results) and not spared
     verdict, why = kept_verdict(told, wrong, drilled=drilled, spared=spared)
-    kills = sum(sum(result["killed"].values()) for result in results)
+    kills = sum((Counter(result["killed"]) for result in results), Counter())
+    killed = ", ".join(f"{name} {count}" for name, count in sorted(kills.items()))
     share = NOTHING
     if told:
         share = Estimate(
@@ -168,8 +170,7 @@ def _kept(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Ef
         name="Nothing is lost, whatever is killed",
         claim="None of the paper's: that of this loop.",
         measured=f"share of {told} acknowledged steps that are lost, doubled or unasked on the "
-        "server, or as labels in the exports, after "
-        f"{kills} kills of loop, server, models' server and labelers",
+        f"server, or as labels in the exports, after {kills.total()} kills ({killed})",
         rule="it is 0 and, with every seed, each of these processes was killed at least once",
         estimate=share, verdict=verdict, reason=why, **shared,
     )  # fmt: skip
