@@ -28,7 +28,7 @@ from benchmarks.options import parser
 from benchmarks.table import publish, table
 from hark.models import flops
 from hark.models.language_model import SIZES, Architecture, new_language_model
-from hark.models.packing import PromptTree
+from hark.models.packing import PromptTree, pass_tokens
 from hark.models.scalar_head import new_scalar_model
 from hark.training import preference, sft
 from hark.training.preference_data import PreferenceExample
@@ -37,7 +37,7 @@ from hark.training.trainer import MicroBatch
 WIDTHS = {name: SIZES[name] for name in ("3m", "8m", "20m")}
 LENGTHS = (64, 128, 256, 512, 1024)
 ROW = 8192
-"""Tokens of a step of the second table, and of one pass."""
+"""Tokens of a step of the second table."""
 
 Step = Callable[[], None]
 
@@ -141,7 +141,7 @@ def _in_turn(
 
 
 def _sft_step(model: PreTrainedModel, trees: Sequence[PromptTree], dtype: str) -> Step:
-    batches = sft.micro_batches(model, trees, limit=ROW)
+    batches = sft.micro_batches(model, trees, limit=pass_tokens("cpu"))
     return lambda: _train(model, batches, lambda batch: sft.batch_loss(model, batch).loss, dtype)
 
 
@@ -153,7 +153,7 @@ def _pairs_step(model: PreTrainedModel, trees: Sequence[PromptTree], dtype: str)
         )
         for tree in trees
     ]  # fmt: skip
-    batches = preference.micro_batches(model, examples, limit=ROW)
+    batches = preference.micro_batches(model, examples, limit=pass_tokens("cpu"))
     return lambda: _train(
         model, batches,
         lambda batch: preference.batch_loss(model, batch, loss="ranking").loss, dtype,
