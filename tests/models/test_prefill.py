@@ -29,7 +29,7 @@ def test_every_family_reads_what_it_reads_alone(
     if not attends_by_tree(family_model):
         pytest.skip("is padded: runs once its kind is in ATTENDING_BY_TREE")
     # 30 | 17, 0 | 9, 1, 0, 5: a pass is filled up to 20, and one longer prompt has its own.
-    monkeypatch.setattr(prefill, "PASS_TOKENS", 20)
+    monkeypatch.setattr(prefill, "PREFILL_PASS_TOKENS", 20)
     read = read_end_to_end(family_model, PROMPTS)
     assert len({id(one.states) for one in read}) == 3
     assert [one.end - one.start for one in read] == [len(prompt) for prompt in PROMPTS]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hark.errors import RunError
 from hark.models.language_model import load_language_model
 from hark.models.logprobs import token_losses
-from hark.models.packing import CPU_PASS_TOKENS, PASS_TOKENS
+from hark.models.packing import CPU_PASS_TOKENS, GPU_PASS_TOKENS
 from hark.models.tokenizer import load_tokenizer
 from hark.runs.metrics import read_metrics
 from hark.runs.run import Run
@@ -252,5 +252,5 @@ def test_bfloat16_keeps_float32_weights(
 
 def test_a_pass_is_as_large_as_its_setting_or_else_what_suits_the_device() -> None:
     assert TrainingSettings().pass_tokens("cpu") == CPU_PASS_TOKENS
-    assert TrainingSettings().pass_tokens("cuda") == PASS_TOKENS
+    assert TrainingSettings().pass_tokens("cuda") == GPU_PASS_TOKENS
     assert TrainingSettings(micro_batch_tokens=7).pass_tokens("cpu") == 7

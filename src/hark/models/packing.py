@@ -31,8 +31,8 @@ PACKABLE = frozenset(
 
 IN_PROMPT = -1
 
-PASS_TOKENS = 8192
-"""Most tokens of one pass, unless a setting says otherwise: products of a GPU at full rate."""
+GPU_PASS_TOKENS = 8192
+"""Most tokens of one pass on a GPU, unless a setting says otherwise: products at full rate."""
 CPU_PASS_TOKENS = 4096
 """The same on a CPU: a pass that computes less stays nearer the processor, and leaves its memory to
 the next (decision 0016)."""
@@ -298,7 +298,7 @@ def text_rows(token_ids: Sequence[int] | Tensor, row_tokens: int) -> Tensor:
 
 def pass_tokens(device: torch.device | str) -> int:
     """How many tokens a device computes fastest in one pass, about."""
-    return CPU_PASS_TOKENS if torch.device(device).type == "cpu" else PASS_TOKENS
+    return CPU_PASS_TOKENS if torch.device(device).type == "cpu" else GPU_PASS_TOKENS
 
 
 def plan_batches(

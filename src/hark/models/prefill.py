@@ -19,7 +19,7 @@ from transformers.cache_utils import CacheLayerMixin
 from hark.models.language_model import backbone
 from hark.models.tree_attention import tree_layout, unread_mask
 
-PASS_TOKENS = 2048
+PREFILL_PASS_TOKENS = 2048
 """Tokens of one forward pass, about: enough for products at full rate, and few enough that what
 the layers compute stays in fast memory. Measured on a CPU, see decision 0011."""
 
@@ -37,7 +37,7 @@ class ReadPrompt:
 
 
 def read_end_to_end(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[ReadPrompt]:
-    """Forward prompts (some may be empty) in passes of about `PASS_TOKENS`, in the order given.
+    """Forward prompts (some may be empty) in passes of about `PREFILL_PASS_TOKENS`, in order.
 
     For models for which `attends_by_tree` holds, and prompts that no sliding window cuts.
     """
@@ -54,7 +54,7 @@ def _next_pass(prompts: Sequence[Sequence[int]], first: int) -> list[Sequence[in
     batch, filled = [prompts[first]], len(prompts[first])
     for prompt in prompts[first + 1 :]:
         filled += len(prompt)
-        if filled > PASS_TOKENS:
+        if filled > PREFILL_PASS_TOKENS:
             break
         batch.append(prompt)
     return batch

@@ -25,7 +25,7 @@ from hark.loop.forecast.work import (
 )
 from hark.models.engine import CPU_PREFILL_TOKENS, PREFILL_TOKENS
 from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS
-from hark.models.prefill import PASS_TOKENS
+from hark.models.prefill import PREFILL_PASS_TOKENS
 
 HEADROOM = 0.10
 """Share of a device's memory that a model which "fits" leaves free (an assumption)."""
@@ -260,7 +260,7 @@ def of_generating(
     is_cpu = situation.device.is_cpu
     cached = cache_bytes(shape, 4 if is_cpu else situation.number_bytes)
     read = min(CPU_PREFILL_TOKENS if is_cpu else PREFILL_TOKENS, rows * longest_prompt)
-    together = min(read, PASS_TOKENS) if is_cpu else read
+    together = min(read, PREFILL_PASS_TOKENS) if is_cpu else read
     prefill = read * cache_bytes(shape, situation.number_bytes)
     terms = [
         ("key-value cache", float(rows * capacity * cached)),
