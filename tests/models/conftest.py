@@ -178,6 +178,7 @@ def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every branch on its own, cut into blocks of at most four tokens."""
     monkeypatch.setattr(tree_attention, "CALL_COST", 0)
     monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", 4)
+    monkeypatch.setattr(tree_attention, "DENSE_KEYS", 7)
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,31 @@ def test_short_neighbours_share_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bounds(32) == [(0, 10)]
 
 
+def test_short_blocks_are_dense_and_long_ones_are_not(many_blocks: None) -> None:
+    # Seven keys at most: a prompt of seven and its first response, of one, see four at first and
+    # then eight; of the response of seventeen the first block sees three and the prompt's seven.
+    blocks = plan_blocks([(7, 1, 17)])
+    assert [(block.keys, block.is_dense) for block in blocks[:3]] == [
+        (4, True),
+        (8, False),
+        (10, False),
+    ]
+
+
+@pytest.mark.parametrize("keys", [0, 10**6])
+def test_products_and_the_kernel_agree(
+    make_family: Callable[..., PreTrainedModel],
+    many_blocks: None,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: int,
+) -> None:
+    model = make_family("llama-tied")
+    batch = pack_for(model, TREES)
+    mixed = outcome(model, batch)
+    monkeypatch.setattr(tree_attention, "DENSE_KEYS", keys)
+    assert_same(outcome(model, batch), mixed)
+
+
 @pytest.mark.parametrize(("call_cost", "longest"), [(0, 4), (60, 5), (10**6, 128)])
 def test_the_masks_are_those_of_dense_attention(
     monkeypatch: pytest.MonkeyPatch, call_cost: int, longest: int
@@ -104,13 +129,14 @@ def test_it_equals_the_padded_computation(
 def test_activation_checkpointing_changes_nothing(
     make_family: Callable[..., PreTrainedModel], many_blocks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tree_attention, "DENSE_KEYS", 0)
     model = make_family("llama-tied").train()
     batch = pack_for(model, TREES)
     logprobs, gradients = outcome(model, batch)
     calls = []
-    kernel = tree_attention._attend
+    kernel = tree_attention._flash
     monkeypatch.setattr(
-        tree_attention, "_attend", lambda *a, **k: calls.append(None) or kernel(*a, **k)
+        tree_attention, "_flash", lambda *a, **k: calls.append(None) or kernel(*a, **k)
     )
     model.activation_checkpointing_enable()
     again, recomputed = outcome(model, batch)

@@ -237,7 +237,7 @@ def test_bfloat16_keeps_float32_weights(
 ) -> None:
     model, tokenizer = loaded
     dtypes = []
-    handle = model.model.layers[0].mlp.register_forward_hook(
+    handle = model.model.layers[0].mlp.down_proj.register_forward_hook(
         lambda module, inputs, output: dtypes.append(output.dtype)
     )
     settings = TrainingSettings(dtype="bfloat16")

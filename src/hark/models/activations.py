@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hark.models.language_model import backbone
+from hark.models.packing import pass_tokens
 from hark.models.parallel import whole
 
 Pooling = Literal["mean", "last"]
@@ -30,15 +31,15 @@ def prompt_activations(
     layers: Sequence[int],
     pooling: Pooling,
     pad_token_id: int,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Hidden states of prompts, pooled over their tokens: [P, len(layers), D].
 
     layers: 0 is the embeddings, k the output of the k-th layer. pooling: the mean over the tokens
     of a prompt, or its last token. prompts: token ids, none empty. batch_tokens: tokens of one
-    pass, padding included; prompts of like length share a pass. The model is read in evaluation
-    mode and left in the mode it was in.
+    pass, padding included, by default what suits the device; prompts of like length share a pass.
+    The model is read in evaluation mode and left in the mode it was in.
     """
     width = int(model.config.get_text_config().hidden_size)
     found = np.zeros((len(prompts), len(layers), width), dtype=np.float32)
@@ -46,7 +47,7 @@ def prompt_activations(
     model.eval()
     try:
         with whole(model):
-            for places in _passes(prompts, batch_tokens):
+            for places in _passes(prompts, batch_tokens or pass_tokens(model.device)):
                 rows = [prompts[place] for place in places]
                 found[places] = _pooled(model, rows, layers, pooling, pad_token_id).cpu().numpy()
                 if on_progress is not None:

@@ -3,8 +3,8 @@
 Trees lie end to end in one row without padding, and the row is cut into blocks: a branch, say, with
 the prompt it sees, or several short trees. Each block is one call of scaled dot-product attention
 over its own tokens and its prompt's, so that no [T, T] mask exists and nothing is computed between
-trees. The result equals dense attention under `PackedBatch.attends` to rounding, and so do its
-gradients.
+trees. Short blocks are written out as products and a softmax. The result equals dense attention
+under `PackedBatch.attends` to rounding, and so do its gradients.
 
 The layout goes to a model's forward pass as the argument `tree_layout`, which transformers hands
 down to the attention of every layer, also when activation checkpointing computes a layer again.
@@ -45,6 +45,10 @@ LONGEST_BLOCK = 128
 """Longer branches are cut into blocks of at most so many tokens, because half of a causal square is
 computed in vain: what lies after the end of its block no token is compared with."""
 
+DENSE_KEYS = 256
+"""Blocks of at most so many keys are two products and a softmax, whose probabilities wait for the
+gradients: heads · keys numbers a token. Longer ones go through the flash kernel (decision 0017)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -69,6 +73,11 @@ class Block:
     def keys(self) -> int:
         """Number of keys, masked ones included."""
         return self.prompt_tokens + self.end - self.first_key
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its probabilities are few enough to exist at once and to be kept."""
+        return self.keys <= DENSE_KEYS
 
     @property
     def cost(self) -> int:
@@ -257,8 +266,8 @@ def _forward(
     return output, None
 
 
-_attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class Attended(NamedTuple):
@@ -272,51 +281,87 @@ class Attended(NamedTuple):
     """[1, heads, T, d]"""
     output: Tensor
     """[1, heads, Q, d], laid out in memory with tokens before heads."""
-    normalisers: tuple[Tensor, ...]
-    """For each block, [1, heads, its queries]."""
+    kept: tuple[Tensor, ...]
+    """For each block its probabilities [heads, its queries, its keys] where it is dense, else the
+    logarithms of their normalisers [1, heads, its queries]."""
 
 
+@torch.autocast("cpu", enabled=False)
 def attend(
     query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
 ) -> Attended:
     """Attention of `Q` queries over `T` tokens, block by block. All float32.
 
-    Written out with the kernels behind `scaled_dot_product_attention`, because autograd's gradients
-    of overlapping slices would each be a row of zeros to be filled and added up.
+    Written out, and with the kernels behind `scaled_dot_product_attention`, because autograd's
+    gradients of overlapping slices would each be a row of zeros to be filled and added up.
     """
+    scale = _scale(query, scale)
     output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
     output = output.transpose(1, 2)
-    normalisers = []
+    kept = []
     for block, mask, rows in zip(layout.blocks, layout.masks, layout.queries, strict=True):
-        part, normaliser = _attend(
-            query[:, :, rows], _seen(key, block), _seen(value, block), attn_mask=mask[None, None],
-            scale=scale,
-        )  # fmt: skip
+        asking, keys, values = query[:, :, rows], _seen(key, block), _seen(value, block)
+        if block.is_dense:
+            left = torch.baddbmm(mask, asking[0], keys[0].mT, alpha=scale).softmax(-1)
+            part = torch.bmm(left, values[0])
+        else:
+            part, left = _flash(asking, keys, values, attn_mask=mask[None, None], scale=scale)
         output[:, :, rows] = part
-        normalisers.append(normaliser)
-    return Attended(query, key, value, output, tuple(normalisers))
+        kept.append(left)
+    return Attended(query, key, value, output, tuple(kept))
 
 
+@torch.autocast("cpu", enabled=False)
 def attention_gradients(
     gradient: Tensor, attended: Attended, layout: TreeLayout, scale: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value from that of the output, shapes as in `Attended`."""
-    query, key, value, output, normalisers = attended
+    query, key, value, output, kept = attended
+    scale = _scale(query, scale)
     of_query = torch.empty_like(query)
     # Blocks in order cover the row, each reaching back to keys that earlier ones have seen. Where
     # only some tokens ask, they need not cover it.
     blank = torch.empty_like if layout.read is None else torch.zeros_like
     of_key, of_value = blank(key), blank(value)
-    for block, mask, rows, normaliser in zip(
-        layout.blocks, layout.masks, layout.queries, normalisers, strict=True
+    for block, mask, rows, left in zip(
+        layout.blocks, layout.masks, layout.queries, kept, strict=True
     ):
-        of_query[:, :, rows], to_key, to_value = _attend_backward(
-            gradient[:, :, rows], query[:, :, rows], _seen(key, block), _seen(value, block),
-            output[:, :, rows], normaliser, 0.0, False, attn_mask=mask[None, None], scale=scale,
-        )  # fmt: skip
+        received, asking = gradient[:, :, rows], query[:, :, rows]
+        keys, values = _seen(key, block), _seen(value, block)
+        if block.is_dense:
+            to_query, to_key, to_value = _dense_gradients(
+                received, asking, keys, values, left, scale
+            )
+        else:
+            to_query, to_key, to_value = _flash_backward(
+                received, asking, keys, values, output[:, :, rows], left, 0.0, False,
+                attn_mask=mask[None, None], scale=scale,
+            )  # fmt: skip
+        of_query[:, :, rows] = to_query
         _add_seen(of_key, block, to_key)
         _add_seen(of_value, block, to_value)
     return of_query, of_key, of_value
+
+
+def _scale(query: Tensor, scale: float | None) -> float:
+    """What logits are multiplied by: 1/√d unless an architecture says otherwise."""
+    width: int = query.shape[-1]
+    return width**-0.5 if scale is None else scale
+
+
+def _dense_gradients(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, probabilities: Tensor, scale: float
+) -> Iterator[Tensor]:
+    """Of query [1, heads, Q, d], key and value [1, heads, K, d]; probabilities [heads, Q, K].
+
+    With P the probabilities and G the gradient: dV = Pᵀ G; dP = G Vᵀ; of the logits
+    dS = P ∘ (dP − Σₖ P ∘ dP); dQ = scale · dS K; dK = scale · dSᵀ Q.
+    """
+    of_probabilities = torch.bmm(gradient[0], value[0].mT)
+    of_logits = torch._softmax_backward_data(of_probabilities, probabilities, -1, torch.float32)
+    yield torch.bmm(of_logits, key[0]).mul_(scale)[None]
+    yield torch.bmm(of_logits.mT, query[0]).mul_(scale)[None]
+    yield torch.bmm(probabilities.mT, gradient[0])[None]
 
 
 class _TreeAttention(torch.autograd.Function):
@@ -331,15 +376,15 @@ class _TreeAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
     ) -> Tensor:
         attended = attend(query.float(), key.float(), value.float(), layout, scale)
-        ctx.save_for_backward(*attended[:4], *attended.normalisers)
+        ctx.save_for_backward(*attended[:4], *attended.kept)
         ctx.layout, ctx.scale = layout, scale
         return attended.output.transpose(1, 2).to(query.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, output, *normalisers = ctx.saved_tensors
-        attended = Attended(query, key, value, output, tuple(normalisers))
+        query, key, value, output, *kept = ctx.saved_tensors
+        attended = Attended(query, key, value, output, tuple(kept))
         gradients = attention_gradients(
             gradient.float().transpose(1, 2), attended, ctx.layout, ctx.scale
         )

@@ -193,7 +193,7 @@ class _RotaryAttention(torch.autograd.Function):
             layout,
             scale,
         )
-        ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.normalisers)
+        ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.kept)
         ctx.layout, ctx.scale, ctx.copies = layout, scale, copies
         return attended.output[0].transpose(0, 1).to(query.dtype)
 

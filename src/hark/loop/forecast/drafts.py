@@ -12,9 +12,6 @@ from hark.loop.forecast.work import Lengths, Share, Work
 from hark.models import flops
 from hark.training.trainer import TrainingSettings
 
-SCORER_TOKENS = 8192
-"""Of one pass of a preference model that scores."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:

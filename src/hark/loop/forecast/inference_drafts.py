@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from hark.loop.comparing import CompareSettings
 from hark.loop.evaluating import EvaluateSettings
 from hark.loop.forecast import memory, work
-from hark.loop.forecast.drafts import SCORER_TOKENS, Draft, Models, PhaseWork, forward_of, prefill
+from hark.loop.forecast.drafts import Draft, Models, PhaseWork, forward_of, prefill
 from hark.loop.forecast.memory import MemoryTerm, Situation
 from hark.loop.forecast.shapes import ModelShape
 from hark.loop.forecast.work import Lengths, Share
 from hark.loop.sampling import SampleSettings
+from hark.models.packing import pass_tokens
 
 EVALUATED_ROWS = 64
 """Replies that `evaluate` writes at once."""
@@ -95,7 +96,9 @@ def _scored(
     prompts: int,
     replies: int,
 ) -> list[PhaseWork]:
-    share = Share.of(prompts, lengths, pass_tokens=SCORER_TOKENS, devices=situation.devices)
+    share = Share.of(
+        prompts, lengths, pass_tokens=pass_tokens(situation.device_type), devices=situation.devices
+    )
     phases = []
     for shape in shapes:
         passes = forward_of(shape, share, situation, scalar=True).times(replies)
@@ -115,7 +118,7 @@ def _whole(
     )
     if not limit:
         # Only read: the states of one layer for a pass of a scorer.
-        states = memory.states_of_layer(policies[0], SCORER_TOKENS, situation)
+        states = memory.states_of_layer(policies[0], pass_tokens(situation.device_type), situation)
         return [held, MemoryTerm(name="states of one layer", bytes=states, when="scoring")]
     longest = lengths.longest_prompt
     return [

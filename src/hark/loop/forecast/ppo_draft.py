@@ -5,7 +5,6 @@ from __future__ import annotations
 from hark.loop.forecast import memory, work
 from hark.loop.forecast.adapters import notes_of, trained_model
 from hark.loop.forecast.drafts import (
-    SCORER_TOKENS,
     Draft,
     Models,
     PhaseWork,
@@ -21,6 +20,7 @@ from hark.loop.forecast.memory import Held, MemoryTerm, Situation
 from hark.loop.forecast.shapes import ModelShape
 from hark.loop.forecast.work import Lengths, Share, Work
 from hark.loop.training import PPOStageSettings
+from hark.models.packing import pass_tokens
 
 
 def ppo(
@@ -62,7 +62,10 @@ def _score(
     settings: PPOStageSettings, models: Models, lengths: Lengths, situation: Situation
 ) -> PhaseWork:
     share = Share.of(
-        settings.prompts_per_step, lengths, pass_tokens=SCORER_TOKENS, devices=situation.devices
+        settings.prompts_per_step,
+        lengths,
+        pass_tokens=pass_tokens(situation.device_type),
+        devices=situation.devices,
     )
     gathered = sum(
         whole_bytes(shape.scalar_parameters, situation, situation.number_bytes)
