@@ -274,16 +274,16 @@ class Attended(NamedTuple):
     """What attention leaves for its gradients; all in float32, heads before tokens."""
 
     query: Tensor
-    """[1, heads, Q, d]"""
+    """[heads, Q, d]"""
     key: Tensor
-    """[1, heads, T, d]"""
+    """[heads, T, d]"""
     value: Tensor
-    """[1, heads, T, d]"""
+    """[heads, T, d]"""
     output: Tensor
-    """[1, heads, Q, d], laid out in memory with tokens before heads."""
+    """[heads, Q, d], laid out in memory with tokens before heads."""
     kept: tuple[Tensor, ...]
     """For each block its probabilities [heads, its queries, its keys] where it is dense, else the
-    logarithms of their normalisers [1, heads, its queries]."""
+    logarithms of their normalisers [heads, its queries]."""
 
 
 @torch.autocast("cpu", enabled=False)
@@ -296,17 +296,19 @@ def attend(
     gradients of overlapping slices would each be a row of zeros to be filled and added up.
     """
     scale = _scale(query, scale)
-    output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
-    output = output.transpose(1, 2)
+    output = torch.empty_like(query.transpose(0, 1), memory_format=torch.contiguous_format)
+    output = output.transpose(0, 1)
     kept = []
     for block, mask, rows in zip(layout.blocks, layout.masks, layout.queries, strict=True):
-        asking, keys, values = query[:, :, rows], _seen(key, block), _seen(value, block)
+        asking, keys, values = query[:, rows], _seen(key, block), _seen(value, block)
         if block.is_dense:
-            left = torch.baddbmm(mask, asking[0], keys[0].mT, alpha=scale).softmax(-1)
-            part = torch.bmm(left, values[0])
+            left = torch.baddbmm(mask, asking, keys.mT, alpha=scale).softmax(-1)
+            output[:, rows] = torch.bmm(left, values)
         else:
-            part, left = _flash(asking, keys, values, attn_mask=mask[None, None], scale=scale)
-        output[:, :, rows] = part
+            found = _flash(
+                asking[None], keys[None], values[None], attn_mask=mask[None, None], scale=scale
+            )
+            output[:, rows], left = (each[0] for each in found)
         kept.append(left)
     return Attended(query, key, value, output, tuple(kept))
 
@@ -326,18 +328,18 @@ def attention_gradients(
     for block, mask, rows, left in zip(
         layout.blocks, layout.masks, layout.queries, kept, strict=True
     ):
-        received, asking = gradient[:, :, rows], query[:, :, rows]
+        received, asking = gradient[:, rows], query[:, rows]
         keys, values = _seen(key, block), _seen(value, block)
         if block.is_dense:
-            to_query, to_key, to_value = _dense_gradients(
-                received, asking, keys, values, left, scale
-            )
+            found = _dense_gradients(received, asking, keys, values, left, scale)
         else:
-            to_query, to_key, to_value = _flash_backward(
-                received, asking, keys, values, output[:, :, rows], left, 0.0, False,
-                attn_mask=mask[None, None], scale=scale,
+            given = (received, asking, keys, values, output[:, rows], left)
+            found = _flash_backward(
+                *(each[None] for each in given), 0.0, False, attn_mask=mask[None, None],
+                scale=scale,
             )  # fmt: skip
-        of_query[:, :, rows] = to_query
+            found = (each[0] for each in found)
+        of_query[:, rows], to_key, to_value = found
         _add_seen(of_key, block, to_key)
         _add_seen(of_value, block, to_value)
     return of_query, of_key, of_value
@@ -352,16 +354,16 @@ def _scale(query: Tensor, scale: float | None) -> float:
 def _dense_gradients(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, probabilities: Tensor, scale: float
 ) -> Iterator[Tensor]:
-    """Of query [1, heads, Q, d], key and value [1, heads, K, d]; probabilities [heads, Q, K].
+    """Of query [heads, Q, d], key and value [heads, K, d]; probabilities [heads, Q, K].
 
     With P the probabilities and G the gradient: dV = Pᵀ G; dP = G Vᵀ; of the logits
     dS = P ∘ (dP − Σₖ P ∘ dP); dQ = scale · dS K; dK = scale · dSᵀ Q.
     """
-    of_probabilities = torch.bmm(gradient[0], value[0].mT)
+    of_probabilities = torch.bmm(gradient, value.mT)
     of_logits = torch._softmax_backward_data(of_probabilities, probabilities, -1, torch.float32)
-    yield torch.bmm(of_logits, key[0]).mul_(scale)[None]
-    yield torch.bmm(of_logits.mT, query[0]).mul_(scale)[None]
-    yield torch.bmm(probabilities.mT, gradient[0])[None]
+    yield torch.bmm(of_logits, key).mul_(scale)
+    yield torch.bmm(of_logits.mT, query).mul_(scale)
+    yield torch.bmm(probabilities.mT, gradient)
 
 
 class _TreeAttention(torch.autograd.Function):
@@ -375,10 +377,10 @@ class _TreeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float | None
     ) -> Tensor:
-        attended = attend(query.float(), key.float(), value.float(), layout, scale)
+        attended = attend(*(each[0].float() for each in (query, key, value)), layout, scale)
         ctx.save_for_backward(*attended[:4], *attended.kept)
         ctx.layout, ctx.scale = layout, scale
-        return attended.output.transpose(1, 2).to(query.dtype)
+        return attended.output.transpose(0, 1)[None].to(query.dtype)
 
     @staticmethod
     @once_differentiable
@@ -386,17 +388,17 @@ class _TreeAttention(torch.autograd.Function):
         query, key, value, output, *kept = ctx.saved_tensors
         attended = Attended(query, key, value, output, tuple(kept))
         gradients = attention_gradients(
-            gradient.float().transpose(1, 2), attended, ctx.layout, ctx.scale
+            gradient[0].float().transpose(0, 1), attended, ctx.layout, ctx.scale
         )
-        return *(each.to(gradient.dtype) for each in gradients), None, None
+        return *(each[None].to(gradient.dtype) for each in gradients), None, None
 
 
 def _seen(whole: Tensor, block: Block) -> Tensor:
     """The keys (or values) of a block."""
-    own = whole[:, :, block.first_key : block.end]
+    own = whole[:, block.first_key : block.end]
     if block.prompt_tokens == 0:
         return own
-    return torch.cat([_prompt(whole, block), own], dim=2)
+    return torch.cat([_prompt(whole, block), own], dim=1)
 
 
 def _add_seen(whole: Tensor, block: Block, gradient: Tensor) -> None:
@@ -407,15 +409,15 @@ def _add_seen(whole: Tensor, block: Block, gradient: Tensor) -> None:
     """
     seen_before = block.start - block.first_key
     own = block.prompt_tokens + seen_before
-    whole[:, :, block.start : block.end] = gradient[:, :, own:]
+    whole[:, block.start : block.end] = gradient[:, own:]
     if seen_before:
-        whole[:, :, block.first_key : block.start] += gradient[:, :, block.prompt_tokens : own]
+        whole[:, block.first_key : block.start] += gradient[:, block.prompt_tokens : own]
     if block.prompt_tokens:
-        _prompt(whole, block).add_(gradient[:, :, : block.prompt_tokens])
+        _prompt(whole, block).add_(gradient[:, : block.prompt_tokens])
 
 
 def _prompt(whole: Tensor, block: Block) -> Tensor:
-    return whole[:, :, block.prompt_start : block.prompt_start + block.prompt_tokens]
+    return whole[:, block.prompt_start : block.prompt_start + block.prompt_tokens]
 
 
 AttentionInterface.register(TREE_ATTENTION, _forward)

@@ -195,7 +195,7 @@ class _RotaryAttention(torch.autograd.Function):
         )
         ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.kept)
         ctx.layout, ctx.scale, ctx.copies = layout, scale, copies
-        return attended.output[0].transpose(0, 1).to(query.dtype)
+        return attended.output.transpose(0, 1).to(query.dtype)
 
     @staticmethod
     @once_differentiable
@@ -205,7 +205,7 @@ class _RotaryAttention(torch.autograd.Function):
         gradients = attention_gradients(
             _heads_first(gradient.float()), attended, ctx.layout, ctx.scale
         )
-        to_query, to_key, to_value = (each[0].transpose(0, 1) for each in gradients)
+        to_query, to_key, to_value = (each.transpose(0, 1) for each in gradients)
         to_key, to_value = (_summed(each, ctx.copies) for each in (to_key, to_value))
         # The gradient of a rotation is the rotation back.
         to_query = _rotated(to_query, of_query[0], -of_query[1])
@@ -225,8 +225,8 @@ def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _heads_first(x: Tensor) -> Tensor:
-    """[tokens, heads, d] -> [1, heads, tokens, d]"""
-    return x.transpose(0, 1)[None]
+    """[tokens, heads, d] -> [heads, tokens, d]"""
+    return x.transpose(0, 1)
 
 
 def _repeated(x: Tensor, copies: int) -> Tensor:
