@@ -26,7 +26,7 @@ def gradients(*, recompute: bool) -> list[Tensor]:
     forwards: list[int] = []
     if recompute:
         parallel.recompute_blocks(model)
-    parallel.blocks(model)[0].mlp.register_forward_pre_hook(lambda *_: forwards.append(1))
+    parallel.blocks(model)[0].mlp.gate_proj.register_forward_pre_hook(lambda *_: forwards.append(1))
     parallel.compute(model, lambda: token_losses(model, ROWS).sum()).backward()
     assert len(forwards) == (2 if recompute else 1)
     with torch.no_grad():

@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import Cache, PreTrainedModel
-from transformers.cache_utils import CacheLayerMixin
 
 from hark.models.language_model import backbone
+from hark.models.recorded_states import RecordedStates
 from hark.models.tree_attention import tree_layout, unread_mask
+from hark.models.tree_layers import quicken
 
 PREFILL_PASS_TOKENS = 2048
 """Tokens of one forward pass, about: enough for products at full rate, and few enough that what
@@ -36,6 +35,7 @@ class ReadPrompt:
     """Its tokens in its row."""
 
 
+@torch.no_grad()
 def read_end_to_end(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[ReadPrompt]:
     """Forward prompts (some may be empty) in passes of about `PREFILL_PASS_TOKENS`, in order.
 
@@ -60,9 +60,10 @@ def _next_pass(prompts: Sequence[Sequence[int]], first: int) -> list[Sequence[in
     return batch
 
 
-def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Cache:
+def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> RecordedStates:
     """Keys and values of all prompts, end to end."""
-    states = Cache(layer_class_to_replicate=_RecordedLayer)
+    quicken(backbone(model))
+    states = RecordedStates()
     lengths = [len(prompt) for prompt in prompts]
     if any(lengths):
         tree = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(lengths))
@@ -80,31 +81,3 @@ def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Cache:
             tree_layout=layout,
         )
     return states
-
-
-class _RecordedLayer(CacheLayerMixin):
-    """What one layer computes, kept without a copy."""
-
-    is_sliding = False
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to allocate."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Keep the states, and give them back to be attended to."""
-        self.keys, self.values, self.is_initialized = key_states, value_states, True
-        return key_states, value_states
-
-    def get_seq_length(self) -> int:
-        """Nothing precedes the pass."""
-        return 0
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of what `update` returns."""
-        return query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit."""
-        return -1

@@ -5,7 +5,8 @@ norms and rotations written as a handful of element-wise steps, each with a grad
 `quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm, a
 rotation with its attention, and a gated activation are one step each, with gradients written out.
 The last layer computes its attention, output and MLP for the tokens whose hidden state is read, and
-for the others their keys and values alone.
+for the others their keys and values alone. A pass over prompts that is to leave keys and values
+(`RecordedStates`) goes the same way; its last layer computes nothing else.
 
 Weights, modules, hooks and configuration are those of transformers, and so is every pass without a
 `tree_layout`. The result equals theirs to rounding, and so do its gradients. Under autocast, norms,
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from hark.models.recorded_states import RecordedStates
 from hark.models.tree_attention import Attended, TreeLayout, attend, attention_gradients
 
 QUICKENED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -53,8 +55,9 @@ class TreeLayer(nn.Module):
         **others: Any,
     ) -> Tensor:
         """[1, T, D] -> [1, T, D]; in the last layer [1, Q, D] where Q tokens are read."""
-        if not isinstance(tree_layout, TreeLayout) or past_key_values is not None:
-            # Layouts of other devices' attention, and passes that fill a cache.
+        states = past_key_values
+        if not isinstance(tree_layout, TreeLayout) or not isinstance(states, RecordedStates | None):
+            # Layouts of other devices' attention, and steps that read a cache.
             named = others if tree_layout is None else {**others, "tree_layout": tree_layout}
             output: Tensor = super().forward(
                 hidden_states,
@@ -69,10 +72,20 @@ class TreeLayer(nn.Module):
         layout = (tree_layout.last if is_last else None) or tree_layout
         residual = hidden_states[0]
         normal = _norm(self.input_layernorm, residual)
+        if states is not None:
+            key, value = _recorded(attention, normal, position_embeddings, states)
+            if is_last:
+                return hidden_states
+            branch = _attention_to(attention, normal, key, value, position_embeddings, layout)
+            return self._with_mlp(residual + branch)
         asking = normal
         if layout.read is not None:
             residual, asking = residual[layout.read], normal[layout.read]
-        residual = residual + _attention(attention, asking, normal, position_embeddings, layout)
+        branch = _attention(attention, asking, normal, position_embeddings, layout)
+        return self._with_mlp(residual + branch)
+
+    def _with_mlp(self, residual: Tensor) -> Tensor:
+        """[Q, D] -> [1, Q, D]"""
         return (residual + _mlp(self.mlp, _norm(self.post_attention_layernorm, residual)))[None]
 
 
@@ -89,18 +102,62 @@ def _attention(
     layout: TreeLayout,
 ) -> Tensor:
     """[Q, D] from normalised states of the tokens that ask [Q, D] and of all tokens [T, D]."""
-    width = attention.head_dim
-    query = attention.q_proj(asking).view(len(asking), -1, width)
-    key = attention.k_proj(asked).view(len(asked), -1, width)
-    value = attention.v_proj(asked).view(len(asked), -1, width)
-    if hasattr(attention, "q_norm"):
-        query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
-    # The second half of the angles repeats the first.
-    cosine, sine = (angle[0, :, None, : width // 2].float() for angle in angles)
+    key, value = _keys_and_values(attention, asked)
     output: Tensor = _RotaryAttention.apply(
-        query, key, value, cosine, sine, layout, attention.scaling
+        _queries(attention, asking), key, value, *_half(angles), layout, attention.scaling
     )
     projected: Tensor = attention.o_proj(output.flatten(1))
+    return projected
+
+
+def _queries(attention: Any, asking: Tensor) -> Tensor:
+    """[Q, heads, d], unrotated."""
+    query: Tensor = attention.q_proj(asking).view(len(asking), -1, attention.head_dim)
+    return _norm(attention.q_norm, query) if hasattr(attention, "q_norm") else query
+
+
+def _keys_and_values(attention: Any, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Both [T, heads of keys, d], unrotated."""
+    key = attention.k_proj(asked).view(len(asked), -1, attention.head_dim)
+    value = attention.v_proj(asked).view(len(asked), -1, attention.head_dim)
+    return _norm(attention.k_norm, key) if hasattr(attention, "k_norm") else key, value
+
+
+def _half(angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """[1, T, d] -> [T, 1, d/2] of cosines and sines: the second half repeats the first."""
+    cosine, sine = (angle[0, :, None, : angle.shape[-1] // 2].float() for angle in angles)
+    return cosine, sine
+
+
+def _recorded(
+    attention: Any, asked: Tensor, angles: tuple[Tensor, Tensor], states: RecordedStates
+) -> tuple[Tensor, Tensor]:
+    """Keys, rotated and in float32, and values [T, heads of keys, d]; `states` keeps them too."""
+    key, value = _keys_and_values(attention, asked)
+    key = _rotated(key.float(), *_half(angles))
+    states.update(_heads_first(key)[None], _heads_first(value)[None], attention.layer_idx)
+    return key, value
+
+
+def _attention_to(
+    attention: Any,
+    asking: Tensor,
+    key: Tensor,
+    value: Tensor,
+    angles: tuple[Tensor, Tensor],
+    layout: TreeLayout,
+) -> Tensor:
+    """[T, D] from what `_recorded` gives; it leaves nothing for gradients."""
+    query = _queries(attention, asking)
+    copies = query.shape[1] // key.shape[1]
+    attended = attend(
+        _heads_first(_rotated(query.float(), *_half(angles))),
+        _heads_first(_repeated(key, copies)),
+        _heads_first(_repeated(value.float(), copies)),
+        layout,
+        attention.scaling,
+    )
+    projected: Tensor = attention.o_proj(attended.output.transpose(0, 1).to(query.dtype).flatten(1))
     return projected
 
 
