@@ -10,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from hark.models import prefill
 from hark.models.decoders import PagedDecoder
+from hark.models.language_model import backbone
 from hark.models.prefill import read_end_to_end
 from hark.models.tree_attention import attends_by_tree
 
@@ -39,6 +40,26 @@ def test_every_family_reads_what_it_reads_alone(
             part = slice(one.start, one.end)
             torch.testing.assert_close(layer.keys[:, :, part], own.keys, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(layer.values[:, :, part], own.values, atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_layer_computes_keys_and_values_alone(
+    make_family: Callable[..., PreTrainedModel],
+) -> None:
+    model = make_family("qwen3-untied")
+    called: list[tuple[int, str]] = []
+    for number, layer in enumerate(backbone(model).layers):  # type: ignore[union-attr]
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            getattr(layer.self_attn, name).register_forward_hook(
+                lambda *_, number=number, name=name: called.append((number, name))
+            )
+        layer.mlp.down_proj.register_forward_hook(
+            lambda *_, number=number: called.append((number, "down_proj"))
+        )
+    read_end_to_end(model, [[3, 4, 5], [6]])
+    assert sorted(called) == [
+        (0, "down_proj"), (0, "k_proj"), (0, "o_proj"), (0, "q_proj"), (0, "v_proj"),
+        (1, "k_proj"), (1, "v_proj"),
+    ]  # fmt: skip
 
 
 @torch.inference_mode()

@@ -75,7 +75,7 @@ class TreeLayer(nn.Module):
         if states is not None:
             key, value = _recorded(attention, normal, position_embeddings, states)
             if is_last:
-                return hidden_states
+                return hidden_states  # which nobody reads
             branch = _attention_to(attention, normal, key, value, position_embeddings, layout)
             return self._with_mlp(residual + branch)
         asking = normal
