@@ -211,8 +211,8 @@ def test_numbers_are_for_all_stages_or_for_one() -> None:
     assert by_stage("--parameters", ["7b", "ppo=70b"], ["ppo"]) == {"": "7b", "ppo": "70b"}
     with pytest.raises(SettingsError, match=r"no stage 'pop' \(did you mean 'ppo'\?\)"):
         by_stage("--parameters", ["pop=7b"], ["ppo"])
-    for wrong in ("x", "0", "-1", "inf", "nan"):
-        with pytest.raises(SettingsError, match="positive number"):
+    for wrong in ("x", "0", "0.3", "-1", "inf", "nan"):
+        with pytest.raises(SettingsError, match="number of at least 1"):
             numbers_by_stage("--examples", [wrong], [])
 
 

@@ -72,15 +72,15 @@ def by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -> dict[s
 
 
 def numbers_by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -> dict[str, float]:
-    """The same for positive numbers. Raises: SettingsError for anything else."""
+    """The same for counts, of at least 1. Raises: SettingsError for anything else."""
     numbers = {}
     for stage, value in by_stage(option, given, stages).items():
         try:
             numbers[stage] = float(value)
         except ValueError:
             numbers[stage] = 0.0
-        if not 0 < numbers[stage] < float("inf"):
-            raise SettingsError(f"{option} '{value}' is not a positive number")
+        if not 1 <= numbers[stage] < float("inf"):
+            raise SettingsError(f"{option} '{value}' is not a number of at least 1")
     return numbers
 
 
