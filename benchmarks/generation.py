@@ -77,8 +77,9 @@ def main() -> None:
         )  # fmt: skip
         results = contest.run(asked.dtypes, asked.repetitions)
     lengths = [len(prompt) for prompt in prompts]
+    beside = " beside continuous batching" if asked.continuous else ""
     Report(
-        workload=f"Generation, {len(prompts)} prompts, up to {asked.tokens} new tokens",
+        workload=f"Generation{beside}, {len(prompts)} prompts, up to {asked.tokens} new tokens",
         peer="transformers " + ("continuous batching" if asked.continuous else "generate"),
         unit="new tokens",
         circumstances=sides.circumstances(

@@ -88,7 +88,7 @@ def main() -> None:
         results = contest.run(asked.dtypes, asked.repetitions)
     mean = sum(len(tokens) for _, tokens in prompts) / len(prompts)
     Report(
-        workload=f"PPO, {asked.inner_epochs} inner epochs",
+        workload=f"PPO, {asked.inner_epochs} inner epoch" + "s" * (asked.inner_epochs > 1),
         peer="TRL 1.12 PPOTrainer",
         unit="episodes",
         circumstances=sides.circumstances(

@@ -149,14 +149,7 @@ def _attention_to(
 ) -> Tensor:
     """[T, D] from what `_recorded` gives; it leaves nothing for gradients."""
     query = _queries(attention, asking)
-    copies = query.shape[1] // key.shape[1]
-    attended = attend(
-        _heads_first(_rotated(query.float(), *_half(angles))),
-        _heads_first(_repeated(key, copies)),
-        _heads_first(_repeated(value.float(), copies)),
-        layout,
-        attention.scaling,
-    )
+    attended = _attended(query, key, value, _half(angles), layout, attention.scaling)
     projected: Tensor = attention.o_proj(attended.output.transpose(0, 1).to(query.dtype).flatten(1))
     return projected
 
@@ -243,13 +236,8 @@ class _RotaryAttention(torch.autograd.Function):
         of_query = (cosine, sine)
         if layout.read is not None:
             of_query = (cosine[layout.read], sine[layout.read])
-        attended = attend(
-            _heads_first(_rotated(query.float(), *of_query)),
-            _heads_first(_repeated(_rotated(key.float(), cosine, sine), copies)),
-            _heads_first(_repeated(value.float(), copies)),
-            layout,
-            scale,
-        )
+        key = _rotated(key.float(), cosine, sine)
+        attended = _attended(query, key, value, of_query, layout, scale)
         ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.kept)
         ctx.layout, ctx.scale, ctx.copies = layout, scale, copies
         return attended.output.transpose(0, 1).to(query.dtype)
@@ -269,6 +257,25 @@ class _RotaryAttention(torch.autograd.Function):
         to_key = _rotated(to_key, cosine, -sine)
         inputs = (each.to(gradient.dtype) for each in (to_query, to_key, to_value))
         return *inputs, None, None, None, None
+
+
+def _attended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    of_query: tuple[Tensor, Tensor],
+    layout: TreeLayout,
+    scale: float,
+) -> Attended:
+    """Of queries that are yet to be rotated, by `of_query`, and of rotated keys in float32."""
+    copies = query.shape[1] // key.shape[1]
+    return attend(
+        _heads_first(_rotated(query.float(), *of_query)),
+        _heads_first(_repeated(key, copies)),
+        _heads_first(_repeated(value.float(), copies)),
+        layout,
+        scale,
+    )
 
 
 def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

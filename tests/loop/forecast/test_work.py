@@ -14,15 +14,9 @@ from hark.loop.forecast.work import Lengths, Share, Work, kept_probabilities
 from hark.models import tree_attention
 
 SHAPE = ModelShape.of_llama(
-    layers=2,
-    width=8,
-    heads=2,
-    key_value_width=4,
-    mlp_width=16,
-    vocabulary=10,
-    tied=True,
+    layers=2, width=8, heads=2, key_value_width=4, mlp_width=16, vocabulary=10, tied=True,
     origin="test",
-)
+)  # fmt: skip
 """matrices a layer: 2·64 + 2·32 + 3·128 = 576."""
 RATES = PassRates(products=0.5, traffic=0.25, block_seconds=0.1)
 

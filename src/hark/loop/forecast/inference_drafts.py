@@ -96,9 +96,8 @@ def _scored(
     prompts: int,
     replies: int,
 ) -> list[PhaseWork]:
-    share = Share.of(
-        prompts, lengths, pass_tokens=pass_tokens(situation.device_type), devices=situation.devices
-    )
+    limit = pass_tokens(situation.device_type)
+    share = Share.of(prompts, lengths, pass_tokens=limit, devices=situation.devices)
     phases = []
     for shape in shapes:
         passes = forward_of(shape, share, situation, scalar=True).times(replies)

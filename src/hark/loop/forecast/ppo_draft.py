@@ -61,11 +61,9 @@ def _generate(
 def _score(
     settings: PPOStageSettings, models: Models, lengths: Lengths, situation: Situation
 ) -> PhaseWork:
+    limit = pass_tokens(situation.device_type)
     share = Share.of(
-        settings.prompts_per_step,
-        lengths,
-        pass_tokens=pass_tokens(situation.device_type),
-        devices=situation.devices,
+        settings.prompts_per_step, lengths, pass_tokens=limit, devices=situation.devices
     )
     gathered = sum(
         whole_bytes(shape.scalar_parameters, situation, situation.number_bytes)
