@@ -3,10 +3,8 @@
     python -m benchmarks.alone [--data DEMONSTRATIONS --pairs COMPARISONS]
 
 Random weights of several widths. First SFT and preference training in useful FLOP/s, as a fraction
-of the rate of matrix products measured in turn with them; beside it what the fraction would be if
-all but the products with weights, or all but those and attention, were free: the same calls on the
-same shapes, one after the other. Then language modelling on texts of equal and of mixed lengths
-with the same number of tokens: seconds a token, relative to texts of 64.
+of the rate of matrix products measured in turn with them. Then language modelling on texts of equal
+and of mixed lengths with the same number of tokens: seconds a token, relative to texts of 64.
 """
 
 from __future__ import annotations
@@ -20,12 +18,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from benchmarks.inputs import VOCABULARY, Inputs
@@ -46,14 +40,6 @@ ROW = 8192
 """Tokens of a step of the second table."""
 
 Step = Callable[[], None]
-
-_aten = torch.ops.aten
-WEIGHTS = {_aten.mm, _aten.addmm}
-"""Products with weights, and their gradients."""
-ATTENTION = {
-    _aten.bmm, _aten.baddbmm, _aten._scaled_dot_product_flash_attention_for_cpu,
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward,
-}  # fmt: skip
 
 
 def main() -> None:
@@ -92,60 +78,16 @@ def near_the_limit(
             "SFT": (_sft_step(model, demonstrations, dtype), _useful(model, demonstrations, True)),
             "preference": (_pairs_step(judge, pairs, dtype), _useful(judge, pairs, False)),
         }
-        steps = {work: step for work, (step, _) in works.items()}
-        for work, step in list(steps.items()):
-            steps[f"{work}, products"] = _only(WEIGHTS, step)
-            steps[f"{work}, attention"] = _only(WEIGHTS | ATTENTION, step)
-        rate, seconds = _in_turn(steps, dtype, asked)
+        rate, seconds = _in_turn({work: step for work, (step, _) in works.items()}, dtype, asked)
         for work, (_, useful) in works.items():
-            done, products, attention = (
-                useful / seconds[step] for step in (work, f"{work}, products", f"{work}, attention")
-            )
+            done = useful / seconds[work]
             rows.append(
                 (f"{name}, width {shape.width}", work, dtype, f"{done / 1e9:.0f}",
-                 f"{rate / 1e9:.0f}", f"{done / rate:.0%}", f"{products / rate:.0%}",
-                 f"{attention / rate:.0%}")
+                 f"{rate / 1e9:.0f}", f"{done / rate:.0%}")
             )  # fmt: skip
     return table(
-        ("model", "training", "precision", "useful GFLOP/s", "matrix products", "fraction",
-         "products alone", "with attention"),
-        rows,
-    )  # fmt: skip
-
-
-class _Calls(TorchDispatchMode):
-    """Keeps the calls of some operations, with other tensors of the same shapes in memory."""
-
-    def __init__(self, kinds: set[Any]) -> None:
-        super().__init__()
-        self.kinds, self.calls = kinds, list[tuple[Any, Any, Any]]()
-        self._tensors: dict[Any, Tensor] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in self.kinds:
-            self.calls.append((func, *tree_map(self._like, (args, kwargs or {}))))
-        return func(*args, **(kwargs or {}))
-
-    def _like(self, given: Any) -> Any:
-        if not isinstance(given, Tensor):
-            return given
-        key = (tuple(given.shape), given.stride(), given.dtype)
-        if key not in self._tensors:
-            extent = 1 + sum((n - 1) * s for n, s in zip(given.shape, given.stride(), strict=True))
-            self._tensors[key] = torch.randn(extent).to(given.dtype).as_strided(*key[:2])
-        return self._tensors[key]
-
-
-def _only(kinds: set[Any], step: Step) -> Step:
-    """The calls of these operations that a step makes, and nothing else of it."""
-    with _Calls(kinds) as kept:
-        step()
-
-    def repeat() -> None:
-        for operation, arguments, named in kept.calls:
-            operation(*arguments, **named)
-
-    return repeat
+        ("model", "training", "precision", "useful GFLOP/s", "matrix products", "fraction"), rows
+    )
 
 
 def cost_of_length(asked: argparse.Namespace) -> list[str]:

@@ -6,11 +6,14 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from hark.models import cpu_linear
 from hark.models.language_model import DTYPES
 
 SIDES = (1024, 2048)
@@ -39,17 +42,21 @@ class Machine:
 
 
 def product_rate(dtype: str) -> float:
-    """FLOP/s of a matrix product in `dtype`: the median of a few, at the better size."""
-    return max(_rate_at(side, DTYPES[dtype]) for side in SIDES)
+    """FLOP/s of a matrix product in `dtype`: the median of a few, at the better size and by the
+    better of the libraries that torch brings for it."""
+    rates = [_rate_at(side, DTYPES[dtype], torch.mm) for side in SIDES]
+    if dtype == "float32" and cpu_linear.HAS_PRODUCT:
+        rates += [_rate_at(side, torch.float32, cpu_linear.product) for side in SIDES]
+    return max(rates)
 
 
-def _rate_at(side: int, dtype: torch.dtype) -> float:
+def _rate_at(side: int, dtype: torch.dtype, product: Callable[[Tensor, Tensor], Tensor]) -> float:
     left, right = (torch.randn(side, side).to(dtype) for _ in range(2))
-    result = left @ right  # fresh memory and first calls are not what is measured
+    product(left, right)  # first calls are not what is measured
     seconds = []
     for _ in range(PRODUCTS):
         began = time.perf_counter()
-        torch.mm(left, right, out=result)
+        product(left, right)
         seconds.append(time.perf_counter() - began)
     return 2 * side**3 / statistics.median(seconds)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarks import accelerator, alone, gpu
+from benchmarks import accelerator, gpu
 from benchmarks.accelerator import Accelerator
 from benchmarks.contender import Contender, ContenderError, Repetition
 from benchmarks.contest import Result, best_against_best
@@ -193,22 +193,3 @@ def test_shares_of_products_and_of_memory_have_columns_of_their_own() -> None:
         workload="decoding", unit="tokens", rates=[9.0], shares=[0.6], is_of_memory=True
     )
     assert decoding.row("1b")[3:] == ("", "**60.0%** (60.0% to 60.0%)")
-
-
-def test_products_alone_are_the_calls_of_a_step_and_of_its_gradients() -> None:
-    weight = torch.randn(4, 3, requires_grad=True)
-    states, keys = torch.randn(5, 4), torch.randn(2, 6, 3)
-
-    def step() -> None:
-        hidden = torch.tanh(states @ weight)
-        torch.bmm(hidden[None].expand(2, 5, 3), keys.mT).sum().backward()
-
-    def sizes(repeat: alone.Step, kinds: set[object]) -> list[list[tuple[int, ...]]]:
-        with alone._Calls(kinds) as seen:
-            repeat()
-        return [[tuple(each.shape) for each in arguments] for _, arguments, _ in seen.calls]
-
-    products = sizes(alone._only(alone.WEIGHTS, step), alone.WEIGHTS)
-    assert products == [[(5, 4), (4, 3)], [(4, 5), (5, 3)]]
-    both = alone.WEIGHTS | alone.ATTENTION
-    assert len(sizes(alone._only(both, step), both)) == 2 + 2

@@ -25,7 +25,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from hark.models import tree_attention
+from hark.models import cpu_linear
 from hark.models.language_model import attention_implementation
 from hark.models.scalar_head import new_scalar_model
 from hark.models.tree_attention import ATTENDING_BY_TREE, TREE_ATTENTION
@@ -169,16 +169,14 @@ LAYOUTS = [
 
 
 @pytest.fixture(params=LAYOUTS, ids=lambda one: f"{one.family} {one.layout}")
-def laid_out(request: pytest.FixtureRequest, many_blocks: None) -> LaidOut:
+def laid_out(request: pytest.FixtureRequest, quick_products: None) -> LaidOut:
     return request.param
 
 
 @pytest.fixture
-def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every branch on its own, cut into blocks of at most four tokens."""
-    monkeypatch.setattr(tree_attention, "CALL_COST", 0)
-    monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", 4)
-    monkeypatch.setattr(tree_attention, "DENSE_KEYS", 7)
+def quick_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of few rows are those that models of any use have."""
+    monkeypatch.setattr(cpu_linear, "FEWEST_ROWS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,13 @@ import torch
 from tests.models.attention_outcomes import assert_same, outcome
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from hark.models import tree_attention
+from hark.models import cpu_attention
 from hark.models.checkpoint import save_model
 from hark.models.logprobs import hidden_states, response_logprobs
 from hark.models.packing import PackedBatch, PromptTree, pack, pack_for
 from hark.models.tree_attention import (
     ATTENDING_BY_TREE,
     attends_by_tree,
-    plan_blocks,
     tree_layout,
     unread_mask,
 )
@@ -35,73 +34,21 @@ TREES = [
 ]
 
 
-def test_blocks_worked_by_hand(many_blocks: None) -> None:
+def test_branches_worked_by_hand() -> None:
     # Row: prompt 0 1 2, response 3 4 5; response 6 7. Then a prompt 8, response 9.
-    blocks = [
-        (b.start, b.end, b.first_key, b.prompt_start, b.prompt_tokens)
-        for b in plan_blocks([(3, 3, 2), (1, 1)])
+    layout = tree_layout([(3, 3, 2), (1, 1)])
+    assert layout.trees.tolist() == [0, 2, 3]
+    # Start, end; prompt's start and tokens; first query and end.
+    assert layout.branches.tolist() == [
+        [0, 6, 0, 0, 0, 6],
+        [6, 8, 0, 3, 6, 8],
+        [8, 10, 8, 0, 8, 10],
     ]
-    assert blocks == [
-        (0, 3, 0, 0, 0),  # six tokens are cut in two
-        (3, 6, 0, 0, 0),
-        (6, 8, 6, 0, 3),
-        (8, 10, 8, 8, 0),
-    ]
-
-
-def test_short_neighbours_share_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 6² + 2·(3 + 2) + 2² = 50 pairs apart; all ten tokens in one call are 100. The first two
-    # together are 8² = 64, 18 more than 36 + 10; the last two 4·(3 + 4) = 28, 14 more than 10 + 4.
-    def bounds(call_cost: int) -> list[tuple[int, int]]:
-        monkeypatch.setattr(tree_attention, "CALL_COST", call_cost)
-        return [(block.start, block.end) for block in plan_blocks([(3, 3, 2), (1, 1)])]
-
-    assert bounds(13) == [(0, 6), (6, 8), (8, 10)]
-    assert bounds(14) == [(0, 6), (6, 10)]
-    # Left to right: 18 buys the first, and then 100 − 64 − 4 = 32 would be needed.
-    assert bounds(18) == [(0, 8), (8, 10)]
-    assert bounds(32) == [(0, 10)]
-
-
-def test_short_blocks_are_dense_and_long_ones_are_not(many_blocks: None) -> None:
-    # Seven keys at most: a prompt of seven and its first response, of one, see four at first and
-    # then eight; of the response of seventeen the first block sees three and the prompt's seven.
-    blocks = plan_blocks([(7, 1, 17)])
-    assert [(block.keys, block.is_dense) for block in blocks[:3]] == [
-        (4, True),
-        (8, False),
-        (10, False),
-    ]
-
-
-@pytest.mark.parametrize("keys", [0, 10**6])
-def test_products_and_the_kernel_agree(
-    make_family: Callable[..., PreTrainedModel],
-    many_blocks: None,
-    monkeypatch: pytest.MonkeyPatch,
-    keys: int,
-) -> None:
-    model = make_family("llama-tied")
-    batch = pack_for(model, TREES)
-    mixed = outcome(model, batch)
-    monkeypatch.setattr(tree_attention, "DENSE_KEYS", keys)
-    assert_same(outcome(model, batch), mixed)
-
-
-@pytest.mark.parametrize(("call_cost", "longest"), [(0, 4), (60, 5), (10**6, 128)])
-def test_the_masks_are_those_of_dense_attention(
-    monkeypatch: pytest.MonkeyPatch, call_cost: int, longest: int
-) -> None:
-    monkeypatch.setattr(tree_attention, "CALL_COST", call_cost)
-    monkeypatch.setattr(tree_attention, "LONGEST_BLOCK", longest)
-    batch = pack(TREES, end_to_end=True)
-    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0])
-    sees = torch.zeros_like(batch.attends()[0])
-    for block, mask in zip(layout.blocks, layout.masks, strict=True):
-        prompt = range(block.prompt_start, block.prompt_start + block.prompt_tokens)
-        keys = torch.tensor([*prompt, *range(block.first_key, block.end)])
-        sees[block.start : block.end, keys] = mask == 0
-    assert torch.equal(sees, batch.attends()[0])
+    assert layout.last is None
+    asked = tree_layout([(3, 3, 2), (1, 1)], torch.tensor([2, 5, 7])).last
+    assert asked is not None
+    assert asked.position.tolist() == [2, 5, 7]
+    assert asked.branches[:, 4:].tolist() == [[0, 2], [2, 3], [3, 3]]
 
 
 def test_trees_lie_end_to_end_without_padding(make_family: Callable[..., PreTrainedModel]) -> None:
@@ -115,7 +62,7 @@ def test_trees_lie_end_to_end_without_padding(make_family: Callable[..., PreTrai
 
 
 def test_it_equals_the_padded_computation(
-    family_model: PreTrainedModel, many_blocks: None, monkeypatch: pytest.MonkeyPatch
+    family_model: PreTrainedModel, quick_products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = outcome(family_model, pack(TREES, one_sequence_per_row=True))
     batch = pack_for(family_model, TREES)
@@ -127,33 +74,25 @@ def test_it_equals_the_padded_computation(
 
 
 def test_activation_checkpointing_changes_nothing(
-    make_family: Callable[..., PreTrainedModel], many_blocks: None, monkeypatch: pytest.MonkeyPatch
+    make_family: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_attention, "DENSE_KEYS", 0)
     model = make_family("llama-tied").train()
     batch = pack_for(model, TREES)
     logprobs, gradients = outcome(model, batch)
-    calls = []
-    kernel = tree_attention._flash
+    passes = []
+    run = cpu_attention.attention.run
     monkeypatch.setattr(
-        tree_attention, "_flash", lambda *a, **k: calls.append(None) or kernel(*a, **k)
+        cpu_attention.attention, "run", lambda *given: passes.append(None) or run(*given)
     )
     model.activation_checkpointing_enable()
     again, recomputed = outcome(model, batch)
-    # Two layers, each computed forward and once more for its gradients; the last one for blocks
-    # with tokens that predict.
-    whole = tree_layout(
-        batch.trees, batch.group[0], batch.branch[0], read=batch.predictors.unique()
-    )
-    assert whole.last is not None
-    assert len(whole.last.blocks) < len(whole.blocks)
-    assert len(calls) == 2 * (len(whole.blocks) + len(whole.last.blocks))
+    assert len(passes) == 4  # two layers, each forward and once more for its gradients
     assert torch.equal(again, logprobs)
     assert all(torch.equal(recomputed[name], gradients[name]) for name in gradients)
 
 
 def test_under_autocast_it_is_as_near_as_bfloat16_allows(
-    make_family: Callable[..., PreTrainedModel], many_blocks: None
+    make_family: Callable[..., PreTrainedModel],
 ) -> None:
     model = make_family("llama-tied")
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -164,7 +103,7 @@ def test_under_autocast_it_is_as_near_as_bfloat16_allows(
     assert not torch.allclose(got[0], outcome(model, pack_for(model, TREES))[0], rtol=1e-4)
 
 
-def test_bfloat16_weights(make_family: Callable[..., PreTrainedModel], many_blocks: None) -> None:
+def test_bfloat16_weights(make_family: Callable[..., PreTrainedModel]) -> None:
     model = make_family("llama-tied").bfloat16()
     batch = pack_for(model, TREES)
     assert batch.trees
@@ -173,7 +112,7 @@ def test_bfloat16_weights(make_family: Callable[..., PreTrainedModel], many_bloc
 
 
 def test_a_model_of_another_attention_reads_the_same_row(
-    make_family: Callable[..., PreTrainedModel], many_blocks: None
+    make_family: Callable[..., PreTrainedModel],
 ) -> None:
     model = make_family("llama-tied")
     batch = pack_for(model, TREES)

@@ -16,7 +16,7 @@ from hark.models import tree_layers
 from hark.models.language_model import RESIDUAL_OUTPUTS, add_residual_dropout, backbone
 from hark.models.logprobs import hidden_states, response_logprobs
 from hark.models.packing import PromptTree, pack, pack_for
-from hark.models.tree_attention import tree_layout, unread_mask
+from hark.models.tree_attention import Angles, tree_layout, unread_mask
 from hark.models.tree_layers import QUICKENED, TreeLayer, quicken
 
 TREES = [
@@ -66,10 +66,10 @@ def test_the_rotation_is_that_of_transformers() -> None:
     expected, _ = apply_rotary_pos_emb(
         x.transpose(0, 1)[None], x.transpose(0, 1)[None], whole.cos(), whole.sin()
     )
-    cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
-    turned = tree_layers._rotated(x, cosine, sine)
+    cosine, sine = angles.cos(), angles.sin()
+    turned = tree_layers._rotated(x, Angles(cosine, sine))
     torch.testing.assert_close(turned, expected[0].transpose(0, 1))
-    torch.testing.assert_close(tree_layers._rotated(turned, cosine, -sine), x)
+    torch.testing.assert_close(tree_layers._rotated(turned, Angles(cosine, -sine)), x)
 
 
 def test_the_gate_and_its_gradients() -> None:
@@ -149,7 +149,7 @@ def test_without_a_layout_layers_are_those_of_transformers(
     before = model(tokens).logits
     quicken(backbone(model))
     assert torch.equal(model(tokens).logits, before)
-    layout = tree_layout([(2, 2)], torch.zeros(4).long(), torch.tensor([-1, -1, 0, 0]))
+    layout = tree_layout([(2, 2)])
     by_tree = backbone(model)(
         tokens, attention_mask=unread_mask(dtype), tree_layout=layout, use_cache=False,
         position_ids=torch.arange(4)[None],

@@ -35,6 +35,7 @@ from hark.models.adapter_directory import (
     is_of_scalar_model,
     merge_adapter,
 )
+from hark.models.cpu_linear import quicken_linear
 from hark.models.shards import SHARDS, fill_from_shards
 from hark.models.tree_attention import ATTENDING_BY_TREE, TREE_ATTENTION
 
@@ -266,6 +267,7 @@ def output_embedding(model: PreTrainedModel) -> nn.Module:
     """The head: hidden states [..., D] -> logits [..., V], with the family's own last steps."""
     config = model.config.get_text_config()
     linear = model.get_output_embeddings()
+    quicken_linear(linear)
     cap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0)
     return linear if cap is None and scale == 1.0 else _AdjustedHead(linear, scale, cap)

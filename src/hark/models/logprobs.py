@@ -59,7 +59,7 @@ def _by_tree(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor
     quicken(trunk)
     # Branches of one prompt all read its last token.
     needed, place = read.unique(return_inverse=True)
-    layout = tree_layout(batch.trees, batch.group[0], batch.branch[0], needed)
+    layout = tree_layout(batch.trees, needed)
     hidden = trunk(
         input_ids=batch.tokens,
         attention_mask=unread_mask(next(trunk.parameters()).dtype),

@@ -66,12 +66,7 @@ def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Record
     states = RecordedStates()
     lengths = [len(prompt) for prompt in prompts]
     if any(lengths):
-        tree = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(lengths))
-        layout = tree_layout(
-            [(length, 0) for length in lengths if length],
-            group=tree,
-            branch=torch.full_like(tree, -1),
-        )
+        layout = tree_layout([(length, 0) for length in lengths if length])
         backbone(model)(
             input_ids=torch.tensor([[token for prompt in prompts for token in prompt]]),
             position_ids=torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0),

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from hark.models.cpu_linear import quicken_linear
 from hark.models.recorded_states import RecordedStates
-from hark.models.tree_attention import Attended, TreeLayout, attend, attention_gradients
+from hark.models.tree_attention import Angles, TreeAttention, TreeLayout
 
 QUICKENED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """The `model_type`s whose layers are as written here; the tests compare them with transformers'."""
@@ -32,6 +33,7 @@ QUICKENED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 def quicken(trunk: nn.Module) -> None:
     """Let the layers of a transformer compute packed trees as this module does, where they can."""
+    quicken_linear(trunk)
     config: Any = trunk.config
     if config.model_type not in QUICKENED or getattr(config, "hidden_act", "silu") != "silu":
         return
@@ -103,8 +105,11 @@ def _attention(
 ) -> Tensor:
     """[Q, D] from normalised states of the tokens that ask [Q, D] and of all tokens [T, D]."""
     key, value = _keys_and_values(attention, asked)
-    output: Tensor = _RotaryAttention.apply(
-        _queries(attention, asking), key, value, *_half(angles), layout, attention.scaling
+    query = _queries(attention, asking)
+    turned = _half(angles)
+    of_query = turned if layout.read is None else Angles(*(each[layout.read] for each in turned))
+    output: Tensor = TreeAttention.apply(
+        query, key, value, of_query, turned, layout, attention.scaling
     )
     projected: Tensor = attention.o_proj(output.flatten(1))
     return projected
@@ -123,19 +128,18 @@ def _keys_and_values(attention: Any, asked: Tensor) -> tuple[Tensor, Tensor]:
     return _norm(attention.k_norm, key) if hasattr(attention, "k_norm") else key, value
 
 
-def _half(angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """[1, T, d] -> [T, 1, d/2] of cosines and sines: the second half repeats the first."""
-    cosine, sine = (angle[0, :, None, : angle.shape[-1] // 2].float() for angle in angles)
-    return cosine, sine
+def _half(angles: tuple[Tensor, Tensor]) -> Angles:
+    """[1, T, d] -> [T, d/2] of cosines and sines: the second half repeats the first."""
+    return Angles(*(each[0, :, : each.shape[-1] // 2].float().contiguous() for each in angles))
 
 
 def _recorded(
     attention: Any, asked: Tensor, angles: tuple[Tensor, Tensor], states: RecordedStates
 ) -> tuple[Tensor, Tensor]:
-    """Keys, rotated and in float32, and values [T, heads of keys, d]; `states` keeps them too."""
+    """Keys, rotated, and values [T, heads of keys, d], both in float32; `states` keeps them too."""
     key, value = _keys_and_values(attention, asked)
-    key = _rotated(key.float(), *_half(angles))
-    states.update(_heads_first(key)[None], _heads_first(value)[None], attention.layer_idx)
+    key, value = _rotated(key.float(), _half(angles)), value.float()
+    states.update(key.transpose(0, 1)[None], value.transpose(0, 1)[None], attention.layer_idx)
     return key, value
 
 
@@ -149,8 +153,10 @@ def _attention_to(
 ) -> Tensor:
     """[T, D] from what `_recorded` gives; it leaves nothing for gradients."""
     query = _queries(attention, asking)
-    attended = _attended(query, key, value, _half(angles), layout, attention.scaling)
-    projected: Tensor = attention.o_proj(attended.output.transpose(0, 1).to(query.dtype).flatten(1))
+    output: Tensor = TreeAttention.apply(
+        query.float(), key, value, _half(angles), None, layout, attention.scaling
+    )
+    projected: Tensor = attention.o_proj(output.to(query.dtype).flatten(1))
     return projected
 
 
@@ -214,88 +220,12 @@ class _GatedSilu(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient * up, gate), of_up
 
 
-class _RotaryAttention(torch.autograd.Function):
-    """[Q, heads, d] from query [Q, heads, d], key and value [T, heads of keys, d], all unrotated.
-
-    cosine, sine: [T, 1, d/2] of each token's angles. Keys and values may have fewer heads, each
-    serving several neighbours of the query's.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
-        layout: TreeLayout,
-        scale: float,
-    ) -> Tensor:
-        copies = query.shape[1] // key.shape[1]
-        of_query = (cosine, sine)
-        if layout.read is not None:
-            of_query = (cosine[layout.read], sine[layout.read])
-        key = _rotated(key.float(), cosine, sine)
-        attended = _attended(query, key, value, of_query, layout, scale)
-        ctx.save_for_backward(cosine, sine, *of_query, *attended[:4], *attended.kept)
-        ctx.layout, ctx.scale, ctx.copies = layout, scale, copies
-        return attended.output.transpose(0, 1).to(query.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        cosine, sine, *of_query, query, key, value, output = (saved := ctx.saved_tensors)[:8]
-        attended = Attended(query, key, value, output, tuple(saved[8:]))
-        gradients = attention_gradients(
-            _heads_first(gradient.float()), attended, ctx.layout, ctx.scale
-        )
-        to_query, to_key, to_value = (each.transpose(0, 1) for each in gradients)
-        to_key, to_value = (_summed(each, ctx.copies) for each in (to_key, to_value))
-        # The gradient of a rotation is the rotation back.
-        to_query = _rotated(to_query, of_query[0], -of_query[1])
-        to_key = _rotated(to_key, cosine, -sine)
-        inputs = (each.to(gradient.dtype) for each in (to_query, to_key, to_value))
-        return *inputs, None, None, None, None
-
-
-def _attended(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    of_query: tuple[Tensor, Tensor],
-    layout: TreeLayout,
-    scale: float,
-) -> Attended:
-    """Of queries that are yet to be rotated, by `of_query`, and of rotated keys in float32."""
-    copies = query.shape[1] // key.shape[1]
-    return attend(
-        _heads_first(_rotated(query.float(), *of_query)),
-        _heads_first(_repeated(key, copies)),
-        _heads_first(_repeated(value.float(), copies)),
-        layout,
-        scale,
-    )
-
-
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def _rotated(x: Tensor, angles: Angles) -> Tensor:
     """Each pair (i, i + d/2) of [tokens, heads, d] turned by its angle, in the order of Llama."""
+    cosine, sine = (each[:, None] for each in angles)
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     turned = torch.empty_like(x)
     torch.mul(first, cosine, out=turned[..., :half]).addcmul_(second, sine, value=-1)
     torch.mul(second, cosine, out=turned[..., half:]).addcmul_(first, sine)
     return turned
-
-
-def _heads_first(x: Tensor) -> Tensor:
-    """[tokens, heads, d] -> [heads, tokens, d]"""
-    return x.transpose(0, 1)
-
-
-def _repeated(x: Tensor, copies: int) -> Tensor:
-    return x if copies == 1 else x.repeat_interleave(copies, dim=1)
-
-
-def _summed(x: Tensor, copies: int) -> Tensor:
-    return x if copies == 1 else x.unflatten(1, (-1, copies)).sum(2)

@@ -10,11 +10,10 @@ from hark.loop.forecast import work
 from hark.loop.forecast.calibration import Timed, fit
 from hark.loop.forecast.hardware import Basis, Device, PassRates, load_hardware
 from hark.loop.forecast.shapes import ModelShape
-from hark.loop.forecast.work import Lengths, Share, Work, kept_probabilities
-from hark.models import tree_attention
+from hark.loop.forecast.work import Lengths, Share, Work
 
 SHAPE = ModelShape.of_llama(
-    layers=2, width=8, heads=2, key_value_width=4, mlp_width=16, vocabulary=10, tied=True,
+    layers=2, width=8, key_value_width=4, mlp_width=16, vocabulary=10, tied=True,
     origin="test",
 )  # fmt: skip
 """matrices a layer: 2·64 + 2·32 + 3·128 = 576."""
@@ -109,11 +108,3 @@ def test_between_machines_the_network_is_what_counts() -> None:
 def test_an_unknown_device_is_told_with_the_known() -> None:
     with pytest.raises(SettingsError, match=r"did you mean 'h100'"):
         load_hardware().device("h1000")
-
-
-def test_probabilities_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_attention, "CALL_COST", 0)
-    monkeypatch.setattr(tree_attention, "DENSE_KEYS", 6)
-    # A prompt of 2 with responses of 3 and 4 tokens: 5 queries see 5 keys, and 4 see 2 + 4. A text
-    # of 7 sees more keys than are kept. Two heads, four bytes: 8 · (25 + 24) / (9 + 7).
-    assert kept_probabilities(SHAPE, [(2, (3, 4)), (1, (6,))]) == 8 * 49 / 16

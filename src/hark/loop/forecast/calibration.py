@@ -26,6 +26,7 @@ from hark.loop.forecast import work
 from hark.loop.forecast.hardware import Basis, Device, PassRates, Rates
 from hark.loop.forecast.shapes import ModelShape
 from hark.loop.forecast.work import Lengths, Share, Work
+from hark.models import cpu_linear
 from hark.models.generation import SamplingSettings, generate
 from hark.models.language_model import DTYPES, Architecture, new_language_model
 from hark.models.packing import PromptTree
@@ -243,10 +244,12 @@ def _drawn(lengths: Lengths) -> Lengths:
 
 
 def _product_rate(dtype: str, clock: Clock) -> float:
-    """Operations a second of square matrix products: the best of several."""
+    """Operations a second of square matrix products: the best of several, by the better library."""
     left, right = (torch.rand(PRODUCT_SIZE, PRODUCT_SIZE, dtype=DTYPES[dtype]) for _ in range(2))
     out = torch.empty_like(left)
     best = _best(lambda: torch.mm(left, right, out=out), clock)
+    if dtype == "float32" and cpu_linear.HAS_PRODUCT:
+        best = min(best, _best(lambda: cpu_linear.product(left, right), clock))
     return float(2 * PRODUCT_SIZE**3 / best)
 
 

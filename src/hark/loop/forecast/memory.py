@@ -21,7 +21,6 @@ from hark.loop.forecast.work import (
     block_activations,
     cache_bytes,
     kept_logits,
-    kept_probabilities,
     tree_layer_activations,
 )
 from hark.models.engine import CPU_PREFILL_TOKENS, PREFILL_TOKENS
@@ -186,14 +185,6 @@ def of_training(
         ),
         ("logits", sum(_logits(shape, predicted) for shape in logits)),
     ]
-    if situation.device.is_cpu:
-        probabilities = (
-            tokens * kept_probabilities(m.shape, share.lengths.sample)
-            # Computed again, only one layer's are there at a time.
-            * (1.0 if recomputed else m.shape.layers - 1 + read)
-            for m in models
-        )  # fmt: skip
-        terms.append(("attention probabilities", sum(probabilities)))
     if has_mask and not situation.device.is_cpu:
         # A row is as wide as the longest example; the mask and the comparison it is made from.
         terms.append(("attention mask", 5.0 * tokens * share.lengths.longest))

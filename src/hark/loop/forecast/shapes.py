@@ -39,8 +39,6 @@ class ModelShape:
     """Weights in the matrices of all layers."""
     layers: int
     width: int
-    heads: int
-    """Of attention; each has probabilities of its own."""
     attention_width: int
     """Heads times the width of one."""
     key_value_width: int
@@ -80,7 +78,7 @@ class ModelShape:
     def of_preset(cls, size: Architecture, vocabulary: int, *, origin: str) -> Self:
         """Of a size of `hark pretrain`."""
         return cls.of_llama(
-            layers=size.layers, width=size.width, heads=size.heads, key_value_width=size.width,
+            layers=size.layers, width=size.width, key_value_width=size.width,
             mlp_width=size.mlp_width, vocabulary=vocabulary, tied=True, origin=origin, counted=True,
         )  # fmt: skip
 
@@ -90,7 +88,6 @@ class ModelShape:
         *,
         layers: int,
         width: int,
-        heads: int,
         key_value_width: int,
         mlp_width: int,
         vocabulary: int,
@@ -104,8 +101,8 @@ class ModelShape:
         return cls(
             parameters=layers * block + (1 if tied else 2) * vocabulary * width + width,
             block_parameters=block, matrices=layers * matrices, layers=layers, width=width,
-            heads=heads, attention_width=width, key_value_width=key_value_width,
-            mlp_width=mlp_width, vocabulary=vocabulary, tied=tied, origin=origin, counted=counted,
+            attention_width=width, key_value_width=key_value_width, mlp_width=mlp_width,
+            vocabulary=vocabulary, tied=tied, origin=origin, counted=counted,
         )  # fmt: skip
 
     @classmethod
@@ -143,7 +140,6 @@ def _of_meta_model(model: Any, *, origin: str) -> dict[str, Any]:
         "matrices": shape.matrices,
         "layers": shape.layers,
         "width": shape.width,
-        "heads": heads,
         "attention_width": shape.attention_width,
         "key_value_width": shape.attention_width // heads * groups,
         "mlp_width": mlp or 4 * shape.width,
@@ -154,29 +150,22 @@ def _of_meta_model(model: Any, *, origin: str) -> dict[str, Any]:
 
 
 def _published(
-    name: str,
-    layers: int,
-    width: int,
-    heads: int,
-    key_value_width: int,
-    mlp_width: int,
-    vocabulary: int,
+    name: str, layers: int, width: int, key_value_width: int, mlp_width: int, vocabulary: int
 ) -> ModelShape:
     return ModelShape.of_llama(
-        layers=layers, width=width, heads=heads, key_value_width=key_value_width,
-        mlp_width=mlp_width, vocabulary=vocabulary, tied=name.startswith("Llama 3.2"),
-        origin=f"the shape of {name}",
+        layers=layers, width=width, key_value_width=key_value_width, mlp_width=mlp_width,
+        vocabulary=vocabulary, tied=name.startswith("Llama 3.2"), origin=f"the shape of {name}",
     )  # fmt: skip
 
 
 PUBLISHED: dict[str, ModelShape] = {
-    "1b": _published("Llama 3.2 1B", 16, 2048, 32, 512, 8192, 128256),
-    "3b": _published("Llama 3.2 3B", 28, 3072, 24, 1024, 8192, 128256),
-    "7b": _published("Llama 2 7B", 32, 4096, 32, 4096, 11008, 32000),
-    "8b": _published("Llama 3.1 8B", 32, 4096, 32, 1024, 14336, 128256),
-    "13b": _published("Llama 2 13B", 40, 5120, 40, 5120, 13824, 32000),
-    "70b": _published("Llama 2 70B", 80, 8192, 64, 1024, 28672, 32000),
-    "405b": _published("Llama 3.1 405B", 126, 16384, 128, 1024, 53248, 128256),
+    "1b": _published("Llama 3.2 1B", 16, 2048, 512, 8192, 128256),
+    "3b": _published("Llama 3.2 3B", 28, 3072, 1024, 8192, 128256),
+    "7b": _published("Llama 2 7B", 32, 4096, 4096, 11008, 32000),
+    "8b": _published("Llama 3.1 8B", 32, 4096, 1024, 14336, 128256),
+    "13b": _published("Llama 2 13B", 40, 5120, 5120, 13824, 32000),
+    "70b": _published("Llama 2 70B", 80, 8192, 1024, 28672, 32000),
+    "405b": _published("Llama 3.1 405B", 126, 16384, 1024, 53248, 128256),
 }
 """The model cards and papers of Llama 2 (2307.09288) and Llama 3 (2407.21783)."""
 
@@ -213,7 +202,7 @@ def shape_of_parameters(count: float) -> ModelShape:
     def of_width(width: int) -> ModelShape:
         few = min(width, groups * head_width) if groups else width
         return ModelShape.of_llama(
-            layers=layers, width=width, heads=width // head_width, key_value_width=few,
+            layers=layers, width=width, key_value_width=few,
             mlp_width=round(3.5 * width / head_width) * head_width, vocabulary=vocabulary,
             tied=count < 5e9, origin=f"a Llama-like shape of {describe_count(count)} parameters",
         )  # fmt: skip

@@ -8,7 +8,7 @@ Element-wise steps are priced by the activations they leave, which grow in propo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +16,6 @@ from hark.loop.forecast.hardware import Basis, Device, PassRates
 from hark.loop.forecast.shapes import ModelShape
 from hark.models import flops
 from hark.models.logprobs import LOGITS_KEPT
-from hark.models.tree_attention import plan_blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,24 +138,14 @@ def tree_layer_activations(shape: ModelShape, dtype: str, *, read: float = 1.0) 
     """As `block_activations`, in the layers of `hark.models.tree_layers`.
 
     A norm keeps its input and output; attention keys and values, and of each token that asks its
-    query and output; the gated MLP three of its width. Under autocast what norms read, and all of
-    attention, is float32.
+    query and output; the gated MLP three of its width. Under autocast what norms read is float32.
     read: the share of tokens that ask; less than 1 in the last layer only.
     """
     width, wide, mlp = shape.width, shape.attention_width, shape.mlp_width
+    states = 2 * shape.key_value_width
     if dtype == "float32":
-        return 4.0 * (2 * width + 2 * wide + read * (2 * width + 2 * wide + 3 * mlp))
-    return 6.0 * width + 8 * wide + read * (6 * width + 10 * wide + 6 * mlp)
-
-
-def kept_probabilities(shape: ModelShape, sample: Sequence[flops.Sequence]) -> float:
-    """Bytes of attention's probabilities that a token leaves in one layer, mean over examples.
-
-    On a CPU, where those of short blocks are kept (`hark.models.tree_attention`).
-    """
-    blocks = plan_blocks([(prompt, *responses) for prompt, responses in sample])
-    pairs = sum(block.queries * block.keys for block in blocks if block.is_dense)
-    return 4.0 * shape.heads * pairs / sum(block.queries for block in blocks)
+        return 4.0 * (2 * width + states + read * (2 * width + 2 * wide + 3 * mlp))
+    return 6.0 * width + 2 * states + read * (6 * width + 4 * wide + 6 * mlp)
 
 
 def kept_logits(shape: ModelShape, predicted: float) -> float:

@@ -1,0 +1,412 @@
+"""Attention over prompt trees on a CPU, compiled: what `tree_attention` calls there.
+
+A task is a tree and a head of its keys. For each branch the keys and values that it sees, its
+prompt's and its own, lie in one buffer, rotated and in float32. Queries come in tiles of up to 64,
+one to a lane. A tile's logits are keys times queries, with a row for each key up to the last that
+the tile sees, so that what no query sees is not computed but for half of the last square, and all
+of it stays in the core's cache. The backward pass computes them again, from one number for each
+query.
+
+With S the logits and Z = ln Σ exp(S) for each query, P = exp(S − Z) are the probabilities and P V
+the output. With G its gradient: dV = Pᵀ G; dP = G Vᵀ; dS = P ∘ (dP − Σ P ∘ dP); dQ = scale · dS K;
+dK = scale · dSᵀ Q (FlashAttention, Dao et al. 2022, section 3.1 and appendix B, with all keys of a
+query at once).
+
+Sums are taken in one order, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import overload
+
+from hark.models.cpu_tasks import ARITHMETIC, FIRST_ARGUMENT, Loop, compiled, next_task, pointer
+from hark.models.cpu_tiles import LANES, ROWS, add_product, transpose
+
+TILE = 64
+"""Most queries at a time."""
+
+START, END, PROMPT_START, PROMPT_TOKENS, FIRST_ASKING, END_ASKING = range(6)
+"""Columns of the table of branches: its tokens in the row; the prompt before it where that is not
+among them, else 0 tokens; its queries among those of the pass."""
+
+_COUNTS = 8
+_ARGUMENTS = _COUNTS + 17
+
+
+def _attention(numbers: Any) -> Any:
+    """The body of the forward pass; the arguments are those of `arguments`."""
+
+    def body(data: Any) -> None:
+        given = carray(data, FIRST_ARGUMENT + _ARGUMENTS)
+        tensors, _, tables, angles, scale = _read(given, numbers)
+        buffers = _buffers(tables, tensors[1].shape[2])
+        task = next_task(data)
+        while task < given[1]:
+            _attend(task, tensors, tables, angles, scale, buffers)
+            task = next_task(data)
+
+    return body
+
+
+def _attention_gradients(numbers: Any) -> Any:
+    """The body of the backward pass."""
+
+    def body(data: Any) -> None:
+        given = carray(data, FIRST_ARGUMENT + _ARGUMENTS)
+        tensors, of_tensors, tables, angles, scale = _read(given, numbers)
+        buffers = _buffers(tables, tensors[1].shape[2])
+        received = _received_buffers(tables, tensors[1].shape[2])
+        task = next_task(data)
+        while task < given[1]:
+            _differentiate(task, tensors, of_tensors, tables, angles, scale, buffers, received)
+            task = next_task(data)
+
+    return body
+
+
+attention = Loop(_attention)
+attention_gradients = Loop(_attention_gradients)
+
+
+@compiled
+def _read(given: Any, numbers: Any) -> Any:
+    """What the numbers stand for, in the order in which `tree_attention` gives them.
+
+    Query, key, value, output, normaliser; the gradients of output, query, key and value (of no
+    meaning in the forward pass); the tables of trees, branches and positions; cosines and sines of
+    queries and of keys; the scale.
+    """
+    counts = given[FIRST_ARGUMENT : FIRST_ARGUMENT + _COUNTS]
+    asking, asked, heads, groups, width, trees, branches, turned = counts
+    at = given[FIRST_ARGUMENT + _COUNTS :]
+    queries, keys = (asking, heads, width), (asked, groups, width)
+    tensors = (
+        carray(pointer(at[0]), queries, numbers),
+        carray(pointer(at[1]), keys, numbers),
+        carray(pointer(at[2]), keys, numbers),
+        carray(pointer(at[3]), queries, numbers),
+        carray(pointer(at[4]), (heads, asking), np.float32),
+    )
+    of_tensors = (
+        carray(pointer(at[5]), queries, numbers),
+        carray(pointer(at[6]), queries, numbers),
+        carray(pointer(at[7]), keys, numbers),
+        carray(pointer(at[8]), keys, numbers),
+    )
+    tables = (
+        carray(pointer(at[9]), trees + 1, np.int64),
+        carray(pointer(at[10]), (branches, END_ASKING + 1), np.int64),
+        carray(pointer(at[11]), asking, np.int64),
+    )
+    half = width // 2
+    angles = (
+        carray(pointer(at[12]), (asking if turned & 1 else 0, half), np.float32),
+        carray(pointer(at[13]), (asking if turned & 1 else 0, half), np.float32),
+        carray(pointer(at[14]), (asked if turned & 2 else 0, half), np.float32),
+        carray(pointer(at[15]), (asked if turned & 2 else 0, half), np.float32),
+        np.empty((0, half), np.float32),
+    )
+    return tensors, of_tensors, tables, angles, np.float32(at[16:17].view(np.float64)[0])
+
+
+@compiled
+def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffers: Any) -> None:
+    """Output and normaliser of the queries of a tree that a head of keys serves."""
+    query, key, value, output, normaliser = tensors
+    trees, branches, position = tables
+    of_queries = angles[0], angles[1]
+    groups, width = key.shape[1], key.shape[2]
+    tree, group = task // groups, task % groups
+    served = query.shape[1] // groups
+    keys, values, rows_asking, asking, mixed, weights, total, identity = buffers
+    wide, one = keys.shape[1], np.float32(1)
+    for number in range(trees[tree], trees[tree + 1]):
+        branch = branches[number]
+        _load_branch(keys, values, key, value, branch, group, angles)
+        for head in range(group * served, (group + 1) * served):
+            for first in range(branch[FIRST_ASKING], branch[END_ASKING], TILE):
+                count = min(TILE, branch[END_ASKING] - first)
+                lanes = _up(count, LANES)
+                _load(rows_asking, 0, query, first, count, head, of_queries, scale)
+                rows_asking[count:lanes] = 0
+                transpose(asking, rows_asking, wide, lanes, identity)
+                own = position[first : first + count] - branch[START] + branch[PROMPT_TOKENS]
+                rows = _logits(weights, keys, asking, own, lanes)
+                for lane in range(lanes):
+                    total[lane] = -np.inf
+                for row in range(rows):
+                    for lane in range(lanes):
+                        total[lane] = max(total[lane], weights[row, lane])
+                for lane in range(count):
+                    normaliser[head, first + lane] = total[lane]
+                for row in range(rows):
+                    for lane in range(lanes):
+                        weights[row, lane] = _exp(weights[row, lane] - total[lane])
+                for lane in range(lanes):
+                    total[lane] = 0
+                for row in range(rows):
+                    for lane in range(lanes):
+                        total[lane] += weights[row, lane]
+                mixed[:, :lanes] = 0
+                add_product(mixed, wide, _flat(values), 1, wide, weights, rows, lanes)
+                transpose(rows_asking, mixed, lanes, wide, identity)
+                for lane in range(count):
+                    normaliser[head, first + lane] += np.log(total[lane])
+                    inverse = one / total[lane]
+                    for i in range(width):
+                        output[first + lane, head, i] = _narrow(
+                            rows_asking[lane, i] * inverse, output
+                        )
+
+
+@compiled
+def _differentiate(
+    task: Any, tensors: Any, of_tensors: Any, tables: Any, angles: Any, scale: Any, buffers: Any,
+    received_buffers: Any,
+) -> None:  # fmt: skip
+    """Gradients of the queries, keys and values of a tree and a head of keys."""
+    query, key, value, _, normaliser = tensors
+    received, of_query, of_key, of_value = of_tensors
+    trees, branches, position = tables
+    of_queries, of_keys, unturned = (
+        (angles[0], angles[1]),
+        (angles[2], angles[3]),
+        (angles[4], angles[4]),
+    )
+    groups, width = key.shape[1], key.shape[2]
+    tree, group = task // groups, task % groups
+    served = query.shape[1] // groups
+    start, end = branches[trees[tree], START], branches[trees[tree + 1] - 1, END]
+    keys, values, rows_asking, asking, got, weights, along, identity = buffers
+    to_keys, to_values, rows_got, of_logits, tree_keys, tree_values = received_buffers
+    wide, one = keys.shape[1], np.float32(1)
+    tree_keys[: end - start] = 0
+    tree_values[: end - start] = 0
+    for number in range(trees[tree], trees[tree + 1]):
+        branch = branches[number]
+        prompt, length = branch[PROMPT_TOKENS], branch[END] - branch[START]
+        _load_branch(keys, values, key, value, branch, group, angles)
+        seen = _up(prompt + length, ROWS)
+        to_keys[:seen] = 0
+        to_values[:seen] = 0
+        for head in range(group * served, (group + 1) * served):
+            for first in range(branch[FIRST_ASKING], branch[END_ASKING], TILE):
+                count = min(TILE, branch[END_ASKING] - first)
+                lanes = _up(count, LANES)
+                _load(rows_asking, 0, query, first, count, head, of_queries, scale)
+                _load(rows_got, 0, received, first, count, head, unturned, one)
+                rows_asking[count:lanes] = 0
+                rows_got[count:lanes] = 0
+                transpose(asking, rows_asking, wide, lanes, identity)
+                transpose(got, rows_got, wide, lanes, identity)
+                own = position[first : first + count] - branch[START] + prompt
+                rows = _logits(weights, keys, asking, own, lanes)
+                even = _up(rows, ROWS)
+                along[:count] = normaliser[head, first : first + count]
+                along[count:lanes] = np.inf
+                for row in range(rows):
+                    for lane in range(lanes):
+                        weights[row, lane] = _exp(weights[row, lane] - along[lane])
+                weights[rows:even, :lanes] = 0
+                of_logits[:even, :lanes] = 0
+                add_product(of_logits, even, _flat(values), wide, 1, got, width, lanes)
+                for lane in range(lanes):
+                    along[lane] = 0
+                for row in range(rows):
+                    for lane in range(lanes):
+                        along[lane] += weights[row, lane] * of_logits[row, lane]
+                for row in range(even):
+                    for lane in range(lanes):
+                        of_logits[row, lane] = weights[row, lane] * (
+                            of_logits[row, lane] - along[lane]
+                        )
+                add_product(to_keys, even, _flat(of_logits), TILE, 1, rows_asking, count, wide)
+                add_product(to_values, even, _flat(weights), TILE, 1, rows_got, count, wide)
+                asking[:, :lanes] = 0
+                add_product(asking, wide, _flat(keys), 1, wide, of_logits, rows, lanes)
+                transpose(rows_asking, asking, lanes, wide, identity)
+                _store(of_query, rows_asking, first, count, head, of_queries, scale)
+        own_start, prompt_start = branch[START] - start, branch[PROMPT_START] - start
+        tree_keys[own_start : own_start + length] += to_keys[prompt : prompt + length]
+        tree_values[own_start : own_start + length] += to_values[prompt : prompt + length]
+        tree_keys[prompt_start : prompt_start + prompt] += to_keys[:prompt]
+        tree_values[prompt_start : prompt_start + prompt] += to_values[:prompt]
+    _store(of_key, tree_keys, start, end - start, group, of_keys, one)
+    _store(of_value, tree_values, start, end - start, group, unturned, one)
+
+
+@compiled
+def _logits(logits: Any, keys: Any, asking: Any, own: Any, lanes: Any) -> Any:
+    """Logits [keys, lanes] of the queries `asking` [width, lanes], and how many keys they see.
+
+    own: [queries] long, ascending: each one's place among the keys, the last that it sees.
+    """
+    rows = own[-1] + 1
+    logits[: _up(rows, ROWS), :lanes] = 0
+    wide = keys.shape[1]
+    add_product(logits, _up(rows, ROWS), _flat(keys), wide, 1, asking, wide, lanes)
+    blind = 0
+    for row in range(own[0] + 1, rows):
+        while own[blind] < row:
+            blind += 1
+        logits[row, :blind] = -np.inf
+    return rows
+
+
+@compiled
+def _load_branch(
+    keys: Any, values: Any, key: Any, value: Any, branch: Any, group: Any, angles: Any
+) -> None:
+    """The keys, rotated, and values that a branch sees: its prompt's, then its own, then zeros."""
+    one = np.float32(1)
+    of_keys, unturned = (angles[2], angles[3]), (angles[4], angles[4])
+    prompt, length = branch[PROMPT_TOKENS], branch[END] - branch[START]
+    _load(keys, 0, key, branch[PROMPT_START], prompt, group, of_keys, one)
+    _load(keys, prompt, key, branch[START], length, group, of_keys, one)
+    _load(values, 0, value, branch[PROMPT_START], prompt, group, unturned, one)
+    _load(values, prompt, value, branch[START], length, group, unturned, one)
+    keys[prompt + length : _up(prompt + length, ROWS)] = 0
+    values[prompt + length : _up(prompt + length, ROWS)] = 0
+
+
+@compiled
+def _load(
+    into: Any, row: Any, source: Any, first: Any, count: Any, head: Any, angles: Any, scale: Any
+) -> None:
+    """Tokens of a head times `scale`, rotated if there are angles, in the order of Llama: each pair
+    (i, i + d/2) is turned by its angle."""
+    cosine, sine = angles
+    width = source.shape[2]
+    half = width // 2
+    for token in range(first, first + count):
+        to = row + token - first
+        if len(cosine) == 0:
+            for i in range(width):
+                into[to, i] = _wide(source[token, head, i]) * scale
+        else:
+            for i in range(half):
+                x = _wide(source[token, head, i]) * scale
+                y = _wide(source[token, head, half + i]) * scale
+                into[to, i] = x * cosine[token, i] - y * sine[token, i]
+                into[to, half + i] = y * cosine[token, i] + x * sine[token, i]
+
+
+@compiled
+def _store(
+    into: Any, source: Any, first: Any, count: Any, head: Any, angles: Any, scale: Any
+) -> None:
+    """The reverse of `_load` for gradients: the gradient of a rotation is the rotation back."""
+    cosine, sine = angles
+    width = into.shape[2]
+    half = width // 2
+    for token in range(first, first + count):
+        row = token - first
+        if len(cosine) == 0:
+            for i in range(width):
+                into[token, head, i] = _narrow(source[row, i] * scale, into)
+        else:
+            for i in range(half):
+                x, y = source[row, i] * scale, source[row, half + i] * scale
+                p, q = cosine[token, i], sine[token, i]
+                into[token, head, i] = _narrow(x * p + y * q, into)
+                into[token, head, half + i] = _narrow(y * p - x * q, into)
+
+
+@compiled
+def _exp(x: Any) -> Any:
+    """exp of a float32 that is at most 0, to 2e-7, in steps that a vector can take at once.
+
+    2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, a
+    polynomial of degree 5 that is nearest to it on [0, 1). Below −87 it is 0.
+    """
+    y = max(x * np.float32(1.4426950408889634), np.float32(-126.0))
+    floor = np.floor(y)
+    rest = y - floor
+    power = np.float32(1.8775767e-3)
+    power = power * rest + np.float32(8.9893397e-3)
+    power = power * rest + np.float32(5.5826318e-2)
+    power = power * rest + np.float32(2.4015361e-1)
+    power = power * rest + np.float32(6.9315308e-1)
+    power = power * rest + np.float32(9.9999994e-1)
+    bits = (np.int32(floor) + np.int32(127)) << np.int32(23)
+    return power * np.int32(bits).view(np.float32) if x > np.float32(-87.0) else np.float32(0)
+
+
+def _wide(number: Any) -> Any:
+    """The float32 of a number as compiled code sees it: itself, or the bits of a bfloat16."""
+
+
+@overload(_wide, jit_options={"fastmath": ARITHMETIC})
+def _wide_of(number: Any) -> Any:
+    def itself(number: Any) -> Any:
+        return number
+
+    def of_bits(number: Any) -> Any:
+        return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+
+    return itself if number == types.float32 else of_bits
+
+
+def _narrow(number: Any, into: Any) -> Any:
+    """A float32 as the numbers of an array: itself, or the bits of the nearest bfloat16, even ones
+    where two are."""
+
+
+@overload(_narrow)
+def _narrow_of(number: Any, into: Any) -> Any:
+    def itself(number: Any, into: Any) -> Any:
+        return number
+
+    def nearest(number: Any, into: Any) -> Any:
+        bits = np.float32(number).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    return itself if into.dtype == types.float32 else nearest
+
+
+@compiled
+def _up(number: Any, multiple: Any) -> Any:
+    return (number + multiple - 1) // multiple * multiple
+
+
+@compiled
+def _buffers(tables: Any, width: Any) -> Any:
+    """What a thread needs for one tile after the other; columns beyond a head's width stay 0."""
+    _, branches, _ = tables
+    wide, longest = _up(width, LANES), 0
+    for branch in branches:
+        longest = max(longest, branch[PROMPT_TOKENS] + branch[END] - branch[START])
+    longest = _up(longest, ROWS)
+    keys = np.zeros((longest, wide), np.float32)
+    asking = np.zeros((wide, TILE), np.float32)
+    weights = np.zeros((longest, TILE), np.float32)
+    return (
+        keys, np.zeros_like(keys), np.zeros((TILE, wide), np.float32), asking,
+        np.zeros_like(asking), weights, np.zeros(TILE, np.float32),
+        np.eye(LANES, dtype=np.float32),
+    )  # fmt: skip
+
+
+@compiled
+def _received_buffers(tables: Any, width: Any) -> Any:
+    """What the backward pass needs besides."""
+    trees, branches, _ = tables
+    keys, _, rows, _, _, weights, _, _ = _buffers(tables, width)
+    longest = 0
+    for tree in range(len(trees) - 1):
+        tokens = branches[trees[tree + 1] - 1, END] - branches[trees[tree], START]
+        longest = max(longest, tokens)
+    tree_keys = np.zeros((longest, keys.shape[1]), np.float32)
+    return (
+        keys, np.zeros_like(keys), rows, weights, tree_keys, np.zeros_like(tree_keys),
+    )  # fmt: skip
+
+
+@compiled
+def _flat(matrix: Any) -> Any:
+    return matrix.reshape(matrix.size)

@@ -1,0 +1,107 @@
+"""Compiled loops over independent tasks, on the threads that torch itself computes with.
+
+numba compiles a loop's body, a C function that takes one address. It runs on the threads of the
+OpenMP library inside torch, because threads of numba's own would compete with those, which spin for
+milliseconds after every operation. Where that library is not GNU's (not on Linux), or cannot be
+found, one thread does it all. Tasks are drawn one by one, so that uneven ones spread evenly; what a
+task computes does not depend on who computes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.extending import intrinsic
+from torch import Tensor
+
+ARITHMETIC = {"contract", "nsz", "reassoc"}
+"""What a compiler may do to sums: multiply and add in one step, and in another order."""
+
+compiled = njit(fastmath=ARITHMETIC, error_model="numpy")
+"""For functions that bodies of loops are made of."""
+
+NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
+"""How compiled code sees a tensor's numbers; of bfloat16, which numba does not know, the bits."""
+
+FIRST_ARGUMENT = 2
+"""Where in a loop's numbers its arguments begin: the next task and how many there are precede."""
+
+
+class Loop:
+    """The tasks 0 to n of a body, compiled for a dtype when it is first seen."""
+
+    def __init__(self, make_body: Callable[[Any], Callable[[Any], None]]) -> None:
+        """make_body: gets numpy's type of the tensors' numbers, and returns the function of an
+        address. Compiling takes seconds; numba keeps the result on disk."""
+        self._compiled = functools.cache(lambda numbers: _compile(make_body(numbers)))
+
+    def run(
+        self, tasks: int, dtype: torch.dtype, arguments: Sequence[Tensor | int | float]
+    ) -> None:
+        """Do all tasks. arguments: tensors, which the body gets as addresses of contiguous memory,
+        and integers; a float as the bits of a double."""
+        body = self._compiled(NUMBERS[dtype])
+        data = np.array([0, tasks, *map(_number, arguments)], np.int64)
+        threads = min(torch.get_num_threads(), tasks)
+        together = _openmp() if threads > 1 else None
+        if together is None:
+            body.ctypes(data.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+        else:
+            together(body.address, data.ctypes.data, threads, 0)
+
+
+def _compile(body: Callable[[Any], None]) -> Any:
+    # numba compiles again when the file of the function has changed, and no other file: the name
+    # under which it keeps the result says what all of them were.
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
+    body.__qualname__ += hashlib.blake2b(sources, digest_size=8).hexdigest()
+    return cfunc(types.void(types.CPointer(types.int64)), cache=True)(body)
+
+
+def _number(argument: Tensor | int | float) -> int:
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous()
+        return argument.data_ptr()
+    if isinstance(argument, float):
+        return int(np.float64(argument).view(np.int64))
+    return argument
+
+
+@intrinsic
+def next_task(typing: Any, data: Any) -> Any:
+    """The number of a task that nobody else has been given; of all calls together 0, 1, 2, …"""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(data), generate
+
+
+@intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    """What `carray` takes, from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(address), generate
+
+
+@functools.cache
+def _openmp() -> Callable[..., None] | None:
+    """`GOMP_parallel(function, data, threads, flags)` of the library that torch has loaded."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+        run: Any = ctypes.CDLL(str(path)).GOMP_parallel
+        run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        run.restype = None
+        return functools.partial(run)
+    return None

@@ -1,0 +1,135 @@
+"""Products of small matrices in compiled code, at the rate of the machine.
+
+A tile of the result, 4 rows by up to 64 columns, stays in vector registers while a step of the
+inner dimension after the other is added to it. Compilers do not find that by themselves, so that
+the tile is written in LLVM's own terms; the rest is loops.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from hark.models.cpu_tasks import compiled
+
+ROWS = 4
+"""Rows of a tile: matrices have a multiple of so many."""
+
+LANES = 16
+"""Numbers in a vector, 512 bits: matrices have a multiple of so many columns. Where the machine's
+vectors are shorter, LLVM takes several."""
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_ALL_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+
+@compiled
+def add_product(
+    out: Any, rows: int, left: Any, row_step: int, inner_step: int, right: Any, inner: int,
+    columns: int,
+) -> None:  # fmt: skip
+    """out[i, j] += Σₖ left[i·row_step + k·inner_step] · right[k, j], for i < rows and j < columns.
+
+    out and right: float32 matrices, contiguous; left: float32 [any]. rows: a multiple of `ROWS`;
+    columns: of `LANES`; inner: anything.
+    """
+    for i in range(0, rows, ROWS):
+        first, j = i * row_step, 0
+        while j + 4 * LANES <= columns:
+            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 4)
+            j += 4 * LANES
+        if j + 2 * LANES <= columns:
+            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 2)
+            j += 2 * LANES
+        if j < columns:
+            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 1)
+
+
+@compiled
+def transpose(out: Any, source: Any, rows: int, columns: int, identity: Any) -> None:
+    """out[i, j] = source[j, i], for i < rows and j < columns, both multiples of `LANES`.
+
+    By products with the identity [LANES, LANES], which are faster than moving numbers one by one.
+    """
+    left, step = source.reshape(source.size), source.shape[1]
+    out[:rows, :columns] = 0
+    for i in range(0, rows, ROWS):
+        for j in range(0, columns, LANES):
+            _add_tile(out, i, j, left, j * step + i, 1, step, identity, 0, LANES, 1)
+
+
+@intrinsic(prefer_literal=True)
+def _add_tile(
+    typing: Any, out: Any, row: Any, column: Any, left: Any, first: Any, row_step: Any,
+    inner_step: Any, right: Any, right_column: Any, inner: Any, vectors: Any,
+) -> Any:  # fmt: skip
+    """out[row + i, column + j] += Σₖ left[first + i·row_step + k·inner_step] ·
+    right[k, right_column + j], for i < `ROWS` and j < `LANES` · vectors, which is a literal."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        _, row, column, _, first, row_step, inner_step, _, right_column, inner, _ = arguments
+        out, left, right = (
+            context.make_array(signature.args[place])(context, builder, arguments[place])
+            for place in (0, 3, 7)
+        )
+        out_step, right_step = (_columns(builder, each) for each in (out, right))
+
+        def times(a: Any, b: Any) -> Any:
+            return builder.mul(a, b)
+
+        def plus(*terms: Any) -> Any:
+            return functools.reduce(builder.add, terms)
+
+        def vector(array: Any, start: Any, number: int) -> Any:
+            place = plus(start, _whole(LANES * number))
+            return builder.bitcast(builder.gep(array.data, [place]), _VECTOR.as_pointer())
+
+        places = [
+            [
+                vector(out, plus(times(plus(row, _whole(i)), out_step), column), v)
+                for v in range(count)
+            ]
+            for i in range(ROWS)
+        ]
+        sums = [
+            [cgutils.alloca_once_value(builder, builder.load(each, align=4)) for each in line]
+            for line in places
+        ]
+        with cgutils.for_range(builder, inner) as loop:
+            start = plus(times(loop.index, right_step), right_column)
+            given = [builder.load(vector(right, start, v), align=4) for v in range(count)]
+            for i, line in enumerate(sums):
+                place = plus(first, times(_whole(i), row_step), times(loop.index, inner_step))
+                factor = _splat(builder, builder.load(builder.gep(left.data, [place])))
+                for total, terms in zip(line, given, strict=True):
+                    term = builder.fmul(factor, terms, flags=["contract"])
+                    total_now = builder.fadd(builder.load(total), term, flags=["contract"])
+                    builder.store(total_now, total)
+        for place, total in zip(itertools.chain(*places), itertools.chain(*sums), strict=True):
+            builder.store(builder.load(total), place, align=4)
+
+    count = vectors.literal_value
+    arrays = {0: out, 3: left, 7: right, 10: vectors}
+    return types.void(*(arrays.get(place, types.int64) for place in range(11))), generate
+
+
+def _whole(number: int) -> Any:
+    return ir.Constant(ir.IntType(64), number)
+
+
+def _columns(builder: Any, matrix: Any) -> Any:
+    """Numbers in a row of a float32 matrix."""
+    return builder.sdiv(cgutils.unpack_tuple(builder, matrix.strides)[0], _whole(4))
+
+
+def _splat(builder: Any, number: Any) -> Any:
+    """A vector of one number."""
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, _ALL_FIRST)

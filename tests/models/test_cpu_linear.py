@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hark.models import cpu_linear
+from hark.models.cpu_linear import FEWEST_ROWS, CpuLinear, quicken_linear
+from hark.models.language_model import backbone
+from hark.models.tree_layers import quicken
+
+
+def outcome(linear: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    linear.zero_grad()
+    output = linear(x)
+    output.backward(gradient)
+    assert x.grad is not None
+    return [output.detach(), x.grad, *(each.grad.clone() for each in linear.parameters())]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(FEWEST_ROWS, 24), (3, 200, 24)])
+def test_it_equals_torchs_linear_map(
+    shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(24, 40, bias=bias)
+    x, gradient = torch.randn(shape), torch.randn(*shape[:-1], 40)
+    expected = outcome(linear, x, gradient)
+    called = []
+    product = cpu_linear.product
+    monkeypatch.setattr(
+        cpu_linear, "product", lambda *given: called.append(None) or product(*given)
+    )
+    quicken_linear(linear)
+    assert isinstance(linear, CpuLinear)
+    for got, right in zip(outcome(linear, x, gradient), expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4)
+    assert len(called) == 2  # forward, and the gradient of x
+
+
+def test_gradients_that_are_not_contiguous_and_those_nobody_wants() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(16, 16, bias=False)
+    x = torch.randn(16, FEWEST_ROWS).t()
+    gradient = torch.randn(16, FEWEST_ROWS).t()
+    expected = outcome(linear, x, gradient)
+    quicken_linear(linear)
+    for got, right in zip(outcome(linear, x, gradient), expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4)
+    linear.zero_grad()
+    linear.requires_grad_(False)
+    wanted = x.clone().requires_grad_()
+    linear(wanted).backward(gradient)
+    torch.testing.assert_close(wanted.grad, expected[1], rtol=1e-4, atol=1e-4)
+    assert linear.weight.grad is None
+
+
+def test_few_rows_bfloat16_and_autocast_stay_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = nn.Linear(8, 8)
+    x = torch.randn(FEWEST_ROWS, 8)
+    plain = linear(x[:10])
+    quicken_linear(linear)
+    monkeypatch.setattr(cpu_linear, "product", None)
+    assert torch.equal(linear(x[:10]), plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(x).dtype == torch.bfloat16
+    assert copy.deepcopy(linear).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_quickened_models_are_saved_as_before(make_family: Callable[..., PreTrainedModel]) -> None:
+    model = make_family("llama-tied")
+    names = list(model.state_dict())
+    quicken(backbone(model))
+    assert list(model.state_dict()) == names
+    assert {type(each) for each in model.modules() if isinstance(each, nn.Linear)} == {
+        CpuLinear, nn.Linear,  # the head, which is not part of the trunk
+    }  # fmt: skip

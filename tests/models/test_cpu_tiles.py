@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hark.models.cpu_tiles import LANES, add_product, transpose
+
+
+@pytest.mark.parametrize("columns", [16, 32, 48, 64, 80, 112, 160])
+@pytest.mark.parametrize(("rows", "inner"), [(4, 1), (8, 7), (12, 33), (4, 0)])
+def test_products_add_to_what_is_there(rows: int, inner: int, columns: int) -> None:
+    chance = np.random.default_rng(0)
+    left = chance.standard_normal((rows, inner), dtype=np.float32)
+    right = chance.standard_normal((inner + 1, columns + 16), dtype=np.float32)
+    out = chance.standard_normal((rows + 1, columns + 16), dtype=np.float32)
+    expected = out.copy()
+    expected[:rows, :columns] += left @ right[:inner, :columns]
+    transposed = out.copy()
+    add_product(out, rows, left.reshape(-1), inner, 1, right, inner, columns)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    by_columns = np.ascontiguousarray(left.T).reshape(-1)
+    add_product(transposed, rows, by_columns, 1, rows, right, inner, columns)
+    np.testing.assert_array_equal(transposed, out)
+
+
+def test_a_transpose_moves_numbers_and_changes_none() -> None:
+    source = np.random.default_rng(0).standard_normal((64, 48), dtype=np.float32)
+    out = np.full((48, 80), 7, np.float32)
+    transpose(out, source, 32, 64, np.eye(LANES, dtype=np.float32))
+    np.testing.assert_array_equal(out[:32, :64], source[:, :32].T)
+    assert (out[32:] == 7).all()
+    assert (out[:, 64:] == 7).all()
