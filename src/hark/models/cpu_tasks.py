@@ -1,10 +1,10 @@
 """Compiled loops over independent tasks, on the threads that torch itself computes with.
 
 numba compiles a loop's body, a C function that takes one address. It runs on the threads of the
-OpenMP library inside torch, because threads of numba's own would compete with those, which spin for
-milliseconds after every operation. Where that library is not GNU's (not on Linux), or cannot be
-found, one thread does it all. Tasks are drawn one by one, so that uneven ones spread evenly; what a
-task computes does not depend on who computes it.
+OpenMP library that torch has loaded, because threads of any other pool would compete with those,
+which spin for milliseconds after every operation. Where that library cannot be found (it is looked
+for on Linux), Python's threads do it. Tasks are drawn one by one, so that uneven ones spread
+evenly; what a task computes does not depend on who computes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,16 @@ class Loop:
         body = self._compiled(NUMBERS[dtype])
         data = np.array([0, tasks, *map(_number, arguments)], np.int64)
         threads = min(torch.get_num_threads(), tasks)
-        together = _openmp() if threads > 1 else None
-        if together is None:
-            body.ctypes(data.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
-        else:
+        if threads > 1 and (together := _openmp()) is not None:
             together(body.address, data.ctypes.data, threads, 0)
+            return
+        alone = functools.partial(body.ctypes, data.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+        if threads == 1:
+            alone()
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(alone) for _ in range(threads)]:
+                done.result()
 
 
 def _compile(body: Callable[[Any], None]) -> Any:
@@ -64,7 +71,11 @@ def _compile(body: Callable[[Any], None]) -> Any:
     # under which it keeps the result says what all of them were.
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
     body.__qualname__ += hashlib.blake2b(sources, digest_size=8).hexdigest()
-    return cfunc(types.void(types.CPointer(types.int64)), cache=True)(body)
+    signature = types.void(types.CPointer(types.int64))
+    try:
+        return cfunc(signature, cache=True)(body)
+    except RuntimeError:  # neither beside the sources nor in the user's home can it write
+        return cfunc(signature)(body)
 
 
 def _number(argument: Tensor | int | float) -> int:
@@ -99,9 +110,16 @@ def pointer(typing: Any, address: Any) -> Any:
 @functools.cache
 def _openmp() -> Callable[..., None] | None:
     """`GOMP_parallel(function, data, threads, flags)` of the library that torch has loaded."""
-    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
-        run: Any = ctypes.CDLL(str(path)).GOMP_parallel
-        run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        run.restype = None
-        return functools.partial(run)
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    loaded = {line.split(maxsplit=5)[-1] for line in lines if "omp" in line}
+    inside = str(Path(torch.__file__).parent)
+    # Another package may have brought one as well.
+    for path in sorted(loaded, key=lambda path: (not path.startswith(inside), path)):
+        if re.match(r"lib(g|i)?omp[^/]*\.so", Path(path).name) is not None:
+            run: Any = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+            if run is not None:
+                run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+                run.restype = None
+                return functools.partial(run)
     return None
