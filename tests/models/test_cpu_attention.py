@@ -141,6 +141,19 @@ def test_trees_do_not_see_each_other_even_where_one_is_not_a_number() -> None:
     assert all(each.grad is not None and each.grad[30:].isfinite().all() for each in inputs)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["query", "key", "value"])
+def test_a_number_that_is_none_shows_wherever_it_is_seen(place: int) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(90, 1, 16) for _ in range(3)]
+    inputs[place][70, 0, 3] = float("nan")
+    output = TreeAttention.apply(*inputs, None, None, tree_layout([(40, 40), (5, 5)]), 0.25)
+    shown = set(output.isnan().flatten(1).any(1).nonzero().flatten().tolist())
+    # A query answers for itself alone; keys and values are seen by it and what follows. Products
+    # may spread it over the tile (0 · NaN), but not to another tree.
+    assert shown >= ({70} if place == 0 else set(range(70, 80)))
+    assert shown <= set(range(64, 80))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_threads_do_not_change_a_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     def outcome() -> list[Tensor]:

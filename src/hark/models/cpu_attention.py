@@ -38,7 +38,7 @@ _ARGUMENTS = _COUNTS + 17
 
 
 def _attention(numbers: Any) -> Any:
-    """The body of the forward pass; the arguments are those of `arguments`."""
+    """The body of the forward pass; what it gets, `_read` says."""
 
     def body(data: Any) -> None:
         given = carray(data, FIRST_ARGUMENT + _ARGUMENTS)
@@ -321,10 +321,10 @@ def _exp(x: Any) -> Any:
     """exp of a float32 that is at most 0, to 2e-7, in steps that a vector can take at once.
 
     2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, a
-    polynomial of degree 5 that is nearest to it on [0, 1). Below −87 it is 0.
+    polynomial of degree 5 that is nearest to it on [0, 1). Below −87 it is 0; NaN stays NaN.
     """
-    y = max(x * np.float32(1.4426950408889634), np.float32(-126.0))
-    floor = np.floor(y)
+    y = x * np.float32(1.4426950408889634)
+    floor = np.floor(max(y, np.float32(-126.0)))
     rest = y - floor
     power = np.float32(1.8775767e-3)
     power = power * rest + np.float32(8.9893397e-3)
@@ -333,7 +333,7 @@ def _exp(x: Any) -> Any:
     power = power * rest + np.float32(6.9315308e-1)
     power = power * rest + np.float32(9.9999994e-1)
     bits = (np.int32(floor) + np.int32(127)) << np.int32(23)
-    return power * np.int32(bits).view(np.float32) if x > np.float32(-87.0) else np.float32(0)
+    return np.float32(0) if x < np.float32(-87.0) else power * np.int32(bits).view(np.float32)
 
 
 def _wide(number: Any) -> Any:
