@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from hark.models.tree_attention import Angles, TreeAttention, tree_layout
 
 Trees = Sequence[Sequence[int]]
 
-LONG_AND_SHORT = [(116, 60, 70), (40, 20), (1, 0), (200, 100, 90), (3, 5, 1, 64)]
-"""Lengths about the 4 rows of a tile, its 16 lanes, and its 64 queries."""
+LONG_AND_SHORT = [(116, 60, 70), (40, 20), (1, 0), (200, 100, 90), (3, 5, 1, 64), (4, 0, 3, 0)]
+"""Lengths about the 4 rows of a tile, its 16 lanes, and its 64 queries; responses of no token."""
 
 
 def sees(trees: Trees) -> Tensor:
@@ -185,3 +185,21 @@ def test_threads_do_not_change_a_bit(dtype: torch.dtype, monkeypatch: pytest.Mon
     for one, other, third in zip(on_three, on_one, without, strict=True):
         assert torch.equal(one, other)
         assert torch.equal(one, third)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError])
+def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def refuse(*signature: object, cache: bool = False) -> Callable[[object], object]:
+        if cache:
+            raise error("no place for it")
+        return lambda body: compiled.append(body) or body
+
+    def body(data: object) -> None: ...
+
+    monkeypatch.setattr(cpu_tasks, "cfunc", refuse)
+    assert cpu_tasks._compile(body) is body
+    assert compiled == [body]

@@ -74,7 +74,8 @@ def _compile(body: Callable[[Any], None]) -> Any:
     signature = types.void(types.CPointer(types.int64))
     try:
         return cfunc(signature, cache=True)(body)
-    except RuntimeError:  # neither beside the sources nor in the user's home can it write
+    except (RuntimeError, OSError):
+        # It cannot write beside the sources, nor in the user's home, or the disk is full.
         return cfunc(signature)(body)
 
 

@@ -264,7 +264,10 @@ def backbone(model: PreTrainedModel) -> nn.Module:
 
 
 def output_embedding(model: PreTrainedModel) -> nn.Module:
-    """The head: hidden states [..., D] -> logits [..., V], with the family's own last steps."""
+    """The head: hidden states [..., D] -> logits [..., V], with the family's own last steps.
+
+    Its linear map becomes a quick one (`cpu_linear`), as `tree_layers.quicken` makes the layers'.
+    """
     config = model.config.get_text_config()
     linear = model.get_output_embeddings()
     quicken_linear(linear)
