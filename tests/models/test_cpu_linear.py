@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hark.models import cpu_linear
-from hark.models.cpu_linear import FEWEST_ROWS, CpuLinear, quicken_linear
+from hark.models.cpu_linear import (
+    FEWEST_ROWS,
+    LENGTHS_PER_OCTAVE,
+    CpuLinear,
+    filled_up,
+    quicken_linear,
+)
 from hark.models.language_model import backbone
 from hark.models.tree_layers import quicken
 
@@ -26,6 +32,16 @@ def outcome(linear: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
     output.backward(gradient)
     assert x.grad is not None
     return [output.detach(), x.grad, *(each.grad.clone() for each in linear.parameters())]
+
+
+def test_rows_are_filled_up_to_few_numbers() -> None:
+    assert [filled_up(rows) for rows in (0, 1, 63, 64, 65, 129, 2048, 2049)] == [
+        0, 1, 63, 64, 66, 132, 2048, 2112,
+    ]  # fmt: skip
+    for rows in range(2000):
+        assert rows <= filled_up(rows) <= rows * (1 + 1 / LENGTHS_PER_OCTAVE)
+        assert filled_up(filled_up(rows)) == filled_up(rows)
+    assert len({filled_up(rows) for rows in range(1025, 2049)}) == LENGTHS_PER_OCTAVE
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -22,6 +22,7 @@ from hark.data.records import Question, ask
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.evaluation.multiple_choice import option_likelihoods
 from hark.models.best_of_n import keep_best
+from hark.models.cpu_linear import LENGTHS_PER_OCTAVE
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import ModelScorer, new_scalar_model
 from hark.training import preference, sft
@@ -137,11 +138,11 @@ def reading(*models: PreTrainedModel) -> Iterator[list[int]]:
 
 
 def assert_reads(sizes: Sequence[int], layout: str, trees: Sequence[PromptTree]) -> None:
-    """Each prompt is read once and no padding; or what the layout has to read."""
+    """Each prompt is read once and hardly any padding; or what the layout has to read."""
     once = sum(tree.tokens for tree in trees)
     repeated = sum(len(t.prompt) + len(response) for t in trees for response in t.responses)
     if layout == "by tree":
-        assert sum(sizes) == once
+        assert once <= sum(sizes) <= once * (1 + 2 / LENGTHS_PER_OCTAVE)
     elif layout == "in rows":
         # Rows as wide as the longest tree, rounded up to 8, and filled as far as the others go.
         assert once <= sum(sizes) < repeated

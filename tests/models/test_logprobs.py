@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +18,8 @@ from hark.models.logprobs import (
     response_logprobs,
     token_losses,
 )
-from hark.models.packing import PromptTree, pack
+from hark.models.packing import PromptTree, pack, pack_for
+from hark.models.tree_attention import attends_by_tree
 
 TREES = [PromptTree((5, 6, 7), ((9, 10, 1), (11, 1))), PromptTree((20,), ((21, 22, 23),))]
 
@@ -41,6 +43,39 @@ def test_logprobs_and_entropy_equal_a_full_log_softmax(family_model: PreTrainedM
     torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1))
     alone = response_logprobs(family_model, batch, temperature=0.7)
     torch.testing.assert_close(alone, got)
+
+
+def test_passes_of_like_lengths_multiply_the_same_shapes(family_model: PreTrainedModel) -> None:
+    """Every pass is filled up, in all its layers and the head, and gives what it gives alone."""
+    rows: list[set[int]] = []
+    for module in family_model.modules():
+        if hasattr(module, "in_features"):
+            module.register_forward_hook(
+                lambda module, given, output: rows[-1].add(given[0].numel() // given[0].shape[-1])
+            )
+    for last in range(8, 13):
+        draw = random.Random(last)
+        lengths = [(10, 10, 10)] * 4 + [(10, 10, last)]
+        trees = [
+            PromptTree(prompt, tuple(responses))
+            for prompt, *responses in (
+                [tuple(draw.randrange(2, 50) for _ in range(length)) for length in tree]
+                for tree in lengths
+            )
+        ]
+        rows.append(set())
+        batch = pack_for(family_model, trees)
+        got, entropy = response_logprobs(family_model, batch, with_entropy=True)
+        alone = response_logprobs(family_model, batch)
+        rows.append(set())
+        one_by_one = pack(trees, one_sequence_per_row=True)
+        expected, spread = response_logprobs(family_model, one_by_one, with_entropy=True)
+        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(alone, expected)
+        torch.testing.assert_close(entropy, spread)
+    if attends_by_tree(family_model):
+        # Of 148 to 152 tokens 98 to 102 are predicted, from five states less.
+        assert set.union(*rows[::2]) <= {152, 156, 98, 100, 102, 94, 96}
 
 
 def test_a_uniform_head_gives_the_log_of_the_vocabulary(

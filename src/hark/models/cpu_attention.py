@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types
-from numba.extending import overload
+from numba import carray
 
-from hark.models.cpu_tasks import ARITHMETIC, FIRST_ARGUMENT, Loop, compiled, next_task, pointer
+from hark.models.cpu_numbers import exp, narrowed, widened
+from hark.models.cpu_tasks import FIRST_ARGUMENT, Loop, compiled, next_task, pointer
 from hark.models.cpu_tiles import LANES, ROWS, add_product, transpose
 
 TILE = 64
@@ -145,7 +145,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                     normaliser[head, first + lane] = total[lane]
                 for row in range(rows):
                     for lane in range(lanes):
-                        weights[row, lane] = _exp(weights[row, lane] - total[lane])
+                        weights[row, lane] = exp(weights[row, lane] - total[lane])
                 for lane in range(lanes):
                     total[lane] = 0
                 for row in range(rows):
@@ -158,7 +158,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                     normaliser[head, first + lane] += np.log(total[lane])
                     inverse = one / total[lane]
                     for i in range(width):
-                        output[first + lane, head, i] = _narrow(
+                        output[first + lane, head, i] = narrowed(
                             rows_asking[lane, i] * inverse, output
                         )
 
@@ -210,7 +210,7 @@ def _differentiate(
                 along[count:lanes] = np.inf
                 for row in range(rows):
                     for lane in range(lanes):
-                        weights[row, lane] = _exp(weights[row, lane] - along[lane])
+                        weights[row, lane] = exp(weights[row, lane] - along[lane])
                 weights[rows:even, :lanes] = 0
                 of_logits[:even, :lanes] = 0
                 add_product(of_logits, even, _flat(values), wide, 1, got, width, lanes)
@@ -286,11 +286,11 @@ def _load(
         to = row + token - first
         if len(cosine) == 0:
             for i in range(width):
-                into[to, i] = _wide(source[token, head, i]) * scale
+                into[to, i] = widened(source[token, head, i]) * scale
         else:
             for i in range(half):
-                x = _wide(source[token, head, i]) * scale
-                y = _wide(source[token, head, half + i]) * scale
+                x = widened(source[token, head, i]) * scale
+                y = widened(source[token, head, half + i]) * scale
                 into[to, i] = x * cosine[token, i] - y * sine[token, i]
                 into[to, half + i] = y * cosine[token, i] + x * sine[token, i]
 
@@ -307,66 +307,13 @@ def _store(
         row = token - first
         if len(cosine) == 0:
             for i in range(width):
-                into[token, head, i] = _narrow(source[row, i] * scale, into)
+                into[token, head, i] = narrowed(source[row, i] * scale, into)
         else:
             for i in range(half):
                 x, y = source[row, i] * scale, source[row, half + i] * scale
                 p, q = cosine[token, i], sine[token, i]
-                into[token, head, i] = _narrow(x * p + y * q, into)
-                into[token, head, half + i] = _narrow(y * p - x * q, into)
-
-
-@compiled
-def _exp(x: Any) -> Any:
-    """exp of a float32 that is at most 0, to 2e-7, in steps that a vector can take at once.
-
-    2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, a
-    polynomial of degree 5 that is nearest to it on [0, 1). Below −87 it is 0; NaN stays NaN.
-    """
-    y = x * np.float32(1.4426950408889634)
-    floor = np.floor(max(y, np.float32(-126.0)))
-    rest = y - floor
-    power = np.float32(1.8775767e-3)
-    power = power * rest + np.float32(8.9893397e-3)
-    power = power * rest + np.float32(5.5826318e-2)
-    power = power * rest + np.float32(2.4015361e-1)
-    power = power * rest + np.float32(6.9315308e-1)
-    power = power * rest + np.float32(9.9999994e-1)
-    bits = (np.int32(floor) + np.int32(127)) << np.int32(23)
-    return np.float32(0) if x < np.float32(-87.0) else power * np.int32(bits).view(np.float32)
-
-
-def _wide(number: Any) -> Any:
-    """The float32 of a number as compiled code sees it: itself, or the bits of a bfloat16."""
-
-
-@overload(_wide, jit_options={"fastmath": ARITHMETIC})
-def _wide_of(number: Any) -> Any:
-    def itself(number: Any) -> Any:
-        return number
-
-    def of_bits(number: Any) -> Any:
-        return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
-
-    return itself if number == types.float32 else of_bits
-
-
-def _narrow(number: Any, into: Any) -> Any:
-    """A float32 as the numbers of an array: itself, or the bits of the nearest bfloat16, even ones
-    where two are."""
-
-
-@overload(_narrow)
-def _narrow_of(number: Any, into: Any) -> Any:
-    def itself(number: Any, into: Any) -> Any:
-        return number
-
-    def nearest(number: Any, into: Any) -> Any:
-        bits = np.float32(number).view(np.uint32)
-        odd = (bits >> np.uint32(16)) & np.uint32(1)
-        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
-
-    return itself if into.dtype == types.float32 else nearest
+                into[token, head, i] = narrowed(x * p + y * q, into)
+                into[token, head, half + i] = narrowed(y * p - x * q, into)
 
 
 @compiled

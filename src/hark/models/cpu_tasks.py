@@ -39,19 +39,19 @@ FIRST_ARGUMENT = 2
 
 
 class Loop:
-    """The tasks 0 to n of a body, compiled for a dtype when it is first seen."""
+    """The tasks 0 to n of a body, compiled for dtypes when they are first seen."""
 
-    def __init__(self, make_body: Callable[[Any], Callable[[Any], None]]) -> None:
-        """make_body: gets numpy's type of the tensors' numbers, and returns the function of an
+    def __init__(self, make_body: Callable[..., Callable[[Any], None]]) -> None:
+        """make_body: gets numpy's types of the tensors' numbers, and returns the function of an
         address. Compiling takes seconds; numba keeps the result on disk."""
-        self._compiled = functools.cache(lambda numbers: _compile(make_body(numbers)))
+        self._compiled = functools.cache(lambda *numbers: _compile(make_body(*numbers)))
 
     def run(
-        self, tasks: int, dtype: torch.dtype, arguments: Sequence[Tensor | int | float]
+        self, tasks: int, dtypes: Sequence[torch.dtype], arguments: Sequence[Tensor | int | float]
     ) -> None:
         """Do all tasks. arguments: tensors, which the body gets as addresses of contiguous memory,
         and integers; a float as the bits of a double."""
-        body = self._compiled(NUMBERS[dtype])
+        body = self._compiled(*(NUMBERS[dtype] for dtype in dtypes))
         data = np.array([0, tasks, *map(_number, arguments)], np.int64)
         threads = min(torch.get_num_threads(), tasks)
         if threads > 1 and (together := _openmp()) is not None:

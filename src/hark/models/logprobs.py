@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from hark.errors import SettingsError
+from hark.models.cpu_linear import filled_up
 from hark.models.flex_attention import flex_layout
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch, PromptTree, pack_for
@@ -59,15 +60,22 @@ def _by_tree(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor
     quicken(trunk)
     # Branches of one prompt all read its last token.
     needed, place = read.unique(return_inverse=True)
-    layout = tree_layout(batch.trees, needed)
+    tokens, positions, trees = batch.tokens, batch.positions, batch.trees
+    count = tokens.shape[1]
+    spare = filled_up(len(needed)) - len(needed)
+    if filling := filled_up(count + spare) - count:
+        # One more tree, whose tokens the last layer reads to be filled up as well.
+        tokens, positions = (F.pad(each, (0, filling)) for each in (tokens, positions))
+        trees = (*trees, (filling, 0))
+        needed = torch.cat([needed, torch.arange(count, count + spare)])
     hidden = trunk(
-        input_ids=batch.tokens,
+        input_ids=tokens,
         attention_mask=unread_mask(next(trunk.parameters()).dtype),
-        position_ids=batch.positions,
+        position_ids=positions,
         use_cache=False,
-        tree_layout=layout,
+        tree_layout=tree_layout(trees, needed if len(needed) < tokens.shape[1] else None),
     ).last_hidden_state[0]
-    return hidden.index_select(0, place if len(hidden) == len(needed) else read)
+    return hidden.index_select(0, read if len(hidden) == tokens.shape[1] else place)
 
 
 @overload
@@ -160,11 +168,15 @@ def token_losses(model: PreTrainedModel, rows: Tensor) -> Tensor:
 def _chunk(
     head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
 ) -> tuple[Tensor, Tensor]:
+    count = len(hidden)
+    if hidden.device.type == "cpu" and (filling := filled_up(count) - count):
+        hidden, targets = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
     logits = head(hidden).float()
     if temperature != 1.0:
         logits = logits / temperature
     if not with_entropy:
-        return -F.cross_entropy(logits, targets, reduction="none"), logits.new_zeros(0)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return -losses[:count], logits.new_zeros(0)
     logprobs = F.log_softmax(logits, dim=-1)
     entropy = -(logprobs.exp() * logprobs).sum(-1)
-    return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy
+    return logprobs.gather(-1, targets[:, None])[:count, 0], entropy[:count]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, PreTrainedModel
 
+from hark.models.cpu_linear import filled_up
 from hark.models.language_model import backbone
 from hark.models.recorded_states import RecordedStates
 from hark.models.tree_attention import tree_layout, unread_mask
@@ -61,9 +62,11 @@ def _next_pass(prompts: Sequence[Sequence[int]], first: int) -> list[Sequence[in
 
 
 def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> RecordedStates:
-    """Keys and values of all prompts, end to end."""
+    """Keys and values of all prompts, end to end, and of what fills the pass up."""
     quicken(backbone(model))
     states = RecordedStates()
+    tokens = sum(map(len, prompts))
+    prompts = [*prompts, [0] * (filled_up(tokens) - tokens)]
     lengths = [len(prompt) for prompt in prompts]
     if any(lengths):
         layout = tree_layout([(length, 0) for length in lengths if length])

@@ -208,9 +208,9 @@ class TreeAttention(torch.autograd.Function):
         return *gradients, None, None, None, None
 
 
-def _work(layout: TreeLayout, key: Tensor, query: Tensor) -> tuple[int, torch.dtype]:
+def _work(layout: TreeLayout, key: Tensor, query: Tensor) -> tuple[int, list[torch.dtype]]:
     """How many tasks there are, a tree and a head of keys each, and in which dtype."""
-    return (len(layout.trees) - 1) * key.shape[1], query.dtype
+    return (len(layout.trees) - 1) * key.shape[1], [query.dtype]
 
 
 def _arguments(
