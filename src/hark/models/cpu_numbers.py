@@ -16,17 +16,17 @@ def exp(x: Any) -> Any:
     """exp of a float32 that is at most 0, to 2e-7, in steps that a vector can take at once.
 
     2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, a
-    polynomial of degree 5 that is nearest to it on [0, 1). Below −87 it is 0; NaN stays NaN.
+    polynomial of degree 5, the nearest on [0, 1) that is 1 at 0. Below −87 it is 0; NaN stays NaN.
     """
     y = x * np.float32(1.4426950408889634)
     floor = np.floor(max(y, np.float32(-126.0)))
     rest = y - floor
-    power = np.float32(1.8775767e-3)
-    power = power * rest + np.float32(8.9893397e-3)
-    power = power * rest + np.float32(5.5826318e-2)
-    power = power * rest + np.float32(2.4015361e-1)
-    power = power * rest + np.float32(6.9315308e-1)
-    power = power * rest + np.float32(9.9999994e-1)
+    power = np.float32(1.8686068e-3)
+    power = power * rest + np.float32(9.0142106e-3)
+    power = power * rest + np.float32(5.5801302e-2)
+    power = power * rest + np.float32(2.4016458e-1)
+    power = power * rest + np.float32(6.9315115e-1)
+    power = power * rest + np.float32(1)
     bits = (np.int32(floor) + np.int32(127)) << np.int32(23)
     return np.float32(0) if x < np.float32(-87.0) else power * np.int32(bits).view(np.float32)
 

@@ -53,7 +53,7 @@ class Loop:
         and integers; a float as the bits of a double."""
         body = self._compiled(*(NUMBERS[dtype] for dtype in dtypes))
         data = np.array([0, tasks, *map(_number, arguments)], np.int64)
-        threads = min(torch.get_num_threads(), tasks)
+        threads = max(1, min(torch.get_num_threads(), tasks))
         if threads > 1 and (together := _openmp()) is not None:
             together(body.address, data.ctypes.data, threads, 0)
             return

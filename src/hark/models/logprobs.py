@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 
 from hark.errors import SettingsError
 from hark.models.cpu_linear import filled_up
+from hark.models.cpu_rows import TokenLosses
+from hark.models.cpu_tasks import NUMBERS
 from hark.models.flex_attention import flex_layout
 from hark.models.language_model import backbone, output_embedding
 from hark.models.packing import PackedBatch, PromptTree, pack_for
@@ -171,9 +173,11 @@ def _chunk(
     count = len(hidden)
     if hidden.device.type == "cpu" and (filling := filled_up(count) - count):
         hidden, targets = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
-    logits = head(hidden).float()
-    if temperature != 1.0:
-        logits = logits / temperature
+    logits = head(hidden)
+    if not with_entropy and logits.device.type == "cpu" and logits.dtype in NUMBERS:
+        losses: Tensor = TokenLosses.apply(logits, targets, temperature)
+        return -losses[:count], losses.new_zeros(0)
+    logits = logits.float() / temperature
     if not with_entropy:
         losses = F.cross_entropy(logits, targets, reduction="none")
         return -losses[:count], logits.new_zeros(0)
