@@ -14,6 +14,7 @@ import datetime
 import gc
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.inputs import VOCABULARY, Inputs
 from benchmarks.machine import Machine, product_rate
-from benchmarks.options import parser
+from benchmarks.options import pages, parser
 from benchmarks.table import publish, table
 from hark.models import flops
 from hark.models.language_model import SIZES, Architecture, new_language_model
@@ -47,6 +48,8 @@ def main() -> None:
     options.add_argument("--pairs", nargs="+", default=[], help="files; the playground without")
     options.add_argument("--examples", type=int, default=64, help="of a step of the first table")
     asked = options.parse_args()
+    # torch reads it when it makes its first tensor.
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(asked.huge_pages))
     torch.set_num_threads(asked.threads)
     demonstrations = Inputs.of(asked).demonstrations(asked.examples)
     asked.data = asked.pairs
@@ -58,8 +61,8 @@ def main() -> None:
         "",
         *cost_of_length(asked),
         "",
-        f"* {Machine.here()}; {asked.threads} threads; torch {torch.__version__}; random weights, "
-        f"vocabulary {VOCABULARY}; medians of {asked.repetitions} repetitions in turn, forward "
+        f"* {Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; torch "
+        f"{torch.__version__}; random weights, vocabulary {VOCABULARY}; medians of {asked.repetitions} repetitions in turn, forward "
         "and backward",
         "",
     ]

@@ -28,7 +28,7 @@ def parser(
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument(
         "--huge-pages", action=argparse.BooleanOptionalAction, default=True,
-        help="torch asks for huge pages (THP_MEM_ALLOC_ENABLE), in both contenders",
+        help="torch asks for huge pages (THP_MEM_ALLOC_ENABLE), in all contenders",
     )  # fmt: skip
     options.add_argument(
         "--settings", nargs="+", default=list(tried), choices=list(settings),
@@ -38,3 +38,8 @@ def parser(
     options.add_argument("--append", type=Path, help="a Markdown page to add the results to")
     options.add_argument("--seed", type=int, default=0)
     return options
+
+
+def pages(asked: argparse.Namespace) -> str:
+    """What a table says of huge pages."""
+    return "asked for" if asked.huge_pages else "not asked for"

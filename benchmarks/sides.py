@@ -14,6 +14,7 @@ from benchmarks.contender import Contender
 from benchmarks.environments import peer_python
 from benchmarks.inputs import Inputs
 from benchmarks.machine import Machine
+from benchmarks.options import pages
 
 PEERS = Path(__file__).parent / "peers"
 
@@ -48,10 +49,9 @@ def circumstances(inputs: Inputs, asked: argparse.Namespace, data: str) -> list[
     config = inputs.model.config.get_text_config()
     parameters = sum(weight.numel() for weight in inputs.model.parameters()) / 1e6
     trained = "random weights" if asked.model is None else "the weights given"
-    pages = "asked for" if asked.huge_pages else "not asked for"
     source = ", ".join(Path(file).name for file in inputs.files) or "the playground"
     return [
-        f"{Machine.here()}; {asked.threads} threads, huge pages {pages}; torch {torch.__version__}",
+        f"{Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; torch {torch.__version__}",
         f"{parameters:.1f} M parameters ({config.model_type}, {config.num_hidden_layers} layers, "
         f"width {config.hidden_size}, vocabulary {config.vocab_size}), {trained}",
         f"{data}, of {source}",
