@@ -62,8 +62,8 @@ def main() -> None:
         *cost_of_length(asked),
         "",
         f"* {Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; torch "
-        f"{torch.__version__}; random weights, vocabulary {VOCABULARY}; medians of {asked.repetitions} repetitions in turn, forward "
-        "and backward",
+        f"{torch.__version__}; random weights, vocabulary {VOCABULARY}; medians of "
+        f"{asked.repetitions} repetitions in turn, forward and backward",
         "",
     ]
     publish("\n".join(sections), asked.append)

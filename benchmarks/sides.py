@@ -51,7 +51,8 @@ def circumstances(inputs: Inputs, asked: argparse.Namespace, data: str) -> list[
     trained = "random weights" if asked.model is None else "the weights given"
     source = ", ".join(Path(file).name for file in inputs.files) or "the playground"
     return [
-        f"{Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; torch {torch.__version__}",
+        f"{Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; "
+        f"torch {torch.__version__}",
         f"{parameters:.1f} M parameters ({config.model_type}, {config.num_hidden_layers} layers, "
         f"width {config.hidden_size}, vocabulary {config.vocab_size}), {trained}",
         f"{data}, of {source}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -203,3 +204,19 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(
     monkeypatch.setattr(cpu_tasks, "cfunc", refuse)
     assert cpu_tasks._compile(body) is body
     assert compiled == [body]
+
+
+def test_compiling_that_takes_long_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = threading.Event()
+    monkeypatch.setattr(cpu_tasks.log, "warning", lambda text: said.set())
+    monkeypatch.setattr(cpu_tasks, "PATIENCE_SECONDS", 0.0)
+
+    def wait(*signature: object, cache: bool) -> Callable[[object], object]:
+        return lambda body: said.wait(30) and body
+
+    def body(data: object) -> None: ...
+
+    monkeypatch.setattr(cpu_tasks, "cfunc", wait)
+    assert cpu_tasks._compile(body) is body

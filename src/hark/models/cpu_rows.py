@@ -95,7 +95,7 @@ class GatedSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        gate, up = gate.contiguous(), up.contiguous()
+        gate, up = gate.contiguous(), up.to(gate.dtype).contiguous()
         output = torch.empty_like(gate)
         _gate.run(-(-gate.numel() // BLOCK), [gate.dtype], [gate.numel(), gate, up, output])
         ctx.save_for_backward(gate, up)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +27,8 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 ARITHMETIC = {"contract", "nsz", "reassoc"}
 """What a compiler may do to sums: multiply and add in one step, and in another order."""
 
@@ -33,6 +37,9 @@ compiled = njit(fastmath=ARITHMETIC, error_model="numpy")
 
 NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 """How compiled code sees a tensor's numbers; of bfloat16, which numba does not know, the bits."""
+
+PATIENCE_SECONDS = 2.0
+"""Compiling that takes longer than this is said."""
 
 FIRST_ARGUMENT = 2
 """Where in a loop's numbers its arguments begin: the next task and how many there are precede."""
@@ -66,17 +73,29 @@ class Loop:
                 done.result()
 
 
+# numba compiles again when the file of the function has changed, and no other file: the name under
+# which it keeps the result says what all of them were.
+_DIGEST = hashlib.blake2b(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py"))),
+    digest_size=8,
+).hexdigest()
+
+
 def _compile(body: Callable[[Any], None]) -> Any:
-    # numba compiles again when the file of the function has changed, and no other file: the name
-    # under which it keeps the result says what all of them were.
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
-    body.__qualname__ += hashlib.blake2b(sources, digest_size=8).hexdigest()
+    body.__qualname__ += _DIGEST
     signature = types.void(types.CPointer(types.int64))
+    slow = threading.Timer(
+        PATIENCE_SECONDS, log.warning, ["compiling for this processor; done once and kept on disk"]
+    )
+    slow.daemon = True
+    slow.start()
     try:
         return cfunc(signature, cache=True)(body)
     except (RuntimeError, OSError):
         # It cannot write beside the sources, nor in the user's home, or the disk is full.
         return cfunc(signature)(body)
+    finally:
+        slow.cancel()
 
 
 def _number(argument: Tensor | int | float) -> int:

@@ -72,7 +72,7 @@ def test_activations_with_adapters_are_within_a_quarter(size: Architecture) -> N
 
     held = [replace(trained_model("model", shape_of(size), lora, scalar=False), parameters=0)]
     terms = memory.of_training(held, share(), on(), scalar=[False])
-    logits = memory.kept_logits(shape_of(size), share().predicted)
+    logits = memory.kept_logits(shape_of(size), share().predicted, on())
     forecast = bytes_of(terms, "activations") + bytes_of(terms, "adapters' activations") + logits
     assert forecast == pytest.approx(saved_bytes(model, compute), rel=0.25)
 

@@ -131,13 +131,21 @@ def test_activations_are_within_a_quarter(size: Architecture, dtype: str, recomp
         whole = memory.activations(shape_of(size), tokens, on(dtype=dtype), True, read=read)
         layer = memory.layer_activations(shape_of(size), on(dtype=dtype))
         activations = whole - tokens * layer
-    logits = memory.kept_logits(shape_of(size), share().predicted)
+    logits = memory.kept_logits(shape_of(size), share().predicted, on(dtype=dtype))
     copies = 0
     if dtype == "bfloat16":
         # Autocast's copies of the matrices, kept for their gradients; recomputed ones are dropped.
         embedding = size.width * size.named_vocabulary
         copies = 2 * (embedding + (0 if recomputed else shape_of(size).matrices))
     assert activations + logits + copies == pytest.approx(saved_bytes(model, compute), rel=0.25)
+
+
+def test_logits_beyond_the_limit_are_not_kept() -> None:
+    shape = shape_of(SIZES[0])  # of 300 tokens
+    assert memory.kept_logits(shape, 100, on()) == 4 * 100 * 300
+    assert memory.kept_logits(shape, 100, on(dtype="bfloat16")) == 2 * 100 * 300
+    assert memory.kept_logits(shape, 100, on(dtype="bfloat16", cpu=False)) == 4 * 100 * 300
+    assert memory.kept_logits(shape, 2**25, on()) == 0
 
 
 def test_a_scalar_head_leaves_no_logits() -> None:

@@ -68,11 +68,6 @@ def test_a_share_is_at_least_one_example_and_one_pass() -> None:
     assert (alone.examples, alone.passes, alone.pass_tokens) == (1, 1, 100)
 
 
-def test_logits_beyond_the_limit_are_not_kept() -> None:
-    assert work.kept_logits(SHAPE, 100) == 4 * 100 * 10
-    assert work.kept_logits(SHAPE, 2**25) == 0
-
-
 def test_rates_that_made_the_times_are_found_again() -> None:
     draw = np.random.default_rng(0)
     truth = PassRates(products=0.5, traffic=0.2, block_seconds=3e-3)

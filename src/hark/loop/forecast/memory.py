@@ -20,11 +20,10 @@ from hark.loop.forecast.work import (
     Share,
     block_activations,
     cache_bytes,
-    kept_logits,
     tree_layer_activations,
 )
 from hark.models.engine import CPU_PREFILL_TOKENS, PREFILL_TOKENS
-from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS
+from hark.models.logprobs import CHUNK_LOGITS, LEAST_CHUNK_TOKENS, LOGITS_KEPT
 from hark.models.prefill import PREFILL_PASS_TOKENS
 
 HEADROOM = 0.10
@@ -183,7 +182,7 @@ def of_training(
                 for model in models
             ),
         ),
-        ("logits", sum(_logits(shape, predicted) for shape in logits)),
+        ("logits", sum(_logits(shape, predicted, situation) for shape in logits)),
     ]
     if has_mask and not situation.device.is_cpu:
         # A row is as wide as the longest example; the mask and the comparison it is made from.
@@ -226,10 +225,22 @@ def layer_activations(shape: ModelShape, situation: Situation) -> float:
     return block_activations(shape, situation.dtype, sharded=situation.computes_in_bfloat16)
 
 
-def _logits(shape: ModelShape, predicted: float) -> float:
+def _logits(shape: ModelShape, predicted: float, situation: Situation) -> float:
     """Those kept, and one chunk being computed with its gradient."""
     chunk = min(predicted, max(LEAST_CHUNK_TOKENS, CHUNK_LOGITS // shape.vocabulary))
-    return kept_logits(shape, predicted) + 8.0 * chunk * shape.vocabulary
+    computed = 2.0 * _logit_bytes(situation) * chunk * shape.vocabulary
+    return kept_logits(shape, predicted, situation) + computed
+
+
+def kept_logits(shape: ModelShape, predicted: float, situation: Situation) -> float:
+    """Bytes of logits that wait for the backward pass; beyond a limit they are computed again."""
+    numbers = predicted * shape.vocabulary
+    return _logit_bytes(situation) * numbers if numbers <= LOGITS_KEPT else 0.0
+
+
+def _logit_bytes(situation: Situation) -> float:
+    """On a CPU logits stay in the dtype of products (decision 0019)."""
+    return situation.number_bytes if situation.device.is_cpu else 4.0
 
 
 def _gathered(model: Held, situation: Situation) -> float:

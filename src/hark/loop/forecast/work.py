@@ -15,7 +15,6 @@ from typing import Self
 from hark.loop.forecast.hardware import Basis, Device, PassRates
 from hark.loop.forecast.shapes import ModelShape
 from hark.models import flops
-from hark.models.logprobs import LOGITS_KEPT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,12 +145,6 @@ def tree_layer_activations(shape: ModelShape, dtype: str, *, read: float = 1.0) 
     if dtype == "float32":
         return 4.0 * (2 * width + states + read * (2 * width + 2 * wide + 3 * mlp))
     return 6.0 * width + 2 * states + read * (6 * width + 4 * wide + 6 * mlp)
-
-
-def kept_logits(shape: ModelShape, predicted: float) -> float:
-    """Bytes of softmax that wait for the backward pass; beyond a limit they are computed again."""
-    numbers = predicted * shape.vocabulary
-    return 4.0 * numbers if numbers <= LOGITS_KEPT else 0.0
 
 
 def forward(
