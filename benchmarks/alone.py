@@ -14,7 +14,6 @@ import datetime
 import gc
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
@@ -25,7 +24,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.inputs import VOCABULARY, Inputs
 from benchmarks.machine import Machine, product_rate
-from benchmarks.options import pages, parser
+from benchmarks.options import pages, parser, set_up
 from benchmarks.table import publish, table
 from hark.models import flops
 from hark.models.language_model import SIZES, Architecture, new_language_model
@@ -48,9 +47,7 @@ def main() -> None:
     options.add_argument("--pairs", nargs="+", default=[], help="files; the playground without")
     options.add_argument("--examples", type=int, default=64, help="of a step of the first table")
     asked = options.parse_args()
-    # torch reads it when it makes its first tensor.
-    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(asked.huge_pages))
-    torch.set_num_threads(asked.threads)
+    set_up(asked)
     demonstrations = Inputs.of(asked).demonstrations(asked.examples)
     asked.data = asked.pairs
     pairs = Inputs.of(asked).comparisons(asked.examples, responses=2)

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
+
 from benchmarks.environments import ROOT
 
 DTYPES = ("float32", "bfloat16")
@@ -38,6 +40,13 @@ def parser(
     options.add_argument("--append", type=Path, help="a Markdown page to add the results to")
     options.add_argument("--seed", type=int, default=0)
     return options
+
+
+def set_up(asked: argparse.Namespace) -> None:
+    """Let this process compute as the contenders do."""
+    # torch reads it when it makes its first tensor.
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(asked.huge_pages))
+    torch.set_num_threads(asked.threads)
 
 
 def pages(asked: argparse.Namespace) -> str:

@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks import sides
 from benchmarks.inputs import Inputs, scalar_model
 from benchmarks.machine import Machine
-from benchmarks.options import parser
+from benchmarks.options import pages, parser, set_up
 from benchmarks.table import publish, table
 from hark.data.formats import write_prompts
 from hark.data.records import Prompt
@@ -63,7 +63,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--tokens", type=int, default=128, help="of a response, at most")
     asked = options.parse_args()
-    torch.set_num_threads(asked.threads)
+    set_up(asked)
     work = sides.work_directory(asked, "ppo-memory")
     inputs = Inputs.of(asked)
     prompts = inputs.prompts(asked.steps * asked.episodes, room=asked.tokens)
@@ -77,7 +77,8 @@ def main() -> None:
         plan = _plan(asked, work, model, str(judge), dtype)
         sections += [*_compared(plan, asked.threads, dtype), ""]
     sections += [
-        f"* {Machine.here()}; {asked.threads} threads; torch {torch.__version__}",
+        f"* {Machine.here()}; {asked.threads} threads, huge pages {pages(asked)}; "
+        f"torch {torch.__version__}",
         f"* policy of {parameters / 1e6:.1f} M parameters, critic and preference model of the same "
         f"shape; {asked.episodes} episodes a step in one minibatch, prompts of "
         f"{statistics.mean(len(tokens) for _, tokens in prompts):.0f} tokens on average",

@@ -14,14 +14,14 @@ from benchmarks.contender import Contender
 from benchmarks.environments import peer_python
 from benchmarks.inputs import Inputs
 from benchmarks.machine import Machine
-from benchmarks.options import pages
+from benchmarks.options import pages, set_up
 
 PEERS = Path(__file__).parent / "peers"
 
 
 def work_directory(asked: argparse.Namespace, workload: str) -> Path:
     """Where a workload keeps its files; this process computes with as many threads as the sides."""
-    torch.set_num_threads(asked.threads)
+    set_up(asked)
     directory: Path = (asked.work / workload).absolute()
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -203,6 +203,35 @@ def test_a_target_that_is_no_token_is_refused(target: int) -> None:
         TokenLosses.apply(torch.zeros(1, 3), torch.tensor([target]), 1.0)
 
 
+def test_a_norm_of_nothing_is_no_number() -> None:
+    x = torch.ones(2 * ROWS, 8)
+    x[3] = 0.0
+    total, normal = AddedNorm.apply(x, torch.zeros_like(x), torch.ones(8), 0.0, torch.float32)
+    assert normal.isnan().any(1).nonzero().flatten().tolist() == [3]
+    assert normal[3].isnan().all()
+    assert (normal[4:] == 1).all()
+    assert torch.equal(total, x)
+
+
+def test_gradients_of_other_layouts_and_dtypes() -> None:
+    torch.manual_seed(0)
+    x, branch, weight = norm_inputs(6, 40, torch.float32, torch.float32)
+    outputs = AddedNorm.apply(x, branch, weight, EPSILON, torch.bfloat16)
+    received = torch.randn(40, 6).t(), torch.randn(40, 6).t().to(torch.bfloat16)
+    torch.autograd.backward(outputs, received)
+    assert [each.dtype for each in of([x, branch, weight])] == [torch.float32] * 3
+    right = exact(x, branch, weight)
+    total = right[0] + right[1]
+    normal = F.rms_norm(total, (40,), right[2], EPSILON)
+    torch.autograd.backward((total, normal), [each.double() for each in received])
+    assert_near(of([x, branch, weight]), of(right), 1e-2)
+    inputs = [torch.randn(6, 40, requires_grad=True) for _ in range(2)]
+    GatedSilu.apply(*inputs).backward(received[0])
+    gate, up = right = exact(*inputs)
+    (F.silu(gate) * up).backward(received[0].double())
+    assert_near(of(inputs), of(right), 1e-6)
+
+
 def test_threads_do_not_change_a_bit() -> None:
     def outcome() -> list[Tensor]:
         inputs = norm_inputs(500, 64, torch.float32, torch.bfloat16)

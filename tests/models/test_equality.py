@@ -22,7 +22,7 @@ from hark.data.records import Question, ask
 from hark.evaluation.likelihood import sequence_logprobs
 from hark.evaluation.multiple_choice import option_likelihoods
 from hark.models.best_of_n import keep_best
-from hark.models.cpu_linear import LENGTHS_PER_OCTAVE
+from hark.models.cpu_linear import LENGTHS_PER_OCTAVE, filled_up
 from hark.models.packing import PromptTree
 from hark.models.scalar_head import ModelScorer, new_scalar_model
 from hark.training import preference, sft
@@ -142,7 +142,8 @@ def assert_reads(sizes: Sequence[int], layout: str, trees: Sequence[PromptTree])
     once = sum(tree.tokens for tree in trees)
     repeated = sum(len(t.prompt) + len(response) for t in trees for response in t.responses)
     if layout == "by tree":
-        assert once <= sum(sizes) <= once * (1 + 2 / LENGTHS_PER_OCTAVE)
+        assert once <= sum(sizes) <= once * (1 + 1 / LENGTHS_PER_OCTAVE)
+        assert all(size == filled_up(size) for size in sizes)
     elif layout == "in rows":
         # Rows as wide as the longest tree, rounded up to 8, and filled as far as the others go.
         assert once <= sum(sizes) < repeated

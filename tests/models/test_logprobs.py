@@ -75,7 +75,7 @@ def test_passes_of_like_lengths_multiply_the_same_shapes(family_model: PreTraine
         torch.testing.assert_close(entropy, spread)
     if attends_by_tree(family_model):
         # Of 148 to 152 tokens 98 to 102 are predicted, from five states less.
-        assert set.union(*rows[::2]) <= {152, 156, 98, 100, 102, 94, 96}
+        assert set.union(*rows[::2]) <= {148, 152, 98, 100, 102, 94, 96}
 
 
 def test_a_uniform_head_gives_the_log_of_the_vocabulary(
@@ -89,13 +89,16 @@ def test_a_uniform_head_gives_the_log_of_the_vocabulary(
     assert entropy.tolist() == pytest.approx([math.log(61)] * 8, rel=1e-6)
 
 
+# Gemma's cap keeps as many numbers itself.
+@pytest.mark.parametrize("family", ["gemma2-tied", "llama-tied"])
 @pytest.mark.parametrize("with_entropy", [False, True])
 def test_chunks_change_neither_numbers_nor_gradients(
     make_family: Callable[..., PreTrainedModel],
     monkeypatch: pytest.MonkeyPatch,
     with_entropy: bool,
+    family: str,
 ) -> None:
-    model = make_family("gemma2-tied")
+    model = make_family(family)
     batch = pack(TREES)
 
     def run() -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -23,18 +23,30 @@ def alone(model: PreTrainedModel, prompt: list[int]) -> DynamicCache:
     return cache
 
 
+@pytest.mark.parametrize(
+    ("prompts", "most", "passes"),
+    [
+        # 30 | 17, 0 | 9, 1, 0, 5: a pass takes 20 tokens, and one longer prompt has its own.
+        (PROMPTS, 20, 3),
+        # 125 tokens, filled up to 126.
+        ([*PROMPTS, *PROMPTS, [3]], 2048, 1),
+    ],
+)
 @torch.inference_mode()
 def test_every_family_reads_what_it_reads_alone(
-    family_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    prompts: list[list[int]],
+    most: int,
+    passes: int,
+    family_model: PreTrainedModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not attends_by_tree(family_model):
         pytest.skip("is padded: runs once its kind is in ATTENDING_BY_TREE")
-    # 30 | 17, 0 | 9, 1, 0, 5: a pass is filled up to 20, and one longer prompt has its own.
-    monkeypatch.setattr(prefill, "PREFILL_PASS_TOKENS", 20)
-    read = read_end_to_end(family_model, PROMPTS)
-    assert len({id(one.states) for one in read}) == 3
-    assert [one.end - one.start for one in read] == [len(prompt) for prompt in PROMPTS]
-    for prompt, one in zip(PROMPTS, read, strict=True):
+    monkeypatch.setattr(prefill, "PREFILL_PASS_TOKENS", most)
+    read = read_end_to_end(family_model, prompts)
+    assert len({id(one.states) for one in read}) == passes
+    assert [one.end - one.start for one in read] == [len(prompt) for prompt in prompts]
+    for prompt, one in zip(prompts, read, strict=True):
         expected = alone(family_model, prompt) if prompt else DynamicCache()
         for own, layer in zip(expected.layers, one.states.layers, strict=False):
             part = slice(one.start, one.end)

@@ -170,7 +170,7 @@ def _norm_body(stream: Any, numbers: Any) -> Any:
             for row in range(ROWS * task, min(ROWS * (task + 1), shape[0])):
                 if len(branch):
                     _add(total[row], x[row], branch[row])
-                scale[row] = 1 / np.sqrt(_mean_square(total[row]) + epsilon)
+                scale[row] = _inverse_root(_mean_square(total[row]) + epsilon)
                 _scale(normal[row], total[row], scale[row], weight)
             task = next_task(data)
 
@@ -312,6 +312,12 @@ def _mean_square(row: Any) -> Any:
     for i in range(len(row)):
         total += widened(row[i]) * widened(row[i])
     return total / np.float32(len(row))
+
+
+@compiled
+def _inverse_root(number: Any) -> Any:
+    """1/√x; of 0 infinity, which the body itself, not being `compiled`, would stop at."""
+    return np.float32(1) / np.sqrt(number)
 
 
 @compiled

@@ -56,8 +56,12 @@ class Loop:
     def run(
         self, tasks: int, dtypes: Sequence[torch.dtype], arguments: Sequence[Tensor | int | float]
     ) -> None:
-        """Do all tasks. arguments: tensors, which the body gets as addresses of contiguous memory,
-        and integers; a float as the bits of a double."""
+        """Do all tasks.
+
+        dtypes: one for each argument of `make_body`.
+        arguments: tensors, which the body gets as addresses of contiguous memory, and integers; a
+            float as the bits of a double.
+        """
         body = self._compiled(*(NUMBERS[dtype] for dtype in dtypes))
         data = np.array([0, tasks, *map(_number, arguments)], np.int64)
         threads = max(1, min(torch.get_num_threads(), tasks))
@@ -84,9 +88,7 @@ _DIGEST = hashlib.blake2b(
 def _compile(body: Callable[[Any], None]) -> Any:
     body.__qualname__ += _DIGEST
     signature = types.void(types.CPointer(types.int64))
-    slow = threading.Timer(
-        PATIENCE_SECONDS, log.warning, ["compiling for this processor; done once and kept on disk"]
-    )
+    slow = threading.Timer(PATIENCE_SECONDS, log.warning, ["compiling loops for this processor"])
     slow.daemon = True
     slow.start()
     try:

@@ -60,16 +60,11 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> T
 def _by_tree(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor:
     trunk = backbone(model)
     quicken(trunk)
-    # Branches of one prompt all read its last token.
-    needed, place = read.unique(return_inverse=True)
     tokens, positions, trees = batch.tokens, batch.positions, batch.trees
-    count = tokens.shape[1]
-    spare = filled_up(len(needed)) - len(needed)
-    if filling := filled_up(count + spare) - count:
-        # One more tree, whose tokens the last layer reads to be filled up as well.
+    if filling := filled_up(tokens.shape[1]) - tokens.shape[1]:
         tokens, positions = (F.pad(each, (0, filling)) for each in (tokens, positions))
         trees = (*trees, (filling, 0))
-        needed = torch.cat([needed, torch.arange(count, count + spare)])
+    needed = _filled_up_among(tokens.shape[1], read)
     hidden = trunk(
         input_ids=tokens,
         attention_mask=unread_mask(next(trunk.parameters()).dtype),
@@ -77,7 +72,24 @@ def _by_tree(model: PreTrainedModel, batch: PackedBatch, read: Tensor) -> Tensor
         use_cache=False,
         tree_layout=tree_layout(trees, needed if len(needed) < tokens.shape[1] else None),
     ).last_hidden_state[0]
-    return hidden.index_select(0, read if len(hidden) == tokens.shape[1] else place)
+    if len(hidden) < tokens.shape[1]:
+        read = torch.searchsorted(needed, read)
+    return hidden.index_select(0, read)
+
+
+def _filled_up_among(tokens: int, read: Tensor) -> Tensor:
+    """[Q] long, ascending: the tokens that are read, each once, and as many others as fill them up.
+
+    Branches of one prompt all read its last token.
+    """
+    needed = read.unique()
+    spare = filled_up(len(needed)) - len(needed)
+    if not spare:
+        return needed
+    is_read = torch.zeros(tokens, dtype=torch.bool)
+    is_read[needed] = True
+    others = (~is_read).nonzero()[-spare:, 0]
+    return torch.cat([needed, others]).sort().values
 
 
 @overload
@@ -177,7 +189,9 @@ def _chunk(
     if not with_entropy and logits.device.type == "cpu" and logits.dtype in NUMBERS:
         losses: Tensor = TokenLosses.apply(logits, targets, temperature)
         return -losses[:count], losses.new_zeros(0)
-    logits = logits.float() / temperature
+    logits = logits.float()
+    if temperature != 1.0:
+        logits = logits / temperature
     if not with_entropy:
         losses = F.cross_entropy(logits, targets, reduction="none")
         return -losses[:count], logits.new_zeros(0)

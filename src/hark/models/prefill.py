@@ -1,4 +1,4 @@
-"""Reading many prompts of different lengths without padding: end to end, each seeing only itself.
+"""Reading many prompts of different lengths, not padded: end to end, each seeing only itself.
 
 For models whose attention goes by tree (`tree_attention`): a prompt is a tree without responses.
 What each layer computes is kept as it comes, and copied from there to wherever decoding wants it.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 from transformers import Cache, PreTrainedModel
 
 from hark.models.cpu_linear import filled_up
@@ -65,17 +66,19 @@ def _forward(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Record
     """Keys and values of all prompts, end to end, and of what fills the pass up."""
     quicken(backbone(model))
     states = RecordedStates()
-    tokens = sum(map(len, prompts))
-    prompts = [*prompts, [0] * (filled_up(tokens) - tokens)]
-    lengths = [len(prompt) for prompt in prompts]
-    if any(lengths):
-        layout = tree_layout([(length, 0) for length in lengths if length])
+    lengths = [len(prompt) for prompt in prompts if prompt]
+    count = sum(lengths)
+    if count:
+        filling = filled_up(count) - count
+        tokens = torch.tensor([token for prompt in prompts for token in prompt])
+        positions = torch.cat([torch.arange(length) for length in lengths])
+        filled = [length for length in (*lengths, filling) if length]
         backbone(model)(
-            input_ids=torch.tensor([[token for prompt in prompts for token in prompt]]),
-            position_ids=torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0),
+            input_ids=F.pad(tokens, (0, filling))[None],
+            position_ids=F.pad(positions, (0, filling))[None],
             attention_mask=unread_mask(model.dtype),
             past_key_values=states,
             use_cache=True,
-            tree_layout=layout,
+            tree_layout=tree_layout([(length, 0) for length in filled]),
         )
     return states

@@ -1,8 +1,8 @@
 """Attention over prompt trees that costs what the tokens cost that are seen.
 
-Trees lie end to end in one row without padding. Each branch attends to itself and to the prompt it
-sees, so that no [T, T] mask exists and nothing is computed between trees. The result equals dense
-attention under `PackedBatch.attends` to rounding, and so do its gradients.
+Trees lie end to end in one row, without padding between them. Each branch attends to itself and to
+the prompt it sees, so that no [T, T] mask exists and nothing is computed between trees. The result
+equals dense attention under `PackedBatch.attends` to rounding, and so do its gradients.
 
 The layout goes to a model's forward pass as the argument `tree_layout`, which transformers hands
 down to the attention of every layer, also when activation checkpointing computes a layer again.

@@ -2,8 +2,9 @@
 
 On a CPU a model of a few hundred dimensions spends a third of its time outside of matrix products:
 norms and rotations written as a handful of element-wise steps, each with a gradient of its own.
-`quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm, a
-rotation with its attention, and a gated activation are one step each, with gradients written out.
+`quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm with
+the addition before it, a rotation with its attention, and a gated activation are one step each,
+with gradients written out (`cpu_rows`, `tree_attention`).
 The last layer computes its attention, output and MLP for the tokens whose hidden state is read, and
 for the others their keys and values alone. A pass over prompts that is to leave keys and values
 (`RecordedStates`) goes the same way; its last layer computes nothing else.
