@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hark.errors import SettingsError
 from hark.models.cpu_linear import filled_up
-from hark.models.cpu_rows import TokenLosses
+from hark.models.cpu_losses import TokenLosses
 from hark.models.cpu_tasks import NUMBERS
 from hark.models.flex_attention import flex_layout
 from hark.models.language_model import backbone, output_embedding

@@ -1,0 +1,150 @@
+"""The losses of tokens, compiled for a CPU: cross-entropy without a copy of logits in float32.
+
+Sums are taken in one order, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hark.models.cpu_numbers import exp, narrowed, widened
+from hark.models.cpu_tasks import FIRST_ARGUMENT, Loop, compiled, next_task, pointer
+from hark.models.cpu_tiles import LANES
+
+LOSSES = 8
+"""Rows of a task of the losses."""
+
+
+class TokenLosses(torch.autograd.Function):
+    """−log softmax(logits / temperature) at `targets`: [n] float32 from [n, V] and [n] long.
+
+    With p the probabilities and g the gradient: d logits = g/temperature · (p − 1 at the target).
+    Raises: IndexError for a target that is no token.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        rows, vocabulary = logits.shape
+        if rows and not (int(targets.min()) >= 0 and int(targets.max()) < vocabulary):
+            raise IndexError(f"a target is not one of the {vocabulary} tokens")
+        logits, targets = logits.contiguous(), targets.contiguous()
+        losses, highest, spread = (logits.new_empty(rows, dtype=torch.float32) for _ in range(3))
+        _losses.run(
+            -(-rows // LOSSES),
+            [logits.dtype],
+            [rows, vocabulary, logits, targets, losses, highest, spread, 1 / temperature],
+        )
+        ctx.save_for_backward(logits, targets, highest, spread)
+        ctx.temperature = temperature
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, highest, spread = ctx.saved_tensors
+        of_logits = torch.empty_like(logits)
+        _loss_gradients.run(
+            -(-len(logits) // LOSSES),
+            [logits.dtype],
+            [
+                *logits.shape, logits, targets, of_logits, highest, spread,
+                gradient.float().contiguous(), 1 / ctx.temperature,
+            ],
+        )  # fmt: skip
+        return of_logits, None, None
+
+
+def _losses_body(numbers: Any) -> Any:
+    def body(data: Any) -> None:
+        given = carray(data, FIRST_ARGUMENT + 8)
+        shape = given[FIRST_ARGUMENT], given[FIRST_ARGUMENT + 1]
+        at = given[FIRST_ARGUMENT + 2 :]
+        logits = carray(pointer(at[0]), shape, numbers)
+        targets = carray(pointer(at[1]), shape[0], np.int64)
+        losses = carray(pointer(at[2]), shape[0], np.float32)
+        highest = carray(pointer(at[3]), shape[0], np.float32)
+        spread = carray(pointer(at[4]), shape[0], np.float32)
+        factor = np.float32(at[5:6].view(np.float64)[0])
+        some = np.empty(LANES, np.float32)
+        task = next_task(data)
+        while task < given[1]:
+            for row in range(LOSSES * task, min(LOSSES * (task + 1), shape[0])):
+                highest[row] = _highest(logits[row], some)
+                spread[row] = np.log(_sum_of_powers(logits[row], highest[row], factor))
+                below = widened(logits[row, targets[row]]) - highest[row]
+                losses[row] = spread[row] - below * factor
+            task = next_task(data)
+
+    return body
+
+
+def _loss_gradients_body(numbers: Any) -> Any:
+    def body(data: Any) -> None:
+        given = carray(data, FIRST_ARGUMENT + 9)
+        shape = given[FIRST_ARGUMENT], given[FIRST_ARGUMENT + 1]
+        at = given[FIRST_ARGUMENT + 2 :]
+        logits = carray(pointer(at[0]), shape, numbers)
+        targets = carray(pointer(at[1]), shape[0], np.int64)
+        of_logits = carray(pointer(at[2]), shape, numbers)
+        highest = carray(pointer(at[3]), shape[0], np.float32)
+        spread = carray(pointer(at[4]), shape[0], np.float32)
+        gradient = carray(pointer(at[5]), shape[0], np.float32)
+        factor = np.float32(at[6:7].view(np.float64)[0])
+        one = np.float32(1)
+        task = next_task(data)
+        while task < given[1]:
+            for row in range(LOSSES * task, min(LOSSES * (task + 1), shape[0])):
+                scale, target = gradient[row] * factor, targets[row]
+                _powers(of_logits[row], logits[row], highest[row], factor, spread[row], scale)
+                power = exp((widened(logits[row, target]) - highest[row]) * factor - spread[row])
+                of_logits[row, target] = narrowed(scale * (power - one), of_logits)
+            task = next_task(data)
+
+    return body
+
+
+_losses, _loss_gradients = Loop(_losses_body), Loop(_loss_gradients_body)
+
+# One loop over few arrays each: LLVM makes vectors of those alone. A row stays in the first cache.
+
+
+@compiled
+def _highest(row: Any, some: Any) -> Any:
+    """The largest number; some: [LANES] float32, for the largest in each lane of a vector, without
+    which LLVM would go number by number."""
+    some[:] = -np.inf
+    whole = len(row) // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            some[lane] = max(some[lane], widened(row[start + lane]))
+    for i in range(whole, len(row)):
+        some[0] = max(some[0], widened(row[i]))
+    return some.max()
+
+
+@compiled
+def _sum_of_powers(row: Any, highest: Any, factor: Any) -> Any:
+    total = np.float32(0)
+    for i in range(len(row)):
+        total += exp((widened(row[i]) - highest) * factor)
+    return total
+
+
+@compiled
+def _powers(out: Any, row: Any, highest: Any, factor: Any, spread: Any, scale: Any) -> None:
+    for i in range(len(out)):
+        out[i] = narrowed(scale * exp((widened(row[i]) - highest) * factor - spread), out)
+
+
+@compiled
+def _sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(−x)), where nothing overflows."""
+    one = np.float32(1)
+    power = exp(-abs(x))
+    return (one if x >= np.float32(0) else power) / (one + power)
