@@ -20,6 +20,9 @@ from hark.models.cpu_tiles import LANES
 LOSSES = 8
 """Rows of a task of the losses."""
 
+_SHARED = 7
+"""Arguments that `_read` reads."""
+
 
 class TokenLosses(torch.autograd.Function):
     """−log softmax(logits / temperature) at `targets`: [n] float32 from [n, V] and [n] long.
@@ -38,7 +41,7 @@ class TokenLosses(torch.autograd.Function):
         _losses.run(
             -(-rows // LOSSES),
             [logits.dtype],
-            [rows, vocabulary, logits, targets, losses, highest, spread, 1 / temperature],
+            [rows, vocabulary, logits, targets, highest, spread, 1 / temperature, losses],
         )
         ctx.save_for_backward(logits, targets, highest, spread)
         ctx.temperature = temperature
@@ -53,8 +56,8 @@ class TokenLosses(torch.autograd.Function):
             -(-len(logits) // LOSSES),
             [logits.dtype],
             [
-                *logits.shape, logits, targets, of_logits, highest, spread,
-                gradient.float().contiguous(), 1 / ctx.temperature,
+                *logits.shape, logits, targets, highest, spread, 1 / ctx.temperature,
+                gradient.float().contiguous(), of_logits,
             ],
         )  # fmt: skip
         return of_logits, None, None
@@ -62,19 +65,13 @@ class TokenLosses(torch.autograd.Function):
 
 def _losses_body(numbers: Any) -> Any:
     def body(data: Any) -> None:
-        given = carray(data, FIRST_ARGUMENT + 8)
-        shape = given[FIRST_ARGUMENT], given[FIRST_ARGUMENT + 1]
-        at = given[FIRST_ARGUMENT + 2 :]
-        logits = carray(pointer(at[0]), shape, numbers)
-        targets = carray(pointer(at[1]), shape[0], np.int64)
-        losses = carray(pointer(at[2]), shape[0], np.float32)
-        highest = carray(pointer(at[3]), shape[0], np.float32)
-        spread = carray(pointer(at[4]), shape[0], np.float32)
-        factor = np.float32(at[5:6].view(np.float64)[0])
+        given = carray(data, FIRST_ARGUMENT + _SHARED + 1)
+        logits, targets, highest, spread, factor = _read(given, numbers)
+        losses = carray(pointer(given[FIRST_ARGUMENT + _SHARED]), len(logits), np.float32)
         some = np.empty(LANES, np.float32)
         task = next_task(data)
         while task < given[1]:
-            for row in range(LOSSES * task, min(LOSSES * (task + 1), shape[0])):
+            for row in range(LOSSES * task, min(LOSSES * (task + 1), len(logits))):
                 highest[row] = _highest(logits[row], some)
                 spread[row] = np.log(_sum_of_powers(logits[row], highest[row], factor))
                 below = widened(logits[row, targets[row]]) - highest[row]
@@ -86,20 +83,15 @@ def _losses_body(numbers: Any) -> Any:
 
 def _loss_gradients_body(numbers: Any) -> Any:
     def body(data: Any) -> None:
-        given = carray(data, FIRST_ARGUMENT + 9)
-        shape = given[FIRST_ARGUMENT], given[FIRST_ARGUMENT + 1]
-        at = given[FIRST_ARGUMENT + 2 :]
-        logits = carray(pointer(at[0]), shape, numbers)
-        targets = carray(pointer(at[1]), shape[0], np.int64)
-        of_logits = carray(pointer(at[2]), shape, numbers)
-        highest = carray(pointer(at[3]), shape[0], np.float32)
-        spread = carray(pointer(at[4]), shape[0], np.float32)
-        gradient = carray(pointer(at[5]), shape[0], np.float32)
-        factor = np.float32(at[6:7].view(np.float64)[0])
+        given = carray(data, FIRST_ARGUMENT + _SHARED + 2)
+        logits, targets, highest, spread, factor = _read(given, numbers)
+        own = given[FIRST_ARGUMENT + _SHARED :]
+        gradient = carray(pointer(own[0]), len(logits), np.float32)
+        of_logits = carray(pointer(own[1]), logits.shape, numbers)
         one = np.float32(1)
         task = next_task(data)
         while task < given[1]:
-            for row in range(LOSSES * task, min(LOSSES * (task + 1), shape[0])):
+            for row in range(LOSSES * task, min(LOSSES * (task + 1), len(logits))):
                 scale, target = gradient[row] * factor, targets[row]
                 _powers(of_logits[row], logits[row], highest[row], factor, spread[row], scale)
                 power = exp((widened(logits[row, target]) - highest[row]) * factor - spread[row])
@@ -107,6 +99,21 @@ def _loss_gradients_body(numbers: Any) -> Any:
             task = next_task(data)
 
     return body
+
+
+@compiled
+def _read(given: Any, numbers: Any) -> Any:
+    """What both bodies get first: logits, targets, each row's highest logit and the logarithm of
+    its sum of powers, and 1/temperature."""
+    shape = given[FIRST_ARGUMENT], given[FIRST_ARGUMENT + 1]
+    at = given[FIRST_ARGUMENT + 2 :]
+    return (
+        carray(pointer(at[0]), shape, numbers),
+        carray(pointer(at[1]), shape[0], np.int64),
+        carray(pointer(at[2]), shape[0], np.float32),
+        carray(pointer(at[3]), shape[0], np.float32),
+        np.float32(at[4:5].view(np.float64)[0]),
+    )
 
 
 _losses, _loss_gradients = Loop(_losses_body), Loop(_loss_gradients_body)
@@ -140,11 +147,3 @@ def _sum_of_powers(row: Any, highest: Any, factor: Any) -> Any:
 def _powers(out: Any, row: Any, highest: Any, factor: Any, spread: Any, scale: Any) -> None:
     for i in range(len(out)):
         out[i] = narrowed(scale * exp((widened(row[i]) - highest) * factor - spread), out)
-
-
-@compiled
-def _sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(−x)), where nothing overflows."""
-    one = np.float32(1)
-    power = exp(-abs(x))
-    return (one if x >= np.float32(0) else power) / (one + power)
