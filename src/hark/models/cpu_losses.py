@@ -73,7 +73,7 @@ def _losses_body(numbers: Any) -> Any:
         while task < given[1]:
             for row in range(LOSSES * task, min(LOSSES * (task + 1), len(logits))):
                 highest[row] = _highest(logits[row], some)
-                spread[row] = np.log(_sum_of_powers(logits[row], highest[row], factor))
+                spread[row] = np.log(_sum_of_powers(logits[row], highest[row], factor, some))
                 below = widened(logits[row, targets[row]]) - highest[row]
                 losses[row] = spread[row] - below * factor
             task = next_task(data)
@@ -121,10 +121,12 @@ _losses, _loss_gradients = Loop(_losses_body), Loop(_loss_gradients_body)
 # One loop over few arrays each: LLVM makes vectors of those alone. A row stays in the first cache.
 
 
+# What is gathered over a row is gathered in the lanes of a vector, `some` [LANES] float32: LLVM
+# itself must not change the order of sums, and does not see that maxima have none.
+
+
 @compiled
 def _highest(row: Any, some: Any) -> Any:
-    """The largest number; some: [LANES] float32, for the largest in each lane of a vector, without
-    which LLVM would go number by number."""
     some[:] = -np.inf
     whole = len(row) // LANES * LANES
     for start in range(0, whole, LANES):
@@ -136,11 +138,15 @@ def _highest(row: Any, some: Any) -> Any:
 
 
 @compiled
-def _sum_of_powers(row: Any, highest: Any, factor: Any) -> Any:
-    total = np.float32(0)
-    for i in range(len(row)):
-        total += exp((widened(row[i]) - highest) * factor)
-    return total
+def _sum_of_powers(row: Any, highest: Any, factor: Any, some: Any) -> Any:
+    some[:] = 0
+    whole = len(row) // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            some[lane] += exp((widened(row[start + lane]) - highest) * factor)
+    for i in range(whole, len(row)):
+        some[i - whole] += exp((widened(row[i]) - highest) * factor)
+    return some.sum()
 
 
 @compiled

@@ -6,27 +6,39 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
-from hark.models.cpu_tasks import ARITHMETIC, compiled
+from hark.models.cpu_tasks import compiled
+
+
+@intrinsic
+def multiply_add(typing: Any, factor: Any, other: Any, term: Any) -> Any:
+    """factor · other + term of float32, rounded once: one step on all processors of the last ten
+    years."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
 
 
 @compiled
 def exp(x: Any) -> Any:
-    """exp of a float32 that is at most 0, to 2e-7, in steps that a vector can take at once.
+    """exp of a float32 that is at most 0, in steps that a vector can take at once: to 3e-7 of it down
+    to −10, to 1.3e-6 below.
 
-    2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, a
+    2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, by a
     polynomial of degree 5, the nearest on [0, 1) that is 1 at 0. Below −87 it is 0; NaN stays NaN.
     """
-    y = x * np.float32(1.4426950408889634)
-    floor = np.floor(max(y, np.float32(-126.0)))
-    rest = y - floor
+    factor = np.float32(1.4426950408889634)
+    floor = np.floor(max(x * factor, np.float32(-126.0)))
+    rest = multiply_add(x, factor, -floor)
     power = np.float32(1.8686068e-3)
-    power = power * rest + np.float32(9.0142106e-3)
-    power = power * rest + np.float32(5.5801302e-2)
-    power = power * rest + np.float32(2.4016458e-1)
-    power = power * rest + np.float32(6.9315115e-1)
-    power = power * rest + np.float32(1)
+    power = multiply_add(power, rest, np.float32(9.0142106e-3))
+    power = multiply_add(power, rest, np.float32(5.5801302e-2))
+    power = multiply_add(power, rest, np.float32(2.4016458e-1))
+    power = multiply_add(power, rest, np.float32(6.9315115e-1))
+    power = multiply_add(power, rest, np.float32(1))
     bits = (np.int32(floor) + np.int32(127)) << np.int32(23)
     return np.float32(0) if x < np.float32(-87.0) else power * np.int32(bits).view(np.float32)
 
@@ -35,7 +47,7 @@ def widened(number: Any) -> Any:
     """The float32 of a number as compiled code sees it: itself, or the bits of a bfloat16."""
 
 
-@overload(widened, jit_options={"fastmath": ARITHMETIC})
+@overload(widened)
 def _wide(number: Any) -> Any:
     def itself(number: Any) -> Any:
         return number

@@ -29,11 +29,14 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-ARITHMETIC = {"contract", "nsz", "reassoc"}
-"""What a compiler may do to sums: multiply and add in one step, and in another order."""
+compiled = njit(error_model="numpy")
+"""For functions that bodies of loops are made of.
 
-compiled = njit(fastmath=ARITHMETIC, error_model="numpy")
-"""For functions that bodies of loops are made of."""
+No liberty is given to the compiler, such as multiplying and adding in one step where it likes:
+numba compiles such a function by itself and again within each body, and which of these runs depends
+on whether the body was compiled or loaded; and a loop has one version for arrays that lie close
+together and another for the rest. All of these give the same bits only if each step is written out.
+"""
 
 NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 """How compiled code sees a tensor's numbers; of bfloat16, which numba does not know, the bits."""

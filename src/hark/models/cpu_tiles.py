@@ -80,6 +80,10 @@ def _add_tile(
         )
         out_step, right_step = (_columns(builder, each) for each in (out, right))
 
+        fused = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+
         def times(a: Any, b: Any) -> Any:
             return builder.mul(a, b)
 
@@ -108,9 +112,8 @@ def _add_tile(
                 place = plus(first, times(_whole(i), row_step), times(loop.index, inner_step))
                 factor = _splat(builder, builder.load(builder.gep(left.data, [place])))
                 for total, terms in zip(line, given, strict=True):
-                    term = builder.fmul(factor, terms, flags=["contract"])
-                    total_now = builder.fadd(builder.load(total), term, flags=["contract"])
-                    builder.store(total_now, total)
+                    added = builder.call(fused, [factor, terms, builder.load(total)])
+                    builder.store(added, total)
         for place, total in zip(itertools.chain(*places), itertools.chain(*sums), strict=True):
             builder.store(builder.load(total), place, align=4)
 
