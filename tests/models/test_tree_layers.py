@@ -75,7 +75,7 @@ def test_the_rotation_is_that_of_transformers() -> None:
 def test_the_gate_and_its_gradients() -> None:
     torch.manual_seed(0)
     gate, up = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
-    ours, plain = tree_layers._GatedSilu.apply(gate, up), F.silu(gate) * up
+    ours, plain = tree_layers.GatedSilu.apply(gate, up), F.silu(gate) * up
     torch.testing.assert_close(ours, plain)
     for one, other in zip(gradients(ours, gate, up), gradients(plain, gate, up), strict=True):
         torch.testing.assert_close(one, other)

@@ -24,9 +24,9 @@ def multiply_add(typing: Any, factor: Any, other: Any, term: Any) -> Any:
 
 @compiled
 def exp(x: Any) -> Any:
-    """exp of a float32 that is at most 0, in steps that a vector can take at once: to 3e-7 of it down
-    to −10, to 1.3e-6 below.
+    """exp of a float32 that is at most 0: to 3e-7 of it down to −10, to 1.3e-6 below.
 
+    In steps that a vector can take at once:
     2^y with y = x / ln 2 is 2^⌊y⌋, made of its bits, times 2 to the power of what is left, by a
     polynomial of degree 5, the nearest on [0, 1) that is 1 at 0. Below −87 it is 0; NaN stays NaN.
     """

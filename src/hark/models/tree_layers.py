@@ -2,8 +2,9 @@
 
 On a CPU a model of a few hundred dimensions spends a third of its time outside of matrix products:
 norms and rotations written as a handful of element-wise steps, each with a gradient of its own.
-`quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm, a
-rotation with its attention, and a gated activation are one step each, with gradients written out.
+`quicken` gives the layers of Llama and its kin a forward pass for packed trees in which a norm with
+the addition before it, a rotation with its attention, and a gated activation are one step each,
+with gradients written out (`cpu_rows`, `tree_attention`).
 The last layer computes its attention, output and MLP for the tokens whose hidden state is read, and
 for the others their keys and values alone. A pass over prompts that is to leave keys and values
 (`RecordedStates`) goes the same way; its last layer computes nothing else.
@@ -20,10 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from hark.models.cpu_linear import quicken_linear
+from hark.models.cpu_rows import AddedNorm, GatedSilu
 from hark.models.recorded_states import RecordedStates
 from hark.models.tree_attention import Angles, TreeAttention, TreeLayout
 
@@ -72,23 +72,23 @@ class TreeLayer(nn.Module):
         attention: Any = self.self_attn
         is_last = attention.layer_idx == attention.config.num_hidden_layers - 1
         layout = (tree_layout.last if is_last else None) or tree_layout
-        residual = hidden_states[0]
-        normal = _norm(self.input_layernorm, residual)
+        residual, normal = _added_norm(self.input_layernorm, hidden_states[0], None)
         if states is not None:
             key, value = _recorded(attention, normal, position_embeddings, states)
             if is_last:
                 return hidden_states  # which nobody reads
             branch = _attention_to(attention, normal, key, value, position_embeddings, layout)
-            return self._with_mlp(residual + branch)
+            return self._with_mlp(residual, branch)
         asking = normal
         if layout.read is not None:
             residual, asking = residual[layout.read], normal[layout.read]
         branch = _attention(attention, asking, normal, position_embeddings, layout)
-        return self._with_mlp(residual + branch)
+        return self._with_mlp(residual, branch)
 
-    def _with_mlp(self, residual: Tensor) -> Tensor:
-        """[Q, D] -> [1, Q, D]"""
-        return (residual + _mlp(self.mlp, _norm(self.post_attention_layernorm, residual)))[None]
+    def _with_mlp(self, residual: Tensor, branch: Tensor) -> Tensor:
+        """Both [Q, D] -> [1, Q, D]"""
+        residual, normal = _added_norm(self.post_attention_layernorm, residual, branch)
+        return (residual + _mlp(self.mlp, normal))[None]
 
 
 @functools.cache
@@ -161,63 +161,25 @@ def _attention_to(
 
 
 def _mlp(mlp: Any, hidden: Tensor) -> Tensor:
-    output: Tensor = mlp.down_proj(_GatedSilu.apply(mlp.gate_proj(hidden), mlp.up_proj(hidden)))
+    output: Tensor = mlp.down_proj(GatedSilu.apply(mlp.gate_proj(hidden), mlp.up_proj(hidden)))
     return output
 
 
 def _norm(norm: Any, hidden: Tensor) -> Tensor:
-    """Root mean square norm, in the dtype that the product after it takes."""
+    """Root mean square norm of the last dimension, in the dtype that the product after it takes."""
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    return _added_norm(norm, flat, None)[1].view(hidden.shape)
+
+
+def _added_norm(norm: Any, hidden: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sum [n, D] of the residual stream and a branch, and its norm as `_norm` gives it."""
     dtype = hidden.dtype
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
-    output: Tensor = _RootMeanSquareNorm.apply(hidden, norm.weight, norm.variance_epsilon, dtype)
-    return output
-
-
-class _RootMeanSquareNorm(torch.autograd.Function):
-    """w · x / √(mean x² + ε) over the last dimension.
-
-    With r = 1/√(mean x² + ε), n = x·r and the gradient g: dw = Σ g·n, dx = r·(g·w − n·⟨g·w, n⟩/D).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-        wide = x.float()
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        scale = square.div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        ctx.save_for_backward(wide, weight, scale)
-        ctx.dtype = x.dtype
-        return (wide * scale).mul_(weight).to(dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale = ctx.saved_tensors
-        width = x.shape[-1]
-        normal = x * scale
-        wide = gradient.float()
-        products = (wide * normal).view(-1, width)
-        with torch.autocast("cpu", enabled=False):
-            along = torch.mv(products, weight.float()).div_(-width).view(scale.shape)
-        of_weight = products.sum(0).to(weight.dtype)
-        of_x = (wide * weight).addcmul_(normal, along).mul_(scale)
-        return of_x.to(ctx.dtype), of_weight, None, None
-
-
-class _GatedSilu(torch.autograd.Function):
-    """silu(gate) · up; nothing but the two is kept for the gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        of_up = F.silu(gate).mul_(gradient)
-        return torch.ops.aten.silu_backward(gradient * up, gate), of_up
+    outcome: tuple[Tensor, Tensor] = AddedNorm.apply(
+        hidden, branch, norm.weight, norm.variance_epsilon, dtype
+    )
+    return outcome
 
 
 def _rotated(x: Tensor, angles: Angles) -> Tensor:
