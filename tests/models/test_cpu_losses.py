@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
+from tests.models.written_out import assert_near, exact, of
 from torch import Tensor
 from torch.nn import functional as F
 
 from hark.models.cpu_losses import LOSSES, TokenLosses
-
-
-def exact(*tensors: Tensor) -> list[Tensor]:
-    return [each.detach().double().requires_grad_() for each in tensors]
-
-
-def assert_near(got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
-    for one, other in zip(got, expected, strict=True):
-        error = (one.detach().double() - other.detach()).norm() / other.detach().norm()
-        assert float(error) < tolerance
-
-
-def of(inputs: Sequence[Tensor]) -> list[Tensor]:
-    return [each.grad for each in inputs if each.grad is not None]
 
 
 def test_losses_worked_by_hand() -> None:

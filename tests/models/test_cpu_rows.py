@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
+from tests.models.written_out import assert_near, exact, of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,20 +23,6 @@ DTYPES = pytest.mark.parametrize(
 )
 
 
-def exact(*tensors: Tensor) -> list[Tensor]:
-    return [each.detach().double().requires_grad_() for each in tensors]
-
-
-def assert_near(got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
-    for one, other in zip(got, expected, strict=True):
-        error = (one.detach().double() - other.detach()).norm() / other.detach().norm()
-        assert float(error) < tolerance
-
-
-def of(inputs: Sequence[Tensor]) -> list[Tensor]:
-    return [each.grad for each in inputs if each.grad is not None]
-
-
 def norm_inputs(rows: int, width: int, stream: torch.dtype, dtype: torch.dtype) -> list[Tensor]:
     torch.manual_seed(0)
     x, branch = torch.randn(rows, width).to(stream), torch.randn(rows, width).to(dtype)
@@ -46,7 +31,9 @@ def norm_inputs(rows: int, width: int, stream: torch.dtype, dtype: torch.dtype) 
 
 
 @DTYPES
-@pytest.mark.parametrize(("rows", "width"), [(1, 1), (ROWS, 16), (3 * ROWS + 5, 50)])
+@pytest.mark.parametrize(
+    ("rows", "width"), [(1, 1), (0, 8), (ROWS, 16), (3 * ROWS + 5, 50), (3, 64), (7, 200)]
+)
 def test_it_equals_a_norm_written_out(
     rows: int, width: int, stream: torch.dtype, dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -102,7 +89,7 @@ def test_what_is_not_contiguous_is_read_right() -> None:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)], ids=["float32", "bf16"]
 )
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (5, BLOCK // 4 + 3)])
+@pytest.mark.parametrize("shape", [(1, 1), (0, 3), (3, 7), (5, BLOCK // 4 + 3)])
 def test_it_equals_a_gate_written_out(
     shape: tuple[int, int], dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -173,7 +160,7 @@ def test_gradients_of_other_layouts_and_dtypes() -> None:
 
 def test_threads_do_not_change_a_bit() -> None:
     def outcome() -> list[Tensor]:
-        inputs = norm_inputs(500, 64, torch.float32, torch.bfloat16)
+        inputs = norm_inputs(70_000, 16, torch.float32, torch.bfloat16)
         total, normal = AddedNorm.apply(*inputs, EPSILON, torch.bfloat16)
         gated = GatedSilu.apply(normal, total.to(torch.bfloat16))
         gated.square().sum().backward()

@@ -1,4 +1,4 @@
-"""Compiled loops give the same bits wherever and however they came to run."""
+"""Compiled loops give the same bits however they came to be there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hark.models.logprobs import response_logprobs
 from hark.models.packing import PromptTree, pack_for
 
 torch.set_num_threads(1)
-shape = Architecture(width=48, layers=2, heads=2, mlp_width=80, named_vocabulary=61)
+shape = Architecture(width=144, layers=2, heads=2, mlp_width=80, named_vocabulary=61)
 model = new_language_model(
     shape, vocabulary_size=61, context_length=128, seed=0, pad_token_id=0, eos_token_id=1
 )
@@ -40,7 +40,11 @@ def test_what_is_compiled_and_what_is_loaded_give_the_same_bits(tmp_path: Path) 
             command, env=environment, check=True, capture_output=True, text=True
         ).stdout
 
-    compiled = printed()
-    assert list(tmp_path.rglob("*.nbc")), "nothing was kept"
+    def kept() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+
+    compiled, before = printed(), kept()
+    assert before, "nothing was kept"
     assert printed() == compiled
+    assert kept() == before, "what was kept was not loaded"
     assert len(compiled.splitlines()) > 20

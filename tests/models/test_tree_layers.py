@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
@@ -70,15 +69,6 @@ def test_the_rotation_is_that_of_transformers() -> None:
     turned = tree_layers._rotated(x, Angles(cosine, sine))
     torch.testing.assert_close(turned, expected[0].transpose(0, 1))
     torch.testing.assert_close(tree_layers._rotated(turned, Angles(cosine, -sine)), x)
-
-
-def test_the_gate_and_its_gradients() -> None:
-    torch.manual_seed(0)
-    gate, up = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
-    ours, plain = tree_layers.GatedSilu.apply(gate, up), F.silu(gate) * up
-    torch.testing.assert_close(ours, plain)
-    for one, other in zip(gradients(ours, gate, up), gradients(plain, gate, up), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_the_families_that_are_quickened(family_model: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 from tests.feedback.workshop import Workshop
 
 from hark.feedback import accounts, sign_in
@@ -117,3 +117,17 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors, errors
+
+
+@contextlib.contextmanager
+def held_back(page: Page, script: str) -> Iterator[None]:
+    """Within the block a page is loaded that waits for one of its scripts; it comes after it."""
+    on_their_way: list[Route] = []
+
+    def wait(route: Route) -> None:
+        on_their_way.append(route)
+
+    page.route(f"**/{script}", wait, times=1)
+    yield
+    (route,) = on_their_way
+    route.continue_()

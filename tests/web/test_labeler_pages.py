@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 from tests.feedback.workshop import Workshop
+from tests.web.conftest import held_back
 from tests.web.seat import NARROW, PASSWORD, Seat, check_page, picture
 
 from hark.feedback import invites, sign_in, studies
@@ -80,6 +81,18 @@ def test_the_study_page_shows_markdown_and_keeps_consent(
     expect(switch).not_to_be_checked()
     agreed = [one.body["agrees"] for one in at.labels("consent")]
     assert agreed == [True, False]
+
+
+def test_consent_is_taken_back_though_the_scripts_are_late(
+    page: Page, server: str, workshop: Workshop
+) -> None:
+    at = Seat(page, server, workshop, "redteam")
+    at.arrive(keyboard=False)
+    with held_back(page, "study.js"):
+        page.goto(f"{server}/study/a-study", wait_until="commit")
+        page.get_by_role("switch", name="abuse").uncheck()
+    expect(page.get_by_role("status")).to_contain_text("no more such items")
+    assert [one.body["agrees"] for one in at.labels("consent")] == [True, False]
 
 
 def test_a_study_of_others_is_not_there(seat: Callable[..., Seat], workshop: Workshop) -> None:

@@ -12,9 +12,9 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 from tests.feedback.workshop import Clock, Workshop
-from tests.web.conftest import serving
+from tests.web.conftest import held_back, serving
 from tests.web.managing import (
     STRENGTHS,
     add_vote_items,
@@ -201,26 +201,21 @@ def test_what_is_done_is_said_once(
     expect(status).to_have_text("The study is paused now.")
 
 
-def test_a_button_pressed_before_the_scripts_are_there_is_pressed_once_they_are(
+def test_what_is_pressed_before_the_scripts_are_there_is_done_once_they_are(
     workshop: Workshop, server: str, owner: Page
 ) -> None:
     study = workshop.study("vote")
     address = f"{server}/manage/{study.settings.name}"
-    on_their_way: list[Route] = []
-
-    def wait(route: Route) -> None:
-        on_their_way.append(route)
-
-    owner.route("**/htmx*.js", wait, times=1)
-    owner.goto(address, wait_until="commit")
-    owner.get_by_label("Title").fill("Another title")
-    owner.get_by_role("button", name="Keep these settings").click()
-    expect(owner.locator("#status")).to_be_empty()
-    assert owner.url == address, "the browser sent the form by itself"
-    (route,) = on_their_way
-    route.continue_()
+    with held_back(owner, "htmx*.js"):
+        owner.goto(address, wait_until="commit")
+        owner.get_by_label("Title").fill("Another title")
+        for _ in range(2):
+            owner.get_by_role("button", name="Keep these settings").click()
+        expect(owner.locator("#status")).to_be_empty()
+        assert owner.url == address, "the browser sent the form by itself"
     expect(owner.locator("#status")).to_have_text("The settings are kept.")
-    assert studies.find_study(workshop.store, study.settings.name).settings.title == "Another title"
+    changed = studies.find_study(workshop.store, study.settings.name).settings
+    assert changed.title == "Another title"
 
 
 def test_a_study_whose_models_no_server_has_is_opened_with_a_warning(

@@ -119,10 +119,8 @@ def _read(given: Any, numbers: Any) -> Any:
 _losses, _loss_gradients = Loop(_losses_body), Loop(_loss_gradients_body)
 
 # One loop over few arrays each: LLVM makes vectors of those alone. A row stays in the first cache.
-
-
 # What is gathered over a row is gathered in the lanes of a vector, `some` [LANES] float32: LLVM
-# itself must not change the order of sums, and does not see that maxima have none.
+# must not change the order of sums, and does not see that the order of maxima is of no matter.
 
 
 @compiled

@@ -13,8 +13,8 @@ from hark.models.cpu_tasks import compiled
 
 @intrinsic
 def multiply_add(typing: Any, factor: Any, other: Any, term: Any) -> Any:
-    """factor · other + term of float32, rounded once: one step on all processors of the last ten
-    years."""
+    """factor · other + term of float32, rounded once: one step of a processor that has it, as those
+    with AVX2 have, and a slow call elsewhere."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)

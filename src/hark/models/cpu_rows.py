@@ -2,7 +2,8 @@
 
 A norm of root mean square adds a branch to the residual stream and normalises the sum in one pass
 over memory; its gradients are another. So is a gated activation. The stream and the branches may
-have different dtypes, as under autocast; each number is computed in float32 and rounded once.
+have different dtypes, as under autocast; all is computed in float32 and rounded to what it is kept
+in.
 
 Sums are taken in one order, whatever the number of threads.
 """
@@ -33,8 +34,9 @@ _PARTS = 4 * LANES
 class AddedNorm(torch.autograd.Function):
     """t = x + branch, and w · t / √(mean t² + ε) over the last dimension in `dtype`.
 
-    x: [n, D]; branch: [n, D] in `dtype`, or None for none; weight: [D]. With r = 1/√(mean t² + ε),
-    n = t·r and the gradient g of the norm: dw = Σ g·n, dt = r·(g·w − n·⟨g·w, n⟩/D).
+    x: [n, D]; branch: [n, D], taken in `dtype`, or None for none; weight: [D]. With
+    r = 1/√(mean t² + ε), n = t·r and the gradient g of the norm: dw = Σ g·n,
+    dt = r·(g·w − n·⟨g·w, n⟩/D).
     """
 
     @staticmethod
@@ -68,30 +70,31 @@ class AddedNorm(torch.autograd.Function):
         ctx: Any, of_total: Tensor | None, of_normal: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         total, weight, scale = ctx.saved_tensors
-        stream, dtype, of_branch = ctx.dtypes
+        stream, dtype, branch_dtype = ctx.dtypes
+        has_branch = branch_dtype is not None
         if of_normal is None:
-            through = None if of_total is None or of_branch is None else of_total.to(of_branch)
+            through = of_total.to(branch_dtype) if has_branch and of_total is not None else None
             return of_total, through, None, None, None
         tasks = -(-len(total) // ROWS)
         of_x = torch.empty_like(total)
-        added = 0 if of_branch is None else torch.empty_like(total, dtype=dtype)
+        of_branch = torch.empty_like(total, dtype=dtype) if has_branch else 0
         of_weight = weight.new_empty(tasks, total.shape[1], dtype=torch.float32)
-        given = 0 if of_total is None else of_total.to(stream).contiguous()
+        received = 0 if of_total is None else of_total.to(stream).contiguous()
         factors = weight.float().contiguous()
         _norm_gradients.run(
             tasks,
             [stream, dtype],
             [
-                *total.shape, total, scale, factors, of_normal.to(dtype).contiguous(), given,
-                of_x, added, of_weight,
+                *total.shape, total, scale, factors, of_normal.to(dtype).contiguous(), received,
+                of_x, of_branch, of_weight,
             ],
         )  # fmt: skip
-        through = added.to(of_branch) if isinstance(added, Tensor) else None
+        through = of_branch.to(branch_dtype) if isinstance(of_branch, Tensor) else None
         return of_x, through, of_weight.sum(0).to(weight.dtype), None, None
 
 
 class GatedSilu(torch.autograd.Function):
-    """silu(gate) · up; nothing but the two is kept for the gradients."""
+    """silu(gate) · up of the same shape, in the gate's dtype; nothing but the two is kept."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -210,7 +213,7 @@ def _gate_gradients_body(numbers: Any) -> Any:
 _norm, _norm_gradients = Loop(_norm_body), Loop(_norm_gradients_body)
 _gate, _gate_gradients = Loop(_gate_body), Loop(_gate_gradients_body)
 
-# One loop over few arrays each: LLVM makes vectors of those alone. A row stays in the first cache.
+# Steps of a row [D], in loops as in `cpu_losses`; some: [_PARTS] float32.
 
 
 @compiled

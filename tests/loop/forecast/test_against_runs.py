@@ -34,7 +34,7 @@ from hark.models.scalar_head import new_scalar_model
 from hark.models.tokenizer import padding_id, train_tokenizer
 from hark.runs.metrics import read_metrics
 
-TRIES = 8
+TRIES = 9
 """Most rounds of measuring rates and runs; one takes three seconds of a quiet machine."""
 TOLERANCE = 0.25
 VOCABULARY = 700
@@ -176,6 +176,8 @@ def test_step_times_are_within_a_quarter_of_real_runs(plan: Plan) -> None:
             disturbed.append(device.rates.fit_error)
             continue
         seen.append(ratios(found, measured))
+        if len(seen) % 2 == 0:
+            continue  # whose median would be a mean, of which two errors may make a right one
         medians = {name: statistics.median(each[name] for each in seen) for name in seen[0]}
         drawn = medians.pop("generate")
         fits = all(abs(ratio - 1) <= TOLERANCE for ratio in medians.values())

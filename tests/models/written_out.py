@@ -1,0 +1,25 @@
+"""What a compiled step is compared with: the same in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def exact(*tensors: Tensor) -> list[Tensor]:
+    """Copies in float64 that take gradients."""
+    return [each.detach().double().requires_grad_() for each in tensors]
+
+
+def assert_near(got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
+    """Each differs by no more than this share of the norm of what was expected."""
+    for one, other in zip(got, expected, strict=True):
+        assert one.shape == other.shape
+        error = (one.detach().double() - other.detach()).norm()
+        assert float(error) <= tolerance * float(other.detach().norm())
+
+
+def of(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Their gradients."""
+    return [each.grad for each in inputs if each.grad is not None]
