@@ -91,7 +91,7 @@ _DIGEST = hashlib.blake2b(
 def _compile(body: Callable[[Any], None]) -> Any:
     body.__qualname__ += _DIGEST
     signature = types.void(types.CPointer(types.int64))
-    slow = threading.Timer(PATIENCE_SECONDS, log.warning, ["compiling loops for this processor"])
+    slow = threading.Timer(PATIENCE_SECONDS, _say_that_it_compiles)
     slow.daemon = True
     slow.start()
     try:
@@ -101,6 +101,11 @@ def _compile(body: Callable[[Any], None]) -> Any:
         return cfunc(signature)(body)
     finally:
         slow.cancel()
+
+
+@functools.cache
+def _say_that_it_compiles() -> None:
+    log.warning("compiling loops for this processor, which are kept for the next time")
 
 
 def _number(argument: Tensor | int | float) -> int:

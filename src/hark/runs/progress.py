@@ -31,10 +31,14 @@ class ProgressBar:
         self.done = start
         self._start = start
         self._began = self._printed = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        """When the first units were done, and how many: they may have waited for a compiler."""
         self._values = ""
 
     def advance(self, count: int = 1, **values: float) -> None:
         self.done += count
+        if self._first is None:
+            self._first = time.monotonic(), self.done
         if values:
             self._values = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._show()
@@ -42,15 +46,22 @@ class ProgressBar:
     def describe(self) -> str:
         """One line: how far, how fast, how long still."""
         elapsed = time.monotonic() - self._began
-        rate = (self.done - self._start) / elapsed if elapsed > 0 else 0.0
         of = "" if self.total is None else f"/{self.total}"
-        words = [f"{self.label}: {self.done}{of} {self.unit}s", f"{rate:.3g}/s"]
+        words = [f"{self.label}: {self.done}{of} {self.unit}s"]
         if self.total is None or self.done >= self.total:
-            words.append(_duration(elapsed))
-        else:
-            left = (self.total - self.done) / rate if rate > 0 else float("inf")
-            words.append(f"{_duration(left)} left")
+            rate = (self.done - self._start) / elapsed if elapsed > 0 else 0.0
+            words += [f"{rate:.3g}/s", _duration(elapsed)]
+        elif rate := self._rate():
+            words += [f"{rate:.3g}/s", f"{_duration((self.total - self.done) / rate)} left"]
         return "  ".join([*words, self._values]).rstrip()
+
+    def _rate(self) -> float:
+        """Units a second after the first; 0 while there are no others."""
+        if self._first is None:
+            return 0.0
+        since, done = self._first
+        elapsed = time.monotonic() - since
+        return (self.done - done) / elapsed if elapsed > 0 else 0.0
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -65,11 +76,9 @@ class _LiveBar(ProgressBar):
         self._live, self._task = live, task
 
     def _show(self) -> None:
-        self._live.update(self._task, completed=self.done, values=f"{self._rate()}  {self._values}")
-
-    def _rate(self) -> str:
-        elapsed = time.monotonic() - self._began
-        return f"{(self.done - self._start) / elapsed:.3g} {self.unit}s/s" if elapsed > 0 else ""
+        rate = self._rate()
+        words = f"{rate:.3g} {self.unit}s/s" if rate else ""
+        self._live.update(self._task, completed=self.done, values=f"{words}  {self._values}")
 
 
 class _NoBar(ProgressBar):
@@ -119,8 +128,6 @@ def progress(
 
 
 def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
