@@ -385,7 +385,7 @@ def test_the_command_shows_how_far_it_is(
     assert run(words) == 0
     lines = capsys.readouterr().err.splitlines()
     shown = [line for line in lines if line.startswith("labelers of vote-study: ")]
-    assert re.fullmatch(r"labelers of vote-study: 1/6 items  [\d.e+]+/s  \d+:\d\d left", shown[0])
+    assert re.fullmatch(r"labelers of vote-study: 2/6 items  [\d.e+]+/s  \d+:\d\d left", shown[1])
     assert shown[-1].startswith("labelers of vote-study: 6/6 items")
     again = site.study("audit", 2)
     assert run([*words[:2], again.settings.name, *words[3:], "--json"]) == 0

@@ -219,4 +219,5 @@ def test_compiling_that_takes_long_is_said(
     def body(data: object) -> None: ...
 
     monkeypatch.setattr(cpu_tasks, "cfunc", wait)
+    cpu_tasks._say_that_it_compiles.cache_clear()
     assert cpu_tasks._compile(body) is body
