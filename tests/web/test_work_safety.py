@@ -28,6 +28,9 @@ WORDS = "It falls, but it keeps missing us."
 @pytest.fixture
 def seat(page: Page, server: str, workshop: Workshop) -> Callable[..., Seat]:
     def take(name: str, **more: Any) -> Seat:
+        # Requests can be held back from the start: Chromium may let one pass that is made within
+        # milliseconds of the first call of `route`.
+        page.route("**/nothing", lambda route: route.continue_())
         at = Seat(page, server, workshop, name, **more)
         at.arrive(keyboard=False)
         return at
