@@ -76,7 +76,7 @@ def near_the_limit(
         judge = new_scalar_model(model)
         works = {
             "SFT": (_sft_step(model, demonstrations, dtype), _useful(model, demonstrations, True)),
-            "preference": (_pairs_step(judge, pairs, dtype), _useful(judge, pairs, False)),
+            "preference": (pairs_step(judge, pairs, dtype), _useful(judge, pairs, False)),
         }
         rate, seconds = _in_turn({work: step for work, (step, _) in works.items()}, dtype, asked)
         for work, (_, useful) in works.items():
@@ -145,7 +145,7 @@ def _sft_step(model: PreTrainedModel, trees: Sequence[PromptTree], dtype: str) -
     return lambda: _train(model, batches, lambda batch: sft.batch_loss(model, batch).loss, dtype)
 
 
-def _pairs_step(model: PreTrainedModel, trees: Sequence[PromptTree], dtype: str) -> Step:
+def pairs_step(model: PreTrainedModel, trees: Sequence[PromptTree], dtype: str) -> Step:
     examples = [
         PreferenceExample(
             tree=tree, first=(0,), second=(1,), probabilities=(1.0,), best=0, weight=1.0,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarks import accelerator, gpu
+from benchmarks import accelerator, gpu, limit
 from benchmarks.accelerator import Accelerator
 from benchmarks.contender import Contender, ContenderError, Repetition
 from benchmarks.contest import Result, best_against_best
@@ -25,7 +25,9 @@ from benchmarks.rounds import (
 )
 from benchmarks.table import Report, table
 
+from hark.models.flops import Shape
 from hark.models.language_model import Architecture, new_language_model
+from hark.models.packing import PromptTree
 
 
 def repetition(rate: float) -> Repetition:
@@ -193,3 +195,27 @@ def test_shares_of_products_and_of_memory_have_columns_of_their_own() -> None:
         workload="decoding", unit="tokens", rates=[9.0], shares=[0.6], is_of_memory=True
     )
     assert decoding.row("1b")[3:] == ("", "**60.0%** (60.0% to 60.0%)")
+
+
+def test_what_attention_and_memory_cannot_do_without_worked_by_hand() -> None:
+    shape = Shape(matrices=10**6, layers=3, attention_width=8, width=8, vocabulary=32)
+    pair = PromptTree((1, 2), ((3,), (4, 5)))
+    # Tokens see 1 + 2, then 3, then 3 + 4 tokens in the first two layers; in the last the ends of
+    # the responses see 3 and 4. Backward is twice as much.
+    assert limit.attention_work(shape, pair) == 3 * 4 * 8 * (2 * 13 + 7)
+
+    config = SimpleNamespace(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1,
+    )  # fmt: skip
+    norm, gate, attention = 8 * (5 * 4 + 4 * 2), 8 * 16 * 2, 6 * (8 + 4) * 2
+    found = limit.moved_bytes(config, 5, torch.bfloat16)
+    assert found == 5 * (2 * (2 * norm + gate + attention) + norm)
+
+
+def test_a_limit_is_the_sum_of_what_cannot_be_done_without() -> None:
+    times = limit.Times(
+        step=0.1, products=0.04, attention=0.03, least_attention=0.008, least_else=0.002
+    )
+    row = times.row("bfloat16")
+    assert row == ("bfloat16", "100.0", "40.0", "30.0", "8.0", "30.0", "2.0", "50.0", "2.00")
