@@ -24,7 +24,7 @@ from numba import carray
 
 from hark.models.cpu_numbers import exp, narrowed, widened
 from hark.models.cpu_tasks import FIRST_ARGUMENT, Loop, compiled, next_task, pointer
-from hark.models.cpu_tiles import LANES, ROWS, add_product, transpose
+from hark.models.cpu_tiles import LANES, ROWS, add_product, set_product, transpose
 
 TILE = 64
 """Most queries at a time."""
@@ -151,8 +151,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                 for row in range(rows):
                     for lane in range(lanes):
                         total[lane] += weights[row, lane]
-                mixed[:, :lanes] = 0
-                add_product(mixed, wide, _flat(values), 1, wide, weights, rows, lanes)
+                set_product(mixed, wide, _flat(values), 1, wide, weights, rows, lanes)
                 transpose(rows_asking, mixed, lanes, wide, identity)
                 for lane in range(count):
                     normaliser[head, first + lane] += np.log(total[lane])
@@ -212,8 +211,7 @@ def _differentiate(
                     for lane in range(lanes):
                         weights[row, lane] = exp(weights[row, lane] - along[lane])
                 weights[rows:even, :lanes] = 0
-                of_logits[:even, :lanes] = 0
-                add_product(of_logits, even, _flat(values), wide, 1, got, width, lanes)
+                set_product(of_logits, even, _flat(values), wide, 1, got, width, lanes)
                 for lane in range(lanes):
                     along[lane] = 0
                 for row in range(rows):
@@ -226,8 +224,7 @@ def _differentiate(
                         )
                 add_product(to_keys, even, _flat(of_logits), TILE, 1, rows_asking, count, wide)
                 add_product(to_values, even, _flat(weights), TILE, 1, rows_got, count, wide)
-                asking[:, :lanes] = 0
-                add_product(asking, wide, _flat(keys), 1, wide, of_logits, rows, lanes)
+                set_product(asking, wide, _flat(keys), 1, wide, of_logits, rows, lanes)
                 transpose(rows_asking, asking, lanes, wide, identity)
                 _store(of_query, rows_asking, first, count, head, of_queries, scale)
         own_start, prompt_start = branch[START] - start, branch[PROMPT_START] - start
@@ -246,9 +243,8 @@ def _logits(logits: Any, keys: Any, asking: Any, own: Any, lanes: Any) -> Any:
     own: [queries] long, ascending: each one's place among the keys, the last that it sees.
     """
     rows = own[-1] + 1
-    logits[: _up(rows, ROWS), :lanes] = 0
     wide = keys.shape[1]
-    add_product(logits, _up(rows, ROWS), _flat(keys), wide, 1, asking, wide, lanes)
+    set_product(logits, _up(rows, ROWS), _flat(keys), wide, 1, asking, wide, lanes)
     blind = 0
     for row in range(own[0] + 1, rows):
         while own[blind] < row:

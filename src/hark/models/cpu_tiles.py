@@ -26,29 +26,41 @@ LANES = 16
 vectors are shorter, LLVM takes several."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
 _ALL_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
 
-@compiled
-def add_product(
-    out: Any, rows: int, left: Any, row_step: int, inner_step: int, right: Any, inner: int,
-    columns: int,
-) -> None:  # fmt: skip
-    """out[i, j] += Σₖ left[i·row_step + k·inner_step] · right[k, j], for i < rows and j < columns.
+def _product(adds: int) -> Any:
+    """The product that adds to what is there (1), or puts itself in its place (0)."""
 
-    out and right: float32 matrices, contiguous; left: float32 [any]. rows: a multiple of `ROWS`;
-    columns: of `LANES`; inner: anything.
-    """
-    for i in range(0, rows, ROWS):
-        first, j = i * row_step, 0
-        while j + 4 * LANES <= columns:
-            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 4)
-            j += 4 * LANES
-        if j + 2 * LANES <= columns:
-            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 2)
-            j += 2 * LANES
-        if j < columns:
-            _add_tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 1)
+    @compiled
+    def product(
+        out: Any, rows: int, left: Any, row_step: int, inner_step: int, right: Any, inner: int,
+        columns: int,
+    ) -> None:  # fmt: skip
+        for i in range(0, rows, ROWS):
+            first, j = i * row_step, 0
+            while j + 4 * LANES <= columns:
+                _tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 4, adds)
+                j += 4 * LANES
+            if j + 3 * LANES == columns:
+                _tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 3, adds)
+            elif j + 2 * LANES == columns:
+                _tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 2, adds)
+            elif j < columns:
+                _tile(out, i, j, left, first, row_step, inner_step, right, j, inner, 1, adds)
+
+    return product
+
+
+set_product = _product(0)
+"""out[i, j] = Σₖ left[i·row_step + k·inner_step] · right[k, j], for i < rows and j < columns.
+
+out and right: float32 matrices, contiguous; left: float32 [any]. rows: a multiple of `ROWS`;
+columns: of `LANES`; inner: anything."""
+
+add_product = _product(1)
+"""The same, added to what `out` has."""
 
 
 @compiled
@@ -58,22 +70,22 @@ def transpose(out: Any, source: Any, rows: int, columns: int, identity: Any) -> 
     By products with the identity [LANES, LANES], which are faster than moving numbers one by one.
     """
     left, step = source.reshape(source.size), source.shape[1]
-    out[:rows, :columns] = 0
     for i in range(0, rows, ROWS):
         for j in range(0, columns, LANES):
-            _add_tile(out, i, j, left, j * step + i, 1, step, identity, 0, LANES, 1)
+            _tile(out, i, j, left, j * step + i, 1, step, identity, 0, LANES, 1, 0)
 
 
 @intrinsic(prefer_literal=True)
-def _add_tile(
+def _tile(
     typing: Any, out: Any, row: Any, column: Any, left: Any, first: Any, row_step: Any,
-    inner_step: Any, right: Any, right_column: Any, inner: Any, vectors: Any,
+    inner_step: Any, right: Any, right_column: Any, inner: Any, vectors: Any, adds: Any,
 ) -> Any:  # fmt: skip
-    """out[row + i, column + j] += Σₖ left[first + i·row_step + k·inner_step] ·
-    right[k, right_column + j], for i < `ROWS` and j < `LANES` · vectors, which is a literal."""
+    """out[row + i, column + j] = Σₖ left[first + i·row_step + k·inner_step] ·
+    right[k, right_column + j], for i < `ROWS` and j < `LANES` · vectors; added to what is there
+    where `adds` is 1. vectors and adds: literals."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        _, row, column, _, first, row_step, inner_step, _, right_column, inner, _ = arguments
+        _, row, column, _, first, row_step, inner_step, _, right_column, inner, _, _ = arguments
         out, left, right = (
             context.make_array(signature.args[place])(context, builder, arguments[place])
             for place in (0, 3, 7)
@@ -102,7 +114,12 @@ def _add_tile(
             for i in range(ROWS)
         ]
         sums = [
-            [cgutils.alloca_once_value(builder, builder.load(each, align=4)) for each in line]
+            [
+                cgutils.alloca_once_value(
+                    builder, builder.load(each, align=4) if adds.literal_value else _ZEROS
+                )
+                for each in line
+            ]
             for line in places
         ]
         with cgutils.for_range(builder, inner) as loop:
@@ -118,8 +135,8 @@ def _add_tile(
             builder.store(builder.load(total), place, align=4)
 
     count = vectors.literal_value
-    arrays = {0: out, 3: left, 7: right, 10: vectors}
-    return types.void(*(arrays.get(place, types.int64) for place in range(11))), generate
+    given = {0: out, 3: left, 7: right, 10: vectors, 11: adds}
+    return types.void(*(given.get(place, types.int64) for place in range(12))), generate
 
 
 def _whole(number: int) -> Any:
