@@ -24,7 +24,16 @@ from numba import carray
 
 from hark.models.cpu_numbers import exp, narrowed, widened
 from hark.models.cpu_tasks import FIRST_ARGUMENT, Loop, compiled, next_task, pointer
-from hark.models.cpu_tiles import LANES, ROWS, add_product, set_product, transpose
+from hark.models.cpu_tiles import (
+    LANES,
+    ROWS,
+    add_product,
+    inner_products,
+    maxima,
+    set_product,
+    totals,
+    transpose,
+)
 
 TILE = 64
 """Most queries at a time."""
@@ -136,21 +145,13 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                 transpose(asking, rows_asking, wide, lanes, identity)
                 own = position[first : first + count] - branch[START] + branch[PROMPT_TOKENS]
                 rows = _logits(weights, keys, asking, own, lanes)
-                for lane in range(lanes):
-                    total[lane] = -np.inf
-                for row in range(rows):
-                    for lane in range(lanes):
-                        total[lane] = max(total[lane], weights[row, lane])
+                maxima(total, weights, rows, lanes)
                 for lane in range(count):
                     normaliser[head, first + lane] = total[lane]
                 for row in range(rows):
                     for lane in range(lanes):
                         weights[row, lane] = exp(weights[row, lane] - total[lane])
-                for lane in range(lanes):
-                    total[lane] = 0
-                for row in range(rows):
-                    for lane in range(lanes):
-                        total[lane] += weights[row, lane]
+                totals(total, weights, rows, lanes)
                 set_product(mixed, wide, _flat(values), 1, wide, weights, rows, lanes)
                 transpose(rows_asking, mixed, lanes, wide, identity)
                 for lane in range(count):
@@ -212,11 +213,7 @@ def _differentiate(
                         weights[row, lane] = exp(weights[row, lane] - along[lane])
                 weights[rows:even, :lanes] = 0
                 set_product(of_logits, even, _flat(values), wide, 1, got, width, lanes)
-                for lane in range(lanes):
-                    along[lane] = 0
-                for row in range(rows):
-                    for lane in range(lanes):
-                        along[lane] += weights[row, lane] * of_logits[row, lane]
+                inner_products(along, weights, of_logits, rows, lanes)
                 for row in range(even):
                     for lane in range(lanes):
                         of_logits[row, lane] = weights[row, lane] * (

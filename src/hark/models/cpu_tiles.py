@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -103,8 +105,7 @@ def _tile(
             return functools.reduce(builder.add, terms)
 
         def vector(array: Any, start: Any, number: int) -> Any:
-            place = plus(start, _whole(LANES * number))
-            return builder.bitcast(builder.gep(array.data, [place]), _VECTOR.as_pointer())
+            return _vector(builder, array, start, number)
 
         places = [
             [
@@ -137,6 +138,93 @@ def _tile(
     count = vectors.literal_value
     given = {0: out, 3: left, 7: right, 10: vectors, 11: adds}
     return types.void(*(given.get(place, types.int64) for place in range(12))), generate
+
+
+def _fold(first: float, step: Callable[[Any, Any, Any, Any], Any]) -> Any:
+    """What comes of the rows of two matrices, column by column, in registers.
+
+    first: what it is before the first row. step: gets LLVM's builder, what it is so far and a
+    vector of each matrix, and returns what it is then.
+    """
+
+    @intrinsic(prefer_literal=True)
+    def fold_vectors(
+        typing: Any, out: Any, left: Any, right: Any, rows: Any, column: Any, vectors: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+            _, _, _, rows, column, _ = arguments
+            out, left, right = (
+                context.make_array(signature.args[place])(context, builder, arguments[place])
+                for place in range(3)
+            )
+            count = range(vectors.literal_value)
+            start = ir.Constant(_VECTOR, [first] * LANES)
+            sums = [cgutils.alloca_once_value(builder, start) for _ in count]
+            with cgutils.for_range(builder, rows) as loop:
+                for v, so_far in zip(count, sums, strict=True):
+                    terms = [
+                        builder.load(_vector(builder, matrix, place, v), align=4)
+                        for matrix in (left, right)
+                        for place in [
+                            builder.add(builder.mul(loop.index, _columns(builder, matrix)), column)
+                        ]
+                    ]
+                    builder.store(step(builder, builder.load(so_far), *terms), so_far)
+            for v, result in zip(count, sums, strict=True):
+                builder.store(builder.load(result), _vector(builder, out, column, v), align=4)
+
+        arrays = (out, left, right, types.int64, types.int64, vectors)
+        return types.void(*arrays), generate
+
+    @compiled
+    def fold(out: Any, left: Any, right: Any, rows: int, columns: int) -> None:
+        j = 0
+        while j + 4 * LANES <= columns:
+            fold_vectors(out, left, right, rows, j, 4)
+            j += 4 * LANES
+        if j + 3 * LANES == columns:
+            fold_vectors(out, left, right, rows, j, 3)
+        elif j + 2 * LANES == columns:
+            fold_vectors(out, left, right, rows, j, 2)
+        elif j < columns:
+            fold_vectors(out, left, right, rows, j, 1)
+
+    return fold
+
+
+def _greater(builder: Any, so_far: Any, left: Any, _: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", left, so_far), left, so_far)
+
+
+_largest = _fold(-math.inf, _greater)
+_total = _fold(0.0, lambda builder, so_far, left, _: builder.fadd(so_far, left))
+_inner_product = _fold(
+    0.0, lambda builder, so_far, left, right: builder.fadd(so_far, builder.fmul(left, right))
+)
+
+
+@compiled
+def maxima(out: Any, matrix: Any, rows: int, columns: int) -> None:
+    """out[j] = maxᵢ matrix[i, j], for i < rows and j < columns, a multiple of `LANES`."""
+    _largest(out, matrix, matrix, rows, columns)
+
+
+@compiled
+def totals(out: Any, matrix: Any, rows: int, columns: int) -> None:
+    """out[j] = Σᵢ matrix[i, j], the same way."""
+    _total(out, matrix, matrix, rows, columns)
+
+
+@compiled
+def inner_products(out: Any, left: Any, right: Any, rows: int, columns: int) -> None:
+    """out[j] = Σᵢ left[i, j] · right[i, j], the same way."""
+    _inner_product(out, left, right, rows, columns)
+
+
+def _vector(builder: Any, array: Any, start: Any, number: int) -> Any:
+    """Where the vector `number` after the number `start` of an array is."""
+    place = builder.add(start, _whole(LANES * number))
+    return builder.bitcast(builder.gep(array.data, [place]), _VECTOR.as_pointer())
 
 
 def _whole(number: int) -> Any:
