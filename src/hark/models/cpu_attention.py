@@ -225,10 +225,9 @@ def _differentiate(
                 transpose(rows_asking, asking, lanes, wide, identity)
                 _store(of_query, rows_asking, first, count, head, of_queries, scale)
         own_start, prompt_start = branch[START] - start, branch[PROMPT_START] - start
-        tree_keys[own_start : own_start + length] += to_keys[prompt : prompt + length]
-        tree_values[own_start : own_start + length] += to_values[prompt : prompt + length]
-        tree_keys[prompt_start : prompt_start + prompt] += to_keys[:prompt]
-        tree_values[prompt_start : prompt_start + prompt] += to_values[:prompt]
+        for of_tree, of_branch in ((tree_keys, to_keys), (tree_values, to_values)):
+            _add_rows(of_tree, prompt_start, of_branch, 0, prompt)
+            _add_rows(of_tree, own_start, of_branch, prompt, length)
     _store(of_key, tree_keys, start, end - start, group, of_keys, one)
     _store(of_value, tree_values, start, end - start, group, unturned, one)
 
@@ -307,6 +306,13 @@ def _store(
                 p, q = cosine[token, i], sine[token, i]
                 into[token, head, i] = narrowed(x * p + y * q, into)
                 into[token, head, half + i] = narrowed(y * p - x * q, into)
+
+
+@compiled
+def _add_rows(into: Any, start: Any, source: Any, first: Any, count: Any) -> None:
+    for row in range(count):
+        for i in range(source.shape[1]):
+            into[start + row, i] += source[first + row, i]
 
 
 @compiled
