@@ -131,7 +131,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
     groups, width = key.shape[1], key.shape[2]
     tree, group = task // groups, task % groups
     served = query.shape[1] // groups
-    keys, values, rows_asking, asking, mixed, weights, total, identity = buffers
+    keys, values, rows_asking, asking, mixed, weights, total = buffers
     wide, one = keys.shape[1], np.float32(1)
     for number in range(trees[tree], trees[tree + 1]):
         branch = branches[number]
@@ -142,7 +142,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                 lanes = _up(count, LANES)
                 _load(rows_asking, 0, query, first, count, head, of_queries, scale)
                 rows_asking[count:lanes] = 0
-                transpose(asking, rows_asking, wide, lanes, identity)
+                transpose(asking, rows_asking, wide, lanes)
                 own = position[first : first + count] - branch[START] + branch[PROMPT_TOKENS]
                 rows = _logits(weights, keys, asking, own, lanes)
                 maxima(total, weights, rows, lanes)
@@ -153,7 +153,7 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
                         weights[row, lane] = exp(weights[row, lane] - total[lane])
                 totals(total, weights, rows, lanes)
                 set_product(mixed, wide, _flat(values), 1, wide, weights, rows, lanes)
-                transpose(rows_asking, mixed, lanes, wide, identity)
+                transpose(rows_asking, mixed, lanes, wide)
                 for lane in range(count):
                     normaliser[head, first + lane] += np.log(total[lane])
                     inverse = one / total[lane]
@@ -181,7 +181,7 @@ def _differentiate(
     tree, group = task // groups, task % groups
     served = query.shape[1] // groups
     start, end = branches[trees[tree], START], branches[trees[tree + 1] - 1, END]
-    keys, values, rows_asking, asking, got, weights, along, identity = buffers
+    keys, values, rows_asking, asking, got, weights, along = buffers
     to_keys, to_values, rows_got, of_logits, tree_keys, tree_values = received_buffers
     wide, one = keys.shape[1], np.float32(1)
     tree_keys[: end - start] = 0
@@ -201,8 +201,8 @@ def _differentiate(
                 _load(rows_got, 0, received, first, count, head, unturned, one)
                 rows_asking[count:lanes] = 0
                 rows_got[count:lanes] = 0
-                transpose(asking, rows_asking, wide, lanes, identity)
-                transpose(got, rows_got, wide, lanes, identity)
+                transpose(asking, rows_asking, wide, lanes)
+                transpose(got, rows_got, wide, lanes)
                 own = position[first : first + count] - branch[START] + prompt
                 rows = _logits(weights, keys, asking, own, lanes)
                 even = _up(rows, ROWS)
@@ -222,7 +222,7 @@ def _differentiate(
                 add_product(to_keys, even, _flat(of_logits), TILE, 1, rows_asking, count, wide)
                 add_product(to_values, even, _flat(weights), TILE, 1, rows_got, count, wide)
                 set_product(asking, wide, _flat(keys), 1, wide, of_logits, rows, lanes)
-                transpose(rows_asking, asking, lanes, wide, identity)
+                transpose(rows_asking, asking, lanes, wide)
                 _store(of_query, rows_asking, first, count, head, of_queries, scale)
         own_start, prompt_start = branch[START] - start, branch[PROMPT_START] - start
         for of_tree, of_branch in ((tree_keys, to_keys), (tree_values, to_values)):
@@ -334,7 +334,6 @@ def _buffers(tables: Any, width: Any) -> Any:
     return (
         keys, np.zeros_like(keys), np.zeros((TILE, wide), np.float32), asking,
         np.zeros_like(asking), weights, np.zeros(TILE, np.float32),
-        np.eye(LANES, dtype=np.float32),
     )  # fmt: skip
 
 
@@ -342,7 +341,7 @@ def _buffers(tables: Any, width: Any) -> Any:
 def _received_buffers(tables: Any, width: Any) -> Any:
     """What the backward pass needs besides."""
     trees, branches, _ = tables
-    keys, _, rows, _, _, weights, _, _ = _buffers(tables, width)
+    keys, _, rows, _, _, weights, _ = _buffers(tables, width)
     longest = 0
     for tree in range(len(trees) - 1):
         tokens = branches[trees[tree + 1] - 1, END] - branches[trees[tree], START]

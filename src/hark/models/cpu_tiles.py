@@ -29,6 +29,7 @@ vectors are shorter, LLVM takes several."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
+_EACH = range(LANES)
 _ALL_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
 
@@ -66,15 +67,48 @@ add_product = _product(1)
 
 
 @compiled
-def transpose(out: Any, source: Any, rows: int, columns: int, identity: Any) -> None:
-    """out[i, j] = source[j, i], for i < rows and j < columns, both multiples of `LANES`.
-
-    By products with the identity [LANES, LANES], which are faster than moving numbers one by one.
-    """
-    left, step = source.reshape(source.size), source.shape[1]
-    for i in range(0, rows, ROWS):
+def transpose(out: Any, source: Any, rows: int, columns: int) -> None:
+    """out[i, j] = source[j, i], for i < rows and j < columns, both multiples of `LANES`."""
+    for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
-            _tile(out, i, j, left, j * step + i, 1, step, identity, 0, LANES, 1, 0)
+            _transpose_square(out, i, j, source)
+
+
+@intrinsic
+def _transpose_square(typing: Any, out: Any, row: Any, column: Any, source: Any) -> Any:
+    """out[row + i, column + j] = source[column + j, row + i], for i and j < `LANES`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        _, row, column, _ = arguments
+        out, source = (
+            context.make_array(signature.args[place])(context, builder, arguments[place])
+            for place in (0, 3)
+        )
+
+        def line(array: Any, first: Any, number: int, start: Any) -> Any:
+            place = builder.mul(builder.add(first, _whole(number)), _columns(builder, array))
+            return _vector(builder, array, builder.add(place, start), 0)
+
+        lines = [builder.load(line(source, column, i, row), align=4) for i in range(LANES)]
+        for size in (1, 2, 4, 8):
+            # Of each 2 × 2 blocks of this size the two off the diagonal change places.
+            upper, lower = (
+                ir.Constant(
+                    ir.VectorType(ir.IntType(32), LANES),
+                    [(lane ^ size) + away if lane & size == off else lane + here for lane in _EACH],
+                )
+                for off, here, away in ((size, 0, LANES), (0, LANES, 0))
+            )
+            for i in _EACH:
+                if not i & size:
+                    pair = lines[i], lines[i + size]
+                    lines[i], lines[i + size] = (
+                        builder.shuffle_vector(*pair, mask) for mask in (upper, lower)
+                    )
+        for i, each in enumerate(lines):
+            builder.store(each, line(out, row, i, column), align=4)
+
+    return types.void(out, types.int64, types.int64, source), generate
 
 
 @intrinsic(prefer_literal=True)
