@@ -133,9 +133,10 @@ def _attend(task: Any, tensors: Any, tables: Any, angles: Any, scale: Any, buffe
     served = query.shape[1] // groups
     keys, values, rows_asking, asking, mixed, weights, total = buffers
     wide, one = keys.shape[1], np.float32(1)
+    there = np.int64(0), np.int64(0)  # tokens that the buffers have: the first, and how many
     for number in range(trees[tree], trees[tree + 1]):
         branch = branches[number]
-        _load_branch(keys, values, key, value, branch, group, angles)
+        there = _load_branch(keys, values, key, value, branch, group, angles, there)
         for head in range(group * served, (group + 1) * served):
             for first in range(branch[FIRST_ASKING], branch[END_ASKING], TILE):
                 count = min(TILE, branch[END_ASKING] - first)
@@ -186,10 +187,11 @@ def _differentiate(
     wide, one = keys.shape[1], np.float32(1)
     tree_keys[: end - start] = 0
     tree_values[: end - start] = 0
+    there = np.int64(0), np.int64(0)  # tokens that the buffers have: the first, and how many
     for number in range(trees[tree], trees[tree + 1]):
         branch = branches[number]
         prompt, length = branch[PROMPT_TOKENS], branch[END] - branch[START]
-        _load_branch(keys, values, key, value, branch, group, angles)
+        there = _load_branch(keys, values, key, value, branch, group, angles, there)
         seen = _up(prompt + length, ROWS)
         to_keys[:seen] = 0
         to_values[:seen] = 0
@@ -251,18 +253,23 @@ def _logits(logits: Any, keys: Any, asking: Any, own: Any, lanes: Any) -> Any:
 
 @compiled
 def _load_branch(
-    keys: Any, values: Any, key: Any, value: Any, branch: Any, group: Any, angles: Any
-) -> None:
-    """The keys, rotated, and values that a branch sees: its prompt's, then its own, then zeros."""
+    keys: Any, values: Any, key: Any, value: Any, branch: Any, group: Any, angles: Any, there: Any
+) -> Any:
+    """The keys, rotated, and values that a branch sees: its prompt's, then its own, then zeros.
+
+    there: the first token and the number of those that the buffers have; returned anew.
+    """
     one = np.float32(1)
     of_keys, unturned = (angles[2], angles[3]), (angles[4], angles[4])
     prompt, length = branch[PROMPT_TOKENS], branch[END] - branch[START]
-    _load(keys, 0, key, branch[PROMPT_START], prompt, group, of_keys, one)
+    if there[0] != branch[PROMPT_START] or there[1] < prompt:
+        _load(keys, 0, key, branch[PROMPT_START], prompt, group, of_keys, one)
+        _load(values, 0, value, branch[PROMPT_START], prompt, group, unturned, one)
     _load(keys, prompt, key, branch[START], length, group, of_keys, one)
-    _load(values, 0, value, branch[PROMPT_START], prompt, group, unturned, one)
     _load(values, prompt, value, branch[START], length, group, unturned, one)
     keys[prompt + length : _up(prompt + length, ROWS)] = 0
     values[prompt + length : _up(prompt + length, ROWS)] = 0
+    return (branch[PROMPT_START], prompt) if prompt else (branch[START], length)
 
 
 @compiled
