@@ -1,8 +1,9 @@
 """Products of small matrices in compiled code, at the rate of the machine.
 
 A tile of the result, 4 rows by up to 64 columns, stays in vector registers while a step of the
-inner dimension after the other is added to it. Compilers do not find that by themselves, so that
-the tile is written in LLVM's own terms; the rest is loops.
+inner dimension after the other is added to it. So do sums down the columns of a matrix, and the
+square that is transposed. Compilers do not find that by themselves, so that these are written in
+LLVM's own terms; the rest is loops.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ vectors are shorter, LLVM takes several."""
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
 _EACH = range(LANES)
-_ALL_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
 
 def _product(adds: int) -> Any:
@@ -91,19 +91,16 @@ def _transpose_square(typing: Any, out: Any, row: Any, column: Any, source: Any)
 
         lines = [builder.load(line(source, column, i, row), align=4) for i in range(LANES)]
         for size in (1, 2, 4, 8):
-            # Of each 2 × 2 blocks of this size the two off the diagonal change places.
-            upper, lower = (
-                ir.Constant(
-                    ir.VectorType(ir.IntType(32), LANES),
-                    [(lane ^ size) + away if lane & size == off else lane + here for lane in _EACH],
-                )
-                for off, here, away in ((size, 0, LANES), (0, LANES, 0))
-            )
+            # Of squares of this size, two by two, those off the diagonal change places. From number
+            # `LANES` on a mask names the lanes of the second line.
+            of_first = [LANES + lane - size if lane & size else lane for lane in _EACH]
+            of_second = [LANES + lane if lane & size else lane + size for lane in _EACH]
             for i in _EACH:
                 if not i & size:
                     pair = lines[i], lines[i + size]
                     lines[i], lines[i + size] = (
-                        builder.shuffle_vector(*pair, mask) for mask in (upper, lower)
+                        builder.shuffle_vector(*pair, _lanes(mask))
+                        for mask in (of_first, of_second)
                     )
         for i, each in enumerate(lines):
             builder.store(each, line(out, row, i, column), align=4)
@@ -265,6 +262,10 @@ def _whole(number: int) -> Any:
     return ir.Constant(ir.IntType(64), number)
 
 
+def _lanes(mask: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask)
+
+
 def _columns(builder: Any, matrix: Any) -> Any:
     """Numbers in a row of a float32 matrix."""
     return builder.sdiv(cgutils.unpack_tuple(builder, matrix.strides)[0], _whole(4))
@@ -274,4 +275,4 @@ def _splat(builder: Any, number: Any) -> Any:
     """A vector of one number."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, _ALL_FIRST)
+    return builder.shuffle_vector(first, undefined, _lanes([0] * LANES))
