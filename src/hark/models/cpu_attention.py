@@ -317,6 +317,7 @@ def _store(
 
 @compiled
 def _add_rows(into: Any, start: Any, source: Any, first: Any, count: Any) -> None:
+    """into[start + i] += source[first + i], for i < count: numba's sums of slices take no vectors."""
     for row in range(count):
         for i in range(source.shape[1]):
             into[start + row, i] += source[first + row, i]
