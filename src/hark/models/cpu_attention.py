@@ -317,7 +317,7 @@ def _store(
 
 @compiled
 def _add_rows(into: Any, start: Any, source: Any, first: Any, count: Any) -> None:
-    """into[start + i] += source[first + i], for i < count, by vectors, which `+=` does not take."""
+    """into[start + i] += source[first + i], for i < count: in vectors, as `+=` of slices is not."""
     for row in range(count):
         for i in range(source.shape[1]):
             into[start + row, i] += source[first + row, i]
