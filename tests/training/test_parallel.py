@@ -34,6 +34,16 @@ ANIMALS, PLACES = ("cat", "dog", "hen", "fox", "owl"), ("mat", "hill", "wall", "
 SAID = [(animal, f"The {animal} sat on the {place}.") for animal in ANIMALS for place in PLACES]
 
 
+def torchrun(script: Path, given: Path, *, limit: float = 120) -> subprocess.CompletedProcess[str]:
+    """Two processes of a script, which gets one path."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(script), str(given),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment)
+
+
 @dataclass(frozen=True)
 class World:
     """Runs of every stage, done by one process and by two."""
@@ -68,14 +78,7 @@ class World:
         """Carry out a plan in two processes."""
         path = self.directory / "plan.json"
         path.write_text(json.dumps(plan))
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            str(DRIVER), str(path),
-        ]  # fmt: skip
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env=environment
-        )
+        return torchrun(DRIVER, path, limit=limit)
 
     def run(self, output: str, name: str) -> Path:
         """The one run of that name."""
@@ -359,6 +362,34 @@ def assert_same_adapter(one: Path, other: Path) -> None:
     assert set(weights[0]) == set(weights[1])
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=2e-3), (other, name)
+
+
+LEAVING = """
+import atexit, pathlib, sys
+
+def list_threads():
+    tasks = pathlib.Path("/proc/self/task").glob("*/comm")
+    names = [task.read_text().strip() for task in tasks]
+    pathlib.Path(sys.argv[1], str(number)).write_text("\\n".join(names))
+
+atexit.register(list_threads)  # what is registered first comes last
+from hark.models import processes
+processes.join("cpu")
+number = processes.rank()
+processes.gather(number)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads as Linux does")
+def test_no_thread_of_a_group_is_left_when_python_ends(tmp_path: Path) -> None:
+    """One that still holds a message can abort a process whose work is done."""
+    script, left = tmp_path / "leaving.py", tmp_path / "left"
+    script.write_text(LEAVING)
+    left.mkdir()
+    done = torchrun(script, left)
+    assert done.returncode == 0, done.stderr
+    for name in ("0", "1"):
+        assert "gloo" not in (left / name).read_text()
 
 
 def test_a_killed_process_ends_the_others_and_the_command_continues(world: World) -> None:

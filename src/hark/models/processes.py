@@ -58,8 +58,20 @@ def join(device: str) -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=COLLECTIVE_TIMEOUT)
     global _patient_group
     _patient_group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
     _say_why_when_terminated()
+
+
+def _leave() -> None:
+    """End the groups before Python ends.
+
+    A thread of gloo may still hold the tensors of the last message, which goes by the patient
+    group. To give them up it needs Python; while that ends, the process would abort. A group ends
+    its threads when nothing refers to it.
+    """
+    global _patient_group
+    _patient_group = None
+    dist.destroy_process_group()
 
 
 def rank() -> int:
