@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import APIResponse, Browser, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, TimeoutError, expect
 from sqlalchemy import select
 from tests.feedback.workshop import Workshop
 from tests.web.conftest import QUIET, find_chromium, serving
@@ -98,7 +98,11 @@ class Victim:
     def open(self) -> Page:
         port_file = self.profile / "DevToolsActivePort"
         port_file.unlink(missing_ok=True)
-        own = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={self.profile}"]
+        # Without a window of its own: one that is just being made can keep a connection waiting.
+        own = [
+            "--headless=new", "--no-startup-window", "--remote-debugging-port=0",
+            f"--user-data-dir={self.profile}",
+        ]  # fmt: skip
         program = find_chromium()
         assert program
         self.process = subprocess.Popen(
@@ -109,8 +113,12 @@ class Victim:
             if line.startswith(b"DevTools listening on "):
                 address = line.split()[-1].decode()
                 break
-        connected = self.browser.browser_type.connect_over_cdp(address)
-        return connected.contexts[0].new_page()
+        for _ in range(3):
+            # Seen once: the connection was made, and for 30 seconds nothing was answered.
+            with contextlib.suppress(TimeoutError):
+                connected = self.browser.browser_type.connect_over_cdp(address, timeout=10_000)
+                return connected.contexts[0].new_page()
+        raise AssertionError("the browser answers no connection")
 
     def kill(self) -> None:
         """As the kernel does: no farewell, nothing flushed."""
