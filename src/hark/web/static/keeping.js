@@ -3,6 +3,7 @@
  * killed, or a computer that goes off, would lose what was typed last.
  */
 
+const PATIENCE_MS = 3000;
 const waiting = new Map();
 let flushing = null;
 
@@ -16,6 +17,12 @@ const opened = new Promise((resolve) => {
     resolve(null);
   }
 });
+
+// Left before its database is open, a page would be frozen with the request, and those after it would
+// wait for it. Browsers do not freeze a page that listens for its end.
+const staysAwake = () => {};
+window.addEventListener("unload", staysAwake);
+opened.then(() => window.removeEventListener("unload", staysAwake));
 
 export function read(name) {
   try {
@@ -52,8 +59,13 @@ export function namesWith(prefix) {
   }
 }
 
-/** Bring back what localStorage has lost. */
-export async function recover() {
+/** Bring back what localStorage has lost. Where IndexedDB does not answer the page goes on without, and
+ *  what is typed is in localStorage alone. */
+export const recover = () => Promise.race([
+  bringBack(), new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); }),
+]);
+
+async function bringBack() {
   const database = await opened;
   if (!database) return;
   const drafts = database.transaction("drafts").objectStore("drafts");
